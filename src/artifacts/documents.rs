@@ -1,0 +1,382 @@
+//! The documents that a run and an experiment leave behind. Each names its schema and validates against
+//! `schemas/<kind>.schema.json`, which is generated from these types.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// All iterations done and evaluated.
+    Finished,
+    /// Stopped by a signal or a wall-clock cap; can be resumed.
+    Interrupted,
+    /// Stopped by an error.
+    Failed,
+}
+
+/// `summary.json`: what came out of one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    /// `nanochat.summary/v1`.
+    pub schema: String,
+    /// Run id.
+    pub run_id: String,
+    /// Hash of the plan that was carried out.
+    pub plan_hash: String,
+    /// How the run ended.
+    pub status: RunStatus,
+    /// Why it failed or stopped, when it did.
+    pub reason: Option<String>,
+    /// Optimizer steps done.
+    pub steps: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Validation bits per byte at the last evaluation.
+    pub final_val_bpb: Option<f64>,
+    /// Lowest validation bits per byte of the run.
+    pub min_val_bpb: Option<f64>,
+    /// CORE metric at the last evaluation, where asked for.
+    pub core_metric: Option<f64>,
+    /// Training loss in nats per token, mean over the micro-steps of the last step.
+    pub train_loss: Option<f64>,
+    /// Tokens per second: median over the steps after warm-up, optimizer included.
+    pub tokens_per_second: Option<f64>,
+    /// Seconds spent in steps, the first ten left out, as the baseline counts.
+    pub training_seconds: f64,
+    /// Seconds from start to end, evaluation and checkpoints included, over all sittings.
+    pub elapsed_seconds: f64,
+    /// Peak resident memory in bytes.
+    pub peak_rss_bytes: u64,
+    /// SHA-256 of the final weights.
+    pub weights_sha256: Option<String>,
+    /// SHA-256 of the loss trace: every step's loss as little-endian f64.
+    pub loss_trace_sha256: Option<String>,
+    /// SHA-256 of the documents, in order, both splits.
+    pub data_sha256: String,
+    /// SHA-256 of the tokenizer's ranks and special tokens.
+    pub tokenizer_sha256: String,
+    /// SHA-256 of the first micro-batch: inputs, then targets, as little-endian i32.
+    pub first_batch_sha256: Option<String>,
+    /// SHA-256 of `steps.parquet` and `evals.parquet` by file name.
+    pub files_sha256: BTreeMap<String, String>,
+}
+
+/// `environment.json`: where and with what a run was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// `nanochat.environment/v1`.
+    pub schema: String,
+    /// Version of this program.
+    pub program_version: String,
+    /// Full commit of this program's source, when it was built from a checkout.
+    pub code_commit: Option<String>,
+    /// Whether that checkout had no changes.
+    pub code_clean: Option<bool>,
+    /// SHA-256 of the running executable: the same build gives the same bits.
+    pub binary_sha256: String,
+    /// Operating system and its version.
+    pub os: String,
+    /// Processor architecture.
+    pub arch: String,
+    /// Processor model.
+    pub cpu: String,
+    /// Processor features that the kernels use.
+    pub cpu_features: Vec<String>,
+    /// Cores available to the process.
+    pub cores: u64,
+    /// Threads used.
+    pub threads: u64,
+    /// Memory in bytes, the control group's limit where there is one.
+    pub memory_bytes: u64,
+    /// GPU models, if any are used.
+    pub gpus: Vec<String>,
+    /// Digest that is equal for runs on the same kind of machine: processor, cores, memory, GPUs.
+    pub machine_id: String,
+    /// Versions of the libraries that decide the result.
+    pub libraries: BTreeMap<String, String>,
+    /// When the run was finished, UTC, RFC 3339.
+    pub finished_at: String,
+    /// False when the machine was not what the profile says and the user allowed that.
+    pub hardware_matches_profile: bool,
+}
+
+/// One row of `steps.parquet`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRow {
+    /// Step number, from 0.
+    pub step: u64,
+    /// Tokens trained on after this step.
+    pub tokens: u64,
+    /// Mean training loss of the step's micro-steps, nats per token.
+    pub loss: f64,
+    /// Learning-rate multiplier.
+    pub lr_multiplier: f64,
+    /// Muon's momentum.
+    pub muon_momentum: f64,
+    /// Muon's weight decay.
+    pub muon_weight_decay: f64,
+    /// Seconds for the step, optimizer included.
+    pub seconds: f64,
+    /// Resident memory after the step in bytes.
+    pub rss_bytes: u64,
+}
+
+/// One row of `evals.parquet`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalRow {
+    /// Step before which the evaluation ran (the number of steps done).
+    pub step: u64,
+    /// Tokens trained on by then.
+    pub tokens: u64,
+    /// Validation bits per byte.
+    pub val_bpb: Option<f64>,
+    /// CORE metric.
+    pub core_metric: Option<f64>,
+    /// Seconds of training so far (steps only).
+    pub training_seconds: f64,
+    /// Seconds that the evaluation took.
+    pub eval_seconds: f64,
+}
+
+/// A recorded result of the baseline: `results/baselines/<commit, 12 digits>/<name>.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineResult {
+    /// `nanochat.baseline/v1`.
+    pub schema: String,
+    /// Full commit of karpathy/nanochat.
+    pub commit: String,
+    /// Name of the recording.
+    pub name: String,
+    /// One entry a run.
+    pub runs: Vec<BaselineRun>,
+}
+
+/// One recorded run of the baseline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineRun {
+    /// Seed; the unmodified baseline always uses 42.
+    pub seed: u64,
+    /// How the run ended.
+    pub status: RunStatus,
+    /// Why it failed, when it did.
+    pub reason: Option<String>,
+    /// Flags given to the baseline's training script.
+    pub flags: Vec<String>,
+    /// Model shape.
+    pub model: crate::plan::ModelShape,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Tokens per optimizer step.
+    pub total_batch_size: u64,
+    /// Validation bits per byte at the end.
+    pub final_val_bpb: Option<f64>,
+    /// Lowest validation bits per byte.
+    pub min_val_bpb: Option<f64>,
+    /// Evaluations, step and bits per byte.
+    pub evals: Vec<(u64, f64)>,
+    /// Smoothed training loss by step, as the log prints it.
+    pub losses: Vec<f64>,
+    /// Median tokens per second after warm-up.
+    pub tokens_per_second: Option<f64>,
+    /// Seconds of each step.
+    pub step_seconds: Vec<f64>,
+    /// Seconds spent in steps after the first ten.
+    pub training_seconds: Option<f64>,
+    /// Seconds of wall clock.
+    pub elapsed_seconds: Option<f64>,
+    /// Peak resident memory in bytes.
+    pub peak_rss_bytes: Option<u64>,
+    /// SHA-256 of the documents, when known.
+    pub data_sha256: Option<String>,
+    /// SHA-256 of the tokenizer, when known.
+    pub tokenizer_sha256: Option<String>,
+    /// SHA-256 of the first micro-batch, when known.
+    pub first_batch_sha256: Option<String>,
+    /// Arithmetic.
+    pub dtype: crate::plan::Precision,
+    /// Digest of the machine, as in `environment.json`.
+    pub machine_id: Option<String>,
+    /// Versions: torch, Python, and so on.
+    pub versions: BTreeMap<String, String>,
+}
+
+/// Outcome of a judgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The bound is met.
+    Pass,
+    /// The bound is broken.
+    Fail,
+    /// The interval straddles the bound.
+    Inconclusive,
+    /// The two sides can't be compared.
+    NotComparable,
+    /// Evidence is lacking.
+    Missing,
+}
+
+/// One verdict with the figures behind it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What was measured.
+    pub metric: String,
+    /// Figure of the baseline.
+    pub baseline: Option<f64>,
+    /// Figure of the candidate.
+    pub candidate: Option<f64>,
+    /// Candidate minus baseline, for quality.
+    pub difference: Option<f64>,
+    /// Candidate over baseline, for speed.
+    pub ratio: Option<f64>,
+    /// Confidence interval of the difference or ratio, low and high.
+    pub interval: Option<(f64, f64)>,
+    /// The bound that the difference or ratio is held against.
+    pub threshold: Option<f64>,
+    /// Confidence level of the interval, such as 0.95.
+    pub confidence: Option<f64>,
+    /// Number of baseline runs behind it.
+    pub baseline_runs: u64,
+    /// Number of candidate runs behind it.
+    pub candidate_runs: u64,
+    /// How it was judged: `non_inferiority`, `point`, `bitwise`, ...
+    pub method: String,
+    /// The sentence that explains the verdict.
+    pub reason: String,
+}
+
+/// Figures of one matrix cell over its seeds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CellSummary {
+    /// Values of the axes, by dotted key.
+    pub axes: BTreeMap<String, serde_json::Value>,
+    /// Run ids in the cell, repeats included.
+    pub runs: Vec<String>,
+    /// Quality of this cell against the baseline.
+    pub quality: Judgement,
+    /// Speed of this cell against the baseline.
+    pub speed: Judgement,
+    /// Reproducibility within this cell.
+    pub reproducibility: Judgement,
+    /// Mean of the final validation bits per byte over the seeds.
+    pub mean_val_bpb: Option<f64>,
+    /// Sample standard deviation over the seeds.
+    pub std_val_bpb: Option<f64>,
+    /// Median tokens per second over the seeds.
+    pub tokens_per_second: Option<f64>,
+    /// Largest peak memory in bytes.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+/// `scorecard.json`: the verdicts over all runs of an experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scorecard {
+    /// `nanochat.scorecard/v1`.
+    pub schema: String,
+    /// Name of the experiment.
+    pub experiment: String,
+    /// What the experiment is about, in the author's words.
+    pub description: String,
+    /// Rules by which the verdicts were reached.
+    pub ruleset: String,
+    /// Full commit of the pinned baseline.
+    pub baseline_commit: String,
+    /// Path of the recorded baseline result, when the spec names one.
+    pub baseline_results: Option<String>,
+    /// Quality over all cells: the worst of them.
+    pub quality: Judgement,
+    /// Speed over all cells: the worst of them.
+    pub speed: Judgement,
+    /// Reproducibility over all cells: the worst of them.
+    pub reproducibility: Judgement,
+    /// One entry a matrix cell.
+    pub cells: Vec<CellSummary>,
+    /// Run ids that the scorecard rests on.
+    pub runs: Vec<String>,
+}
+
+/// `results/<experiment>/experiment.json`: what the scorecard needs to know of the spec, so that it can be recomputed
+/// from the results alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentRecord {
+    /// `nanochat.experiment_record/v1`.
+    pub schema: String,
+    /// Name of the experiment.
+    pub name: String,
+    /// What it is about.
+    pub description: String,
+    /// Full commit of the pinned baseline.
+    pub baseline_commit: String,
+    /// Path of the recorded baseline result, relative to the project.
+    pub baseline_results: Option<String>,
+    /// Quality rule.
+    pub quality: QualityRule,
+    /// Speed rule.
+    pub speed: SpeedRule,
+    /// Reproducibility rule.
+    pub reproducibility: ReproducibilityRule,
+    /// Version of the rules.
+    pub ruleset: String,
+    /// Run ids planned, in order.
+    pub runs: Vec<String>,
+}
+
+/// When the candidate counts as no worse.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QualityRule {
+    /// `val_bpb` or `core_metric`.
+    pub metric: String,
+    /// Allowed difference as a share of the baseline's figure; or absolute, exactly one of the two.
+    pub relative: Option<f64>,
+    /// Allowed difference in the metric's unit.
+    pub absolute: Option<f64>,
+}
+
+/// When the candidate counts as fast enough.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SpeedRule {
+    /// `tokens_per_second`.
+    pub metric: String,
+    /// Candidate over baseline, at least.
+    pub min_ratio: f64,
+}
+
+/// What a repeated run must equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReproducibilityLevel {
+    /// Same seed, machine and build: same loss trace and weights, bit for bit.
+    Bitwise,
+    /// Other machine or thread count: final bits per byte within a stated bound.
+    Numeric,
+    /// Other seeds: within the noise between seeds.
+    Statistical,
+}
+
+/// What is asked of repeats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReproducibilityRule {
+    /// Extra runs of the first seed of each cell; 0: none.
+    pub repeats: u64,
+    /// What they must equal.
+    pub require: ReproducibilityLevel,
+}

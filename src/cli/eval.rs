@@ -1,0 +1,10 @@
+//! `nanochat eval`.
+
+use super::{CliError, CliResult};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub fn execute(_args: Args) -> CliResult {
+    Err(CliError::usage("`nanochat eval` is not written yet", None))
+}

@@ -1,0 +1,91 @@
+//! The command line: clap types, printing, exit codes. Holds no logic; every command is a plain function over domain types.
+
+mod compare;
+mod data;
+mod doctor;
+mod eval;
+mod exit;
+mod generate;
+mod list;
+mod output;
+mod parity;
+mod plan;
+mod report;
+mod run;
+mod schema;
+mod tokenizer;
+mod validate;
+mod verify;
+
+pub use exit::{CliError, CliResult, Exit};
+pub use output::Format;
+
+use clap::{Parser, Subcommand};
+
+/// Prove that a pretraining change is better: specs in, scorecards and reports out.
+#[derive(Debug, Parser)]
+#[command(name = "nanochat", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Carry out an experiment: train, evaluate, judge, report.
+    Run(run::Args),
+    /// Show what an experiment would run, and what it would cost.
+    Plan(plan::Args),
+    /// Check specs and result documents against their schemas and rules.
+    Validate(validate::Args),
+    /// Recompute every scorecard and report from the raw artifacts.
+    Verify(verify::Args),
+    /// Write or check the JSON schemas.
+    Schema(schema::Args),
+    /// Render reports from a scorecard.
+    Report(report::Args),
+    /// Compare two result folders or two git revisions.
+    Compare(compare::Args),
+    /// List experiments and runs.
+    List(list::Args),
+    /// Show this machine, and which hardware profiles it matches.
+    Doctor(doctor::Args),
+    /// Hold this engine against reference figures of the baseline.
+    Parity(parity::Args),
+    /// Inspect and write training data.
+    Data(data::Args),
+    /// Train, convert and check tokenizers.
+    Tokenizer(tokenizer::Args),
+    /// Evaluate a checkpoint.
+    Eval(eval::Args),
+    /// Generate text from a checkpoint.
+    Generate(generate::Args),
+}
+
+/// Parses the process's arguments, carries the command out, prints what went wrong, and gives the exit code.
+pub fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => run::execute(args),
+        Command::Plan(args) => plan::execute(args),
+        Command::Validate(args) => validate::execute(args),
+        Command::Verify(args) => verify::execute(args),
+        Command::Schema(args) => schema::execute(args),
+        Command::Report(args) => report::execute(args),
+        Command::Compare(args) => compare::execute(args),
+        Command::List(args) => list::execute(args),
+        Command::Doctor(args) => doctor::execute(args),
+        Command::Parity(args) => parity::execute(args),
+        Command::Data(args) => data::execute(args),
+        Command::Tokenizer(args) => tokenizer::execute(args),
+        Command::Eval(args) => eval::execute(args),
+        Command::Generate(args) => generate::execute(args),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            error.print();
+            error.exit().into()
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The run plan: one fully resolved run, every default filled in.
+//!
+//! These are documents: they are written to `plan.json`, hashed, diffed and read back, so every field has one meaning
+//! and a unit. Nothing here computes; the arithmetic is in [`super::derive`].
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Shape of the transformer, under the baseline's own names (`GPTConfig` in `nanochat/gpt.py`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelShape {
+    /// Context length in tokens (`T`).
+    pub sequence_len: usize,
+    /// Vocabulary size in tokens, special tokens included, before padding to a multiple of 64.
+    pub vocab_size: usize,
+    /// Number of transformer layers.
+    pub n_layer: usize,
+    /// Number of query heads.
+    pub n_head: usize,
+    /// Number of key/value heads; divides `n_head`.
+    pub n_kv_head: usize,
+    /// Width of the residual stream in channels.
+    pub n_embd: usize,
+    /// `L` (full context) and `S` (quarter context, rounded up to 128), tiled over the layers; the last is always `L`.
+    pub window_pattern: String,
+}
+
+/// Parameter counts by group, under the baseline's names (`num_scaling_params`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ParameterCounts {
+    /// Token embedding, padded vocabulary included.
+    pub wte: u64,
+    /// Value embeddings of every second layer.
+    pub value_embeds: u64,
+    /// Output projection to the padded vocabulary.
+    pub lm_head: u64,
+    /// All matrices of the layers, value-embedding gates included.
+    pub transformer_matrices: u64,
+    /// Per-layer scalars, smear gate, smear and backout scalars.
+    pub scalars: u64,
+    /// Sum of the above.
+    pub total: u64,
+}
+
+impl ParameterCounts {
+    /// The count that the scaling laws use: layer matrices and output projection.
+    pub fn scaling(&self) -> u64 {
+        self.transformer_matrices + self.lm_head
+    }
+}
+
+/// Where the documents come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "source", rename_all = "snake_case", deny_unknown_fields)]
+pub enum DataPlan {
+    /// A folder of parquet shards with a column `text`; the last by name is validation.
+    Parquet {
+        /// Folder, as written in the spec.
+        path: String,
+    },
+    /// A folder (or one file) of JSON lines with a string field; the last shard is validation.
+    Jsonl {
+        /// Folder or file, as written in the spec.
+        path: String,
+        /// Field that holds the document.
+        field: String,
+    },
+    /// A folder (or one file) of plain text, documents parted by blank lines; the last shard is validation.
+    Text {
+        /// Folder or file, as written in the spec.
+        path: String,
+    },
+    /// The built-in deterministic generator of English-like documents.
+    Synthetic {
+        /// Seed of the generator.
+        seed: u64,
+        /// Size of the corpus in bytes, at least; the last document is completed.
+        bytes: u64,
+    },
+}
+
+/// Where the tokenizer comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum TokenizerPlan {
+    /// A stored tokenizer: a folder with `tokenizer.json`, `tokenizer.pkl` or a `.tiktoken` file, or such a file.
+    Path(String),
+    /// Trained on the training split of the run's data.
+    Train {
+        /// Vocabulary size, the nine special tokens included.
+        vocab_size: usize,
+        /// Each document is cut to this many characters.
+        max_chars_per_document: u64,
+        /// Training stops after this many characters.
+        max_chars: u64,
+    },
+}
+
+/// What decides the optimizer's steps: base values as the baseline's flags name them (before `lr_scale`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerPlan {
+    /// Token and value embeddings (AdamW).
+    pub embedding_lr: f64,
+    /// Output projection (AdamW).
+    pub unembedding_lr: f64,
+    /// Layer matrices (Muon).
+    pub matrix_lr: f64,
+    /// Residual and x0 scalars (AdamW).
+    pub scalar_lr: f64,
+    /// Muon's cautious weight decay before scaling; the scaled value is the plan's `weight_decay`.
+    pub weight_decay: f64,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// Share of the iterations spent in linear warm-down.
+    pub warmdown_ratio: f64,
+    /// Learning rate at the last step, as a share of the peak.
+    pub final_lr_frac: f64,
+}
+
+/// When and on how much the run is evaluated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvalPlan {
+    /// Validation bits per byte every so many steps, and at the end; 0: at the end only.
+    pub every: u64,
+    /// Tokens of the validation split per evaluation, rounded down to whole batches.
+    pub tokens: u64,
+    /// The CORE metric, when asked for.
+    pub core: Option<CorePlan>,
+}
+
+/// The CORE metric's settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CorePlan {
+    /// Every so many steps, and at the end; 0: at the end only.
+    pub every: u64,
+    /// Examples per task; 0: all.
+    pub max_per_task: u64,
+    /// Folder of the evaluation bundle.
+    pub bundle: String,
+}
+
+/// When checkpoints are written, and how many stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointPlan {
+    /// Every so many steps, and at the end; 0: at the end only.
+    pub every: u64,
+    /// How many of the newest are kept.
+    pub keep: u64,
+}
+
+/// Kind of compute device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+    /// An Apple GPU.
+    Metal,
+}
+
+/// Arithmetic of activations and matrix products; master weights and optimizer state are always f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// IEEE single precision.
+    F32,
+    /// bfloat16 products with f32 accumulation.
+    Bf16,
+}
+
+/// Starting weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum InitPlan {
+    /// The baseline's distributions, drawn from the run's seed.
+    Random,
+    /// A safetensors file with the baseline's parameter names.
+    Weights(String),
+}
+
+/// What the run is expected to cost on its profile.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Estimate {
+    /// Peak memory in GiB.
+    pub memory_gib: f64,
+    /// Training time in seconds at the profile's stated rate.
+    pub seconds: f64,
+}
+
+/// One fully resolved run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunPlan {
+    /// `nanochat.plan/v1`.
+    pub schema: String,
+    /// Name of the experiment.
+    pub experiment: String,
+    /// Stable folder name: the matrix cell, the seed, and 8 hex digits of `plan_hash`.
+    pub run_id: String,
+    /// SHA-256 of what decides the result, 64 hex digits.
+    pub plan_hash: String,
+    /// Seed of all randomness in the run.
+    pub seed: u64,
+    /// Which repeat of the same plan this is, 0 the first; repeats share `plan_hash` and differ in `run_id`.
+    pub repeat: u64,
+    /// Values of the matrix axes of this cell, by dotted key.
+    pub axes: BTreeMap<String, serde_json::Value>,
+    /// Data source.
+    pub data: DataPlan,
+    /// Tokenizer source.
+    pub tokenizer: TokenizerPlan,
+    /// Model shape.
+    pub model: ModelShape,
+    /// Parameter counts of that shape.
+    pub parameters: ParameterCounts,
+    /// Training FLOPs per token, forward and backward, as the baseline counts them (`estimate_flops`).
+    pub flops_per_token: u64,
+    /// Sequences per device and micro-step.
+    pub device_batch_size: u64,
+    /// Tokens per optimizer step.
+    pub total_batch_size: u64,
+    /// Micro-steps per optimizer step.
+    pub grad_accum_steps: u64,
+    /// Optimizer steps.
+    pub num_iterations: u64,
+    /// Training tokens.
+    pub total_tokens: u64,
+    /// Training FLOPs; above 2^64 for large runs.
+    pub total_flops: u128,
+    /// Tokens at the reference data-to-parameter ratio, from which batch size and weight decay are scaled.
+    pub target_tokens: u64,
+    /// Learning-rate factor for the batch size, √(B / 2^19).
+    pub lr_scale: f64,
+    /// Muon's weight decay after scaling.
+    pub weight_decay: f64,
+    /// Optimizer settings before scaling.
+    pub optimizer: OptimizerPlan,
+    /// Starting weights.
+    pub init: InitPlan,
+    /// Evaluation settings.
+    pub eval: EvalPlan,
+    /// Checkpoint settings.
+    pub checkpoint: CheckpointPlan,
+    /// Training stops (resumable, labelled) after this many seconds of wall clock; none: no cap.
+    pub wall_clock_seconds: Option<f64>,
+    /// Name of the hardware profile.
+    pub hardware: String,
+    /// Kind of device.
+    pub device: DeviceKind,
+    /// Number of devices.
+    pub device_count: u64,
+    /// Arithmetic.
+    pub dtype: Precision,
+    /// Threads for CPU work; 0: as many as the machine has cores.
+    pub threads: u64,
+    /// Expected cost.
+    pub estimate: Estimate,
+}
