@@ -1,1 +1,8 @@
-//! (to be written)
+//! Parity: holds this engine against figures measured on the baseline, one file a kind.
+//!
+//! A check never judges by eye: it compares a quantity with its reference, states the bound, and says whether the largest
+//! difference is within it. Files of one set lie in one folder and find each other by name (tokenizer, data, checkpoint).
+
+mod check;
+
+pub use check::{Check, Differences, ParityError};
