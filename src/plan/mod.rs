@@ -1,5 +1,10 @@
 //! What will happen: pure arithmetic from an experiment to fully resolved runs. No tensor, clock, device or environment.
 
+pub mod shape;
 mod types;
 
+pub use shape::{
+    decode_flops, flops_per_token, has_value_embedding, kv_bytes_per_token, kv_read_bytes, padded_vocab_size,
+    parameter_counts, prefill_flops, window_sizes,
+};
 pub use types::*;
