@@ -1,1 +1,3 @@
-//! (to be written)
+//! What is here: the machine, its profiles, and this process's memory.
+
+pub mod memory;
