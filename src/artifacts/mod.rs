@@ -1,5 +1,25 @@
 //! What happened: folder layout, typed rows, atomic writing. Together with `checkpoint` the only room that knows file names.
+//!
+//! Documents are canonical JSON ([`write_document`], [`read_document`]), tables are parquet ([`write_steps`],
+//! [`read_steps`], …), and everything is put in place by [`write_atomic`]. Refuses names that could leave the results
+//! folder, numbers that JSON can't hold, and documents of another kind than asked for.
 
 mod documents;
+mod error;
+mod json;
+pub mod layout;
+mod rows;
+mod write;
+
+#[cfg(test)]
+mod tests;
 
 pub use documents::*;
+pub use error::ArtifactError;
+pub use json::{Document, canonical_json, parse_document, read_document, write_document};
+pub use layout::{ExperimentFolder, ResultsRoot, RunFolder, check_name};
+pub use rows::{
+    LAST_WARMUP_STEP, bytes_sha256, file_sha256, loss_trace_sha256, median_tokens_per_second, read_evals, read_steps,
+    steady_steps, training_seconds, write_evals, write_steps,
+};
+pub use write::{create_folder, sync_folder, write_atomic};

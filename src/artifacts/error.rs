@@ -1,0 +1,120 @@
+//! What can go wrong between documents and the disk, always with the path and a way out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An error while reading or writing artifacts.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[non_exhaustive]
+pub enum ArtifactError {
+    /// The operating system refused.
+    #[error("cannot {operation} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb phrase.
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+        /// What to do about it.
+        #[help]
+        remedy: String,
+    },
+    /// The file is not JSON, or not of the document's form.
+    #[error("`{}` line {line}, column {column}: {message}", path.display())]
+    #[diagnostic(help(
+        "{document} documents are written by `nanochat run`; restore the file from git, or run the experiment again"
+    ))]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong there.
+        message: String,
+        /// The schema that was expected.
+        document: &'static str,
+    },
+    /// The document says that it is of another kind.
+    #[error("`{}` is {}, expected `{expected}`", path.display(), found.as_ref().map_or("without a `schema` entry".to_string(), |s| format!("a `{s}` document")))]
+    #[diagnostic(help("give a file of that kind, or use the version of nanochat that wrote it"))]
+    WrongSchema {
+        /// The file.
+        path: PathBuf,
+        /// Expected schema string.
+        expected: &'static str,
+        /// The schema string in the file, if it has one.
+        found: Option<String>,
+    },
+    /// A number that JSON can't hold.
+    #[error("`{}`: `{key}` is {value}, which JSON can't hold", path.display())]
+    #[diagnostic(help(
+        "a figure that doesn't exist is left out (null); one that is not finite means that the run diverged"
+    ))]
+    NotFinite {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// Dotted key of the number.
+        key: String,
+        /// `NaN`, `inf` or `-inf`.
+        value: f64,
+    },
+    /// A value that can't be turned into JSON, such as a map whose keys are no strings.
+    #[error("`{}` can't be written as JSON: {message}", path.display())]
+    Unwritable {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A parquet file that can't be read or written, or lacks what its kind needs.
+    #[error("`{}`: {message}", path.display())]
+    #[diagnostic(help("the file is damaged or of another kind; restore it from git, or run the experiment again"))]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A name that must not become a part of a path.
+    #[error("{what} `{}` can't be a file name: {why}", name.escape_debug())]
+    #[diagnostic(help(
+        "use letters, digits, `-`, `_` and `.`, beginning with a letter or digit, at most {} bytes",
+        super::layout::MAX_NAME_BYTES
+    ))]
+    Name {
+        /// What the name is for.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Why it is refused.
+        why: &'static str,
+    },
+}
+
+impl ArtifactError {
+    /// Wraps an operating-system error with the way out that fits its kind.
+    pub fn io(operation: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
+        let remedy = match source.kind() {
+            io::ErrorKind::NotFound => "check the path; results are written by `nanochat run`",
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                "give this user write access to the folder, or use another one"
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free space on this disk; what was there before is untouched"
+            }
+            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+                "a file stands where a folder belongs, or the reverse: move it"
+            }
+            _ => "nothing was changed; try again once the cause is gone",
+        };
+        Self::Io { operation, path: path.as_ref().to_path_buf(), source, remedy: remedy.to_string() }
+    }
+
+    /// Whether the file simply isn't there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}

@@ -1,0 +1,244 @@
+//! Where each document lies. The one place, with `checkpoint`, that knows file names.
+//!
+//! Paths stay the same when a run is repeated, so that a diff in git shows old against new figures. Names that come
+//! from specs are checked before they become parts of paths: no separators, no dots in front, no device names.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::ArtifactError;
+
+/// Longest file or folder name, in bytes; leaves room below the usual 255 for suffixes.
+pub const MAX_NAME_BYTES: usize = 200;
+
+/// Checks that a name can be one part of a path on every system.
+///
+/// # Errors
+/// [`ArtifactError::Name`] saying why not.
+pub fn check_name<'a>(what: &'static str, name: &'a str) -> Result<&'a str, ArtifactError> {
+    let refuse = |why| Err(ArtifactError::Name { what, name: name.to_string(), why });
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() {
+        return refuse("it is empty");
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return refuse("it is too long");
+    }
+    if !name.chars().all(allowed) {
+        return refuse("it has characters other than letters, digits, `-`, `_` and `.`");
+    }
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return refuse("it doesn't begin with a letter or digit");
+    }
+    if name.ends_with('.') {
+        return refuse("it ends in a dot");
+    }
+    if is_device_name(name) {
+        return refuse("it is a device name on Windows");
+    }
+    Ok(name)
+}
+
+/// `con`, `nul`, `com1` and their kind, with or without an extension.
+fn is_device_name(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or(name).to_ascii_lowercase();
+    match stem.as_str() {
+        "con" | "prn" | "aux" | "nul" => true,
+        _ => {
+            let numbered = stem.strip_prefix("com").or_else(|| stem.strip_prefix("lpt"));
+            numbered.is_some_and(|digits| digits.len() == 1 && digits.bytes().all(|b| b.is_ascii_digit()))
+        }
+    }
+}
+
+/// A project's folder: the root that `results/` and `reports/` lie under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultsRoot {
+    project: PathBuf,
+}
+
+impl ResultsRoot {
+    /// The layout under a project's folder.
+    pub fn new(project: impl Into<PathBuf>) -> Self {
+        Self { project: project.into() }
+    }
+
+    /// The project's folder.
+    pub fn project(&self) -> &Path {
+        &self.project
+    }
+
+    /// `results/`.
+    pub fn results(&self) -> PathBuf {
+        self.project.join("results")
+    }
+
+    /// `reports/`.
+    pub fn reports(&self) -> PathBuf {
+        self.project.join("reports")
+    }
+
+    /// `results/<experiment>/`; the name is checked.
+    pub fn experiment(&self, name: &str) -> Result<ExperimentFolder, ArtifactError> {
+        Ok(ExperimentFolder::at(self.results().join(check_name("the experiment name", name)?)))
+    }
+
+    /// `reports/<experiment>.md`; the name is checked.
+    pub fn report_markdown(&self, experiment: &str) -> Result<PathBuf, ArtifactError> {
+        Ok(self.reports().join(format!("{}.md", check_name("the experiment name", experiment)?)))
+    }
+
+    /// `reports/<experiment>.html`; the name is checked.
+    pub fn report_html(&self, experiment: &str) -> Result<PathBuf, ArtifactError> {
+        Ok(self.reports().join(format!("{}.html", check_name("the experiment name", experiment)?)))
+    }
+
+    /// `results/baselines/<first 12 digits of the commit>/<name>.json`.
+    pub fn baseline(&self, commit: &str, name: &str) -> Result<PathBuf, ArtifactError> {
+        let commit = check_name("the baseline commit", commit.get(..12).unwrap_or(commit))?;
+        let file = format!("{}.json", check_name("the recording's name", name)?);
+        Ok(self.results().join("baselines").join(commit).join(file))
+    }
+
+    /// All experiment folders that hold a record, sorted by name. None when `results/` isn't there.
+    pub fn experiments(&self) -> Result<Vec<ExperimentFolder>, ArtifactError> {
+        let results = self.results();
+        if !results.is_dir() {
+            return Ok(Vec::new());
+        }
+        let folders = subfolders(&results)?.into_iter().map(ExperimentFolder::at);
+        Ok(folders.filter(|folder| folder.record().is_file()).collect())
+    }
+
+    /// All recorded baseline results, sorted by path.
+    pub fn baselines(&self) -> Result<Vec<PathBuf>, ArtifactError> {
+        let folder = self.results().join("baselines");
+        if !folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        let mut files = Vec::new();
+        for commit in subfolders(&folder)? {
+            files.extend(entries(&commit)?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")));
+        }
+        Ok(files)
+    }
+}
+
+/// `results/<experiment>/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExperimentFolder {
+    path: PathBuf,
+}
+
+impl ExperimentFolder {
+    /// Takes a folder for an experiment's, wherever it lies.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder's own name.
+    pub fn name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// `experiment.json`.
+    pub fn record(&self) -> PathBuf {
+        self.path.join("experiment.json")
+    }
+
+    /// `scorecard.json`.
+    pub fn scorecard(&self) -> PathBuf {
+        self.path.join("scorecard.json")
+    }
+
+    /// `<run-id>/`; the id is checked.
+    pub fn run(&self, run_id: &str) -> Result<RunFolder, ArtifactError> {
+        Ok(RunFolder::at(self.path.join(check_name("the run id", run_id)?)))
+    }
+
+    /// Folders of runs that lie here, planned or not, sorted by name.
+    pub fn run_folders(&self) -> Result<Vec<RunFolder>, ArtifactError> {
+        let folders = subfolders(&self.path)?.into_iter().map(RunFolder::at);
+        Ok(folders.filter(|run| run.plan().is_file() || run.summary().is_file()).collect())
+    }
+}
+
+/// `results/<experiment>/<run-id>/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Takes a folder for a run's, wherever it lies.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder's own name, which is the run id.
+    pub fn name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// `plan.json`.
+    pub fn plan(&self) -> PathBuf {
+        self.path.join("plan.json")
+    }
+
+    /// `summary.json`.
+    pub fn summary(&self) -> PathBuf {
+        self.path.join("summary.json")
+    }
+
+    /// `environment.json`.
+    pub fn environment(&self) -> PathBuf {
+        self.path.join("environment.json")
+    }
+
+    /// `steps.parquet`.
+    pub fn steps(&self) -> PathBuf {
+        self.path.join("steps.parquet")
+    }
+
+    /// `evals.parquet`.
+    pub fn evals(&self) -> PathBuf {
+        self.path.join("evals.parquet")
+    }
+
+    /// `log.jsonl`; not in git.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log.jsonl")
+    }
+
+    /// `checkpoints/`; not in git.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+}
+
+/// The entries of a folder, sorted by name.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
+    let read = fs::read_dir(folder).map_err(|e| ArtifactError::io("list", folder, e))?;
+    let mut paths = Vec::new();
+    for entry in read {
+        paths.push(entry.map_err(|e| ArtifactError::io("list", folder, e))?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The folders inside a folder, hidden ones left out, sorted by name.
+fn subfolders(folder: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
+    let hidden = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    Ok(entries(folder)?.into_iter().filter(|path| path.is_dir() && !hidden(path)).collect())
+}
