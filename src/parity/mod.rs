@@ -4,5 +4,6 @@
 //! difference is within it. Files of one set lie in one folder and find each other by name (tokenizer, data, checkpoint).
 
 mod check;
+pub mod derived;
 
 pub use check::{Check, Differences, ParityError};

@@ -1,8 +1,12 @@
 //! What will happen: pure arithmetic from an experiment to fully resolved runs. No tensor, clock, device or environment.
 
+pub mod derive;
+mod error;
 pub mod shape;
 mod types;
 
+pub use derive::{DeriveInputs, Derived, derive};
+pub use error::PlanError;
 pub use shape::{
     decode_flops, flops_per_token, has_value_embedding, kv_bytes_per_token, kv_read_bytes, padded_vocab_size,
     parameter_counts, prefill_flops, window_sizes,

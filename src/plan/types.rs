@@ -122,6 +122,34 @@ pub struct OptimizerPlan {
     pub final_lr_frac: f64,
 }
 
+/// How long the run is: exactly one measure, as the spec states it. What follows from it is the plan's `num_iterations`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum BudgetPlan {
+    /// Optimizer steps.
+    Iterations(u64),
+    /// Training tokens, rounded down to whole steps.
+    Tokens(u64),
+    /// Training FLOPs, rounded to the nearest whole step.
+    Flops(f64),
+    /// Training tokens per scaling parameter (layer matrices and output projection), rounded down to whole steps.
+    ParamDataRatio(f64),
+}
+
+/// The dials from which shape, batch size and weight decay were derived, under the baseline's flag names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScalingPlan {
+    /// Width per layer before it is nudged up to a multiple of `head_dim`; shapes the reference model too.
+    pub aspect_ratio: u64,
+    /// Target channels per head; shapes the reference model too.
+    pub head_dim: u64,
+    /// Tokens per scaling parameter that batch size and weight decay are scaled from; 12 unless the budget says so.
+    pub target_param_data_ratio: f64,
+    /// Tokens of the 12-layer reference model at that ratio.
+    pub reference_tokens: f64,
+}
+
 /// When and on how much the run is evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -222,6 +250,10 @@ pub struct RunPlan {
     pub tokenizer: TokenizerPlan,
     /// Model shape.
     pub model: ModelShape,
+    /// The budget as stated.
+    pub budget: BudgetPlan,
+    /// What shape, batch size and weight decay were derived from.
+    pub scaling: ScalingPlan,
     /// Parameter counts of that shape.
     pub parameters: ParameterCounts,
     /// Training FLOPs per token, forward and backward, as the baseline counts them (`estimate_flops`).

@@ -1,0 +1,104 @@
+//! Why an experiment can't be planned, with the key to blame and the way out.
+
+use super::{BudgetPlan, shape::ShapeError};
+
+/// Why a run can't be planned.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    /// The shape can't be built.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// The batch has no tokens.
+    #[error("optimizer.total_batch_size is 0; it must be at least one sequence a device")]
+    EmptyBatch,
+    /// The budget is less than one optimizer step.
+    #[error("{} is less than one optimizer step of {total_batch_size} tokens", describe(budget, *target_tokens))]
+    NoSteps {
+        /// The budget as stated.
+        budget: BudgetPlan,
+        /// Tokens at the target ratio.
+        target_tokens: u64,
+        /// Tokens a step.
+        total_batch_size: u64,
+    },
+    /// More tokens than 64 bits count.
+    #[error("{num_iterations} steps of {total_batch_size} tokens are more tokens than 64 bits can count")]
+    TooLong {
+        /// Optimizer steps.
+        num_iterations: u64,
+        /// Tokens a step.
+        total_batch_size: u64,
+    },
+    /// Micro-batches don't add up to the batch.
+    #[error(
+        "a step of {total_batch_size} tokens is not a whole number of micro-steps of {device_batch_size} × \
+         {sequence_len} tokens on {device_count} device(s)"
+    )]
+    Accumulation {
+        /// Tokens a step.
+        total_batch_size: u64,
+        /// Sequences a micro-step and device.
+        device_batch_size: u64,
+        /// Context length.
+        sequence_len: u64,
+        /// Devices.
+        device_count: u64,
+    },
+}
+
+impl PlanError {
+    /// The dotted key of the spec that is to blame.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Shape(
+                ShapeError::Zero { .. } | ShapeError::HeadsDontDivide { .. } | ShapeError::TooNarrow { .. },
+            ) => "model.n_embd",
+            Self::Shape(ShapeError::OddHead { .. }) => "model.head_dim",
+            Self::Shape(ShapeError::GroupsDontDivide { .. }) => "model.n_kv_head",
+            Self::Shape(ShapeError::WindowPattern { .. }) => "model.window_pattern",
+            Self::EmptyBatch | Self::Accumulation { .. } => "optimizer.total_batch_size",
+            Self::NoSteps { .. } | Self::TooLong { .. } => "budget",
+        }
+    }
+
+    /// What to change.
+    pub fn way_out(&self) -> Option<String> {
+        match self {
+            Self::NoSteps { .. } => Some("raise the budget, or lower optimizer.total_batch_size".to_owned()),
+            Self::TooLong { .. } => Some("lower the budget".to_owned()),
+            Self::Accumulation { total_batch_size, device_batch_size, sequence_len, device_count } => {
+                Some(divisors(*total_batch_size, *device_batch_size, *sequence_len, *device_count))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Device batch sizes and total batch sizes near the given ones that would do.
+fn divisors(total: u64, device_batch: u64, sequence_len: u64, devices: u64) -> String {
+    let row = sequence_len.saturating_mul(devices).max(1);
+    let micro = row.saturating_mul(device_batch).max(1);
+    let below = total / micro * micro;
+    let above = below.saturating_add(micro);
+    let total_way = if below == 0 {
+        format!("set optimizer.total_batch_size to {above}")
+    } else {
+        format!("set optimizer.total_batch_size to {below} or {above}")
+    };
+    let fitting = (1..=device_batch).rev().find(|&rows| total.is_multiple_of(row.saturating_mul(rows)));
+    match fitting {
+        Some(rows) => format!("set hardware.device_batch_size to {rows}, or {total_way}"),
+        None => format!("{total_way}, or shorten model.sequence_len"),
+    }
+}
+
+fn describe(budget: &BudgetPlan, target_tokens: u64) -> String {
+    match budget {
+        BudgetPlan::Iterations(steps) => format!("a budget of {steps} iterations"),
+        BudgetPlan::Tokens(tokens) => format!("a budget of {tokens} tokens"),
+        BudgetPlan::Flops(flops) => format!("a budget of {flops:e} FLOPs"),
+        BudgetPlan::ParamDataRatio(ratio) => {
+            format!("a budget of {ratio} tokens per scaling parameter ({target_tokens} tokens)")
+        }
+    }
+}
