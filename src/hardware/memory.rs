@@ -27,7 +27,7 @@ fn status_kib(field: &str) -> Option<u64> {
 fn resident_elsewhere() -> u64 {
     use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
     let Ok(pid) = sysinfo::get_current_pid() else { return 0 };
-    let mut system = System::new();
+    let Ok(mut system) = System::new() else { return 0 };
     let what = ProcessRefreshKind::nothing().with_memory();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
     system.process(pid).map_or(0, |process| process.memory())
