@@ -246,13 +246,19 @@ pub struct Judgement {
     pub interval: Option<(f64, f64)>,
     /// The bound that the difference or ratio is held against.
     pub threshold: Option<f64>,
+    /// Effects smaller than this share of the threshold count as none, for speed: the ratio is held against
+    /// `threshold * (1 - minimum_effect)`.
+    pub minimum_effect: Option<f64>,
     /// Confidence level of the interval, such as 0.95.
     pub confidence: Option<f64>,
     /// Number of baseline runs behind it.
     pub baseline_runs: u64,
     /// Number of candidate runs behind it.
     pub candidate_runs: u64,
-    /// How it was judged: `non_inferiority`, `point`, `bitwise`, ...
+    /// How many more runs an arm would decide an inconclusive verdict, if means and noise stay as they are.
+    pub more_runs: Option<u64>,
+    /// How it was judged: `non_inferiority_welch`, `non_inferiority_paired`, `point`, `welch_log_ratio`, `bootstrap`,
+    /// `bitwise`, `numeric`, `statistical`, or `none` where nothing could be.
     pub method: String,
     /// The sentence that explains the verdict.
     pub reason: String,
@@ -264,8 +270,22 @@ pub struct Judgement {
 pub struct CellSummary {
     /// Values of the axes, by dotted key.
     pub axes: BTreeMap<String, serde_json::Value>,
+    /// What the axes say, for people; `all runs` without axes.
+    pub label: String,
     /// Run ids in the cell, repeats included.
     pub runs: Vec<String>,
+    /// Seeds in the cell, in order.
+    pub seeds: Vec<u64>,
+    /// Number of runs planned.
+    pub planned: u64,
+    /// Number of runs finished.
+    pub finished: u64,
+    /// Training tokens planned, per run.
+    pub planned_tokens: u64,
+    /// Training tokens spent over all runs in the cell, unfinished ones included.
+    pub spent_tokens: u64,
+    /// Whether this cell has the best mean of the quality metric among two or more finished cells.
+    pub best: bool,
     /// Quality of this cell against the baseline.
     pub quality: Judgement,
     /// Speed of this cell against the baseline.
@@ -274,9 +294,11 @@ pub struct CellSummary {
     pub reproducibility: Judgement,
     /// Mean of the final validation bits per byte over the seeds.
     pub mean_val_bpb: Option<f64>,
-    /// Sample standard deviation over the seeds.
+    /// Sample standard deviation over the seeds; none below two.
     pub std_val_bpb: Option<f64>,
-    /// Median tokens per second over the seeds.
+    /// 95% t interval of that mean; none below two seeds.
+    pub interval_val_bpb: Option<(f64, f64)>,
+    /// Median tokens per second over the finished runs.
     pub tokens_per_second: Option<f64>,
     /// Largest peak memory in bytes.
     pub peak_rss_bytes: Option<u64>,
@@ -308,6 +330,13 @@ pub struct Scorecard {
     pub cells: Vec<CellSummary>,
     /// Run ids that the scorecard rests on.
     pub runs: Vec<String>,
+    /// Number of runs planned.
+    pub planned: u64,
+    /// Number of runs finished.
+    pub finished: u64,
+    /// SHA-256 of every file that the scorecard rests on, by path relative to the experiment's folder; the recorded
+    /// baseline by its path as the spec gives it.
+    pub evidence: BTreeMap<String, String>,
 }
 
 /// `results/<experiment>/experiment.json`: what the scorecard needs to know of the spec, so that it can be recomputed

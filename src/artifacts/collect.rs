@@ -1,0 +1,70 @@
+//! Reads all documents of an experiment at once: what the scorecard, the report and the comparison start from.
+
+use super::{
+    ArtifactError, Environment, ExperimentFolder, ExperimentRecord, RunFolder, RunStatus, Summary, read_document,
+};
+use crate::plan::RunPlan;
+
+/// The documents of one run. A run that was planned and not yet started has a plan at most.
+#[derive(Debug, Clone)]
+pub struct RunDocuments {
+    /// Where they lie.
+    pub folder: RunFolder,
+    /// The plan.
+    pub plan: RunPlan,
+    /// What came out, once it ended in some way.
+    pub summary: Option<Summary>,
+    /// Where and with what it ran.
+    pub environment: Option<Environment>,
+}
+
+impl RunDocuments {
+    /// The summary of a run that reached its end.
+    pub fn finished(&self) -> Option<&Summary> {
+        self.summary.as_ref().filter(|summary| summary.status == RunStatus::Finished)
+    }
+}
+
+/// The documents of one experiment.
+#[derive(Debug, Clone)]
+pub struct ExperimentDocuments {
+    /// Where they lie.
+    pub folder: ExperimentFolder,
+    /// What was asked for.
+    pub record: ExperimentRecord,
+    /// The planned runs that have a plan on disk, in planned order.
+    pub runs: Vec<RunDocuments>,
+    /// Planned runs without a plan on disk.
+    pub absent: Vec<String>,
+}
+
+/// Reads `experiment.json` and the documents of every run that it names.
+///
+/// # Errors
+/// A document that can't be read or is malformed; one that isn't there yet is no error.
+pub fn read_experiment(folder: &ExperimentFolder) -> Result<ExperimentDocuments, ArtifactError> {
+    let record: ExperimentRecord = read_document(&folder.record())?;
+    let mut runs = Vec::with_capacity(record.runs.len());
+    let mut absent = Vec::new();
+    for run_id in &record.runs {
+        let run = folder.run(run_id)?;
+        match optional(read_document::<RunPlan>(&run.plan()))? {
+            None => absent.push(run_id.clone()),
+            Some(plan) => {
+                let summary = optional(read_document::<Summary>(&run.summary()))?;
+                let environment = optional(read_document::<Environment>(&run.environment()))?;
+                runs.push(RunDocuments { folder: run, plan, summary, environment });
+            }
+        }
+    }
+    Ok(ExperimentDocuments { folder: folder.clone(), record, runs, absent })
+}
+
+/// Turns "isn't there" into none.
+fn optional<T>(read: Result<T, ArtifactError>) -> Result<Option<T>, ArtifactError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
