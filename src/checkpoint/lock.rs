@@ -1,0 +1,57 @@
+//! One process a run: an advisory lock that the operating system releases when its holder dies, however it dies.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use super::CheckpointError;
+
+/// Name of the lock file. It stays behind when the lock is released: removing it would let two processes hold locks on
+/// two files of the same name.
+const FILE: &str = ".lock";
+
+/// Holds a folder for this process until dropped.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
+}
+
+impl RunLock {
+    /// Takes the folder's lock, creating the folder when it is missing. A lock whose holder died is free.
+    ///
+    /// Errors: [`CheckpointError::Locked`] names the holder's process id.
+    pub fn acquire(folder: &Path) -> Result<Self, CheckpointError> {
+        std::fs::create_dir_all(folder).map_err(CheckpointError::io("create the folder", folder))?;
+        let path = folder.join(FILE);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(CheckpointError::io("open the lock file", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(CheckpointError::Locked { folder: folder.to_path_buf(), holder: holder(&mut file) });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(CheckpointError::Io { action: "lock", path, source });
+            }
+        }
+        let noted = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        noted.map_err(CheckpointError::io("write the lock file", &path))?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Who holds the lock, as far as the file tells.
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.take(32).read_to_string(&mut text);
+    match (read, text.trim().parse::<u32>()) {
+        (Ok(_), Ok(process)) if process == std::process::id() => "this very process".to_string(),
+        (Ok(_), Ok(process)) => format!("process {process}"),
+        _ => "another process".to_string(),
+    }
+}
