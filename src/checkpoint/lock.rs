@@ -39,7 +39,8 @@ impl RunLock {
                 return Err(CheckpointError::Io { action: "lock", path, source });
             }
         }
-        let noted = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        let noted =
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         noted.map_err(CheckpointError::io("write the lock file", &path))?;
         Ok(Self { _file: file })
     }

@@ -287,7 +287,8 @@ impl Checkpoints {
             let mut hashing = Hashing::new(io::sink());
             let (length, mut reader) = self.open_file(folder, name)?;
             if length == entry.bytes {
-                io::copy(&mut reader.by_ref().take(length), &mut hashing).map_err(|error| format!("{name}: {error}"))?;
+                io::copy(&mut reader.by_ref().take(length), &mut hashing)
+                    .map_err(|error| format!("{name}: {error}"))?;
             }
             compare(name, length, &hashing.finish(), entry)?;
         }

@@ -121,11 +121,13 @@ fn with_bytes(
         CpuStorage::F32(values) => values.get(start..end).map(bytemuck::cast_slice),
         CpuStorage::F64(values) => values.get(start..end).map(bytemuck::cast_slice),
         CpuStorage::BF16(values) => {
-            let bits: Vec<u16> = values.get(start..end).unwrap_or_default().iter().map(|value| value.to_bits()).collect();
+            let bits: Vec<u16> =
+                values.get(start..end).unwrap_or_default().iter().map(|value| value.to_bits()).collect();
             return use_bytes(bytemuck::cast_slice(&bits));
         }
         CpuStorage::F16(values) => {
-            let bits: Vec<u16> = values.get(start..end).unwrap_or_default().iter().map(|value| value.to_bits()).collect();
+            let bits: Vec<u16> =
+                values.get(start..end).unwrap_or_default().iter().map(|value| value.to_bits()).collect();
             return use_bytes(bytemuck::cast_slice(&bits));
         }
         _ => return Err(unsupported(name, tensor.dtype())),

@@ -93,7 +93,8 @@ impl<R: Read + Seek> Archive<R> {
         let tail_start = self.length - tail_length;
         let tail = self.read_at(tail_start, tail_length)?;
         let last = tail.len().checked_sub(22).ok_or("it is no zip archive")?;
-        let end = (0..=last).rev().find(|&at| u32_at(&tail, at) == Ok(END)).ok_or("it is no zip archive, or is cut off")?;
+        let end =
+            (0..=last).rev().find(|&at| u32_at(&tail, at) == Ok(END)).ok_or("it is no zip archive, or is cut off")?;
         let small = (u32_at(&tail, end + 16)?.into(), u32_at(&tail, end + 12)?.into(), u16_at(&tail, end + 10)?.into());
         match (tail_start + end as u64).checked_sub(20) {
             Some(locator) if u32_at(&self.read_at(locator, 20)?, 0)? == END64_LOCATOR => self.find_directory64(locator),
@@ -144,7 +145,8 @@ fn parse_directory(directory: &[u8], count: u64) -> Result<BTreeMap<String, Stor
 /// Length, stored length and offset of an entry; where they are all ones, the zip64 field has them, in this order.
 fn wide_fields(directory: &[u8], at: usize, extra: &[u8]) -> Result<[u64; 3], String> {
     let mut wide = zip64_field(extra);
-    let mut fields = [u32_at(directory, at + 24)?, u32_at(directory, at + 20)?, u32_at(directory, at + 42)?].map(u64::from);
+    let mut fields =
+        [u32_at(directory, at + 24)?, u32_at(directory, at + 20)?, u32_at(directory, at + 42)?].map(u64::from);
     for field in &mut fields {
         if *field == u64::from(u32::MAX) {
             *field = u64_at(wide, 0)?;

@@ -108,7 +108,8 @@ pub fn load_token_bytes(path: &Path) -> Result<Vec<u32>, CheckpointError> {
     let TorchValue::Tensor(tensor) = read_torch_file(path, &Device::Cpu)? else {
         return Err(foreign("it holds something other than one tensor".into()));
     };
-    let lengths = tensor.flatten_all().and_then(|flat| flat.to_dtype(DType::I64)).and_then(|flat| flat.to_vec1::<i64>());
+    let lengths =
+        tensor.flatten_all().and_then(|flat| flat.to_dtype(DType::I64)).and_then(|flat| flat.to_vec1::<i64>());
     let lengths = lengths.map_err(|error| foreign(error.to_string()))?;
     lengths.into_iter().map(|length| u32::try_from(length).map_err(|error| foreign(error.to_string()))).collect()
 }

@@ -88,10 +88,10 @@ fn read_archive(archive: &mut Archive<BufReader<File>>, device: &Device) -> Resu
         return Err("its pickle is larger than any model's".into());
     }
     let byte_order = format!("{folder}byteorder");
-    if let Some(length) = archive.entry_length(&byte_order) {
-        if archive.read(&byte_order, 0, length.min(16))? != b"little" {
-            return Err("its numbers are not little-endian".into());
-        }
+    if let Some(length) = archive.entry_length(&byte_order)
+        && archive.read(&byte_order, 0, length.min(16))? != b"little"
+    {
+        return Err("its numbers are not little-endian".into());
     }
     let pickle = Pickle::read(&archive.read(name, 0, length)?)?;
     // Views may share a storage, but a file that asks for far more tensors than it has bytes is a trap.
@@ -137,9 +137,9 @@ impl Reading<'_> {
                 TorchValue::List(values.collect::<Result<_, _>>()?)
             }
             Node::Dict(entries) => {
-                let pairs = entries.into_iter().map(|(key, value)| {
-                    Ok::<_, String>((self.value(key, depth + 1)?, self.value(value, depth + 1)?))
-                });
+                let pairs = entries
+                    .into_iter()
+                    .map(|(key, value)| Ok::<_, String>((self.value(key, depth + 1)?, self.value(value, depth + 1)?)));
                 TorchValue::Dict(pairs.collect::<Result<_, _>>()?)
             }
             Node::Call { callee, arguments, .. } => return self.call(callee, arguments, depth),
@@ -181,9 +181,8 @@ impl Reading<'_> {
             Some(("torch", name)) => storage_dtype(name),
             _ => None,
         };
-        let dims = |id: NodeId| -> Option<Vec<usize>> {
-            self.pickle.items(id)?.iter().map(|&item| self.size(item)).collect()
-        };
+        let dims =
+            |id: NodeId| -> Option<Vec<usize>> { self.pickle.items(id)?.iter().map(|&item| self.size(item)).collect() };
         let view = View {
             dtype: dtype.ok_or("a storage is of an unknown class")?,
             key: self.pickle.text(key).ok_or("a storage has no key")?.to_string(),
@@ -223,9 +222,11 @@ impl Reading<'_> {
 impl View {
     /// Elements of the storage from the first to the last that the view touches.
     fn span(&self) -> Option<usize> {
-        let last = self.shape.iter().zip(&self.strides).try_fold(0usize, |last, (&size, &stride)| {
-            last.checked_add(size.checked_sub(1)?.checked_mul(stride)?)
-        });
+        let last = self
+            .shape
+            .iter()
+            .zip(&self.strides)
+            .try_fold(0usize, |last, (&size, &stride)| last.checked_add(size.checked_sub(1)?.checked_mul(stride)?));
         last?.checked_add(1)
     }
 

@@ -10,7 +10,7 @@ use super::*;
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
     /// With an error, before it has done anything; the operations after it work.
-    Refused(io::ErrorKind),
+    Refused,
     /// The process dies before the operation: nothing works from there on.
     CrashBefore,
     /// The process dies right after the operation.
@@ -31,7 +31,7 @@ impl Faulty {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let dead = || Err(io::Error::other("the process is dead"));
         match self.fault {
-            Fault::Refused(kind) if call == self.at => Err(kind.into()),
+            Fault::Refused if call == self.at => Err(io::ErrorKind::StorageFull.into()),
             Fault::CrashBefore if call >= self.at => dead(),
             Fault::CrashAfter if call == self.at => act().and_then(|_| dead()),
             Fault::CrashAfter if call > self.at => dead(),
@@ -84,14 +84,7 @@ impl FileOperations for Faulty {
     }
 }
 
-const FAULTS: [Fault; 6] = [
-    Fault::Refused(io::ErrorKind::StorageFull),
-    Fault::Refused(io::ErrorKind::PermissionDenied),
-    Fault::Refused(io::ErrorKind::Other),
-    Fault::CrashBefore,
-    Fault::CrashAfter,
-    Fault::ShortWrite,
-];
+const FAULTS: [Fault; 4] = [Fault::Refused, Fault::CrashBefore, Fault::CrashAfter, Fault::ShortWrite];
 
 /// Saves steps 10 and 20, then `step` with a fault at operation `at`. Gives whether the fault struck.
 fn save_with_fault(step: u64, keep: usize, at: u64, fault: Fault) -> bool {
