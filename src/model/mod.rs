@@ -1,1 +1,27 @@
-//! (to be written)
+//! The transformer: parameters, forward pass, loss, gradients, key/value cache.
+//!
+//! The architecture is the baseline's (`nanochat/gpt.py`): RMS norms without weights, rotary positions, norm on queries
+//! and keys, grouped queries, sliding windows, value embeddings on every second layer, smear of the previous token,
+//! residual and input scalars a layer, backout of the middle layer, squared ReLU, capped logits, untied head.
+//!
+//! Parameters carry the baseline's names and live in name order. This room opens no file and reads no clock; randomness
+//! comes from a given seed; it refuses weights that don't fit the shape, and ids or targets outside the vocabulary.
+
+mod cache;
+mod error;
+mod forward;
+mod gpt;
+mod gradients;
+mod initialize;
+mod parameters;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use cache::KvCache;
+pub use error::ModelError;
+pub use gpt::Gpt;
+pub use gradients::Gradients;
+pub use parameters::{Parameters, parameter_shapes};

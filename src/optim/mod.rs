@@ -1,1 +1,20 @@
-//! (to be written)
+//! The optimizer: AdamW for embeddings, head and scalars, Muon for the layers' matrices, and their schedules.
+//!
+//! Groups, constants and arithmetic follow the baseline (`setup_optimizer` in `nanochat/gpt.py`, `nanochat/optim.py`),
+//! hyperparameters rounded to f32 where it does so. State is exported and restored by parameter name, and a step is a
+//! function of parameters, gradients, state and settings alone. Refused: state of other names or shapes.
+
+mod adamw;
+mod error;
+mod muon;
+mod muon_adamw;
+mod rules;
+mod schedule;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::OptimError;
+pub use muon_adamw::MuonAdamW;
+pub use rules::LearningRates;
+pub use schedule::{Schedule, StepSettings};

@@ -5,5 +5,12 @@
 
 mod check;
 pub mod derived;
+pub mod figures;
+pub mod model;
+pub mod optimizer;
+pub mod tensors;
+
+#[cfg(test)]
+mod engine_tests;
 
 pub use check::{Check, Differences, ParityError};

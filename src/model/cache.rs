@@ -1,0 +1,134 @@
+//! Keys and values of the tokens that were seen already, for decoding.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::ModelError;
+use crate::plan::ModelShape;
+use crate::plan::shape::head_dim;
+
+/// Keys and values of all layers for a batch of rows of equal length.
+///
+/// Buffers are (B, capacity, G, D) a layer and grow by doubling; what lies past `length` is unused.
+#[derive(Debug)]
+pub struct KvCache {
+    layers: Vec<[Tensor; 2]>,
+    rows: usize,
+    length: usize,
+    capacity: usize,
+    /// Last token of each row, whose embedding is smeared into the next one.
+    tokens: Vec<Vec<u32>>,
+}
+
+impl KvCache {
+    /// An empty cache with room for `capacity` tokens (at least one) in each of `rows`.
+    pub(super) fn new(
+        shape: &ModelShape,
+        rows: usize,
+        capacity: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let capacity = capacity.max(1);
+        let dims = (rows, capacity, shape.n_kv_head, head_dim(shape));
+        let zeros = || Tensor::zeros(dims, dtype, device);
+        let layers = (0..shape.n_layer).map(|_| Ok([zeros()?, zeros()?])).collect::<Result<_, candle_core::Error>>()?;
+        Ok(Self { layers, rows, length: 0, capacity, tokens: vec![Vec::new(); rows] })
+    }
+
+    /// Tokens held, the same in every row.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether no token is held.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Rows of the batch.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Tokens that fit before the buffers grow.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets all but the first `length` tokens, so that another continuation can follow them.
+    pub fn truncate(&mut self, length: usize) -> Result<(), ModelError> {
+        if length > self.length {
+            return Err(ModelError::CacheLength { length: self.length, wanted: length });
+        }
+        self.length = length;
+        self.tokens.iter_mut().for_each(|row| row.truncate(length));
+        Ok(())
+    }
+
+    /// A cache of `rows` rows that all continue the only row of this one, with room for `capacity` tokens.
+    pub fn repeat(&self, rows: usize, capacity: usize) -> Result<Self, ModelError> {
+        if self.rows != 1 {
+            return Err(ModelError::CacheRows { batch: 1, cache: self.rows });
+        }
+        let capacity = capacity.max(self.length).max(1);
+        let copy = |buffer: &Tensor| -> Result<Tensor, candle_core::Error> {
+            let (_, _, groups, head_dim) = buffer.dims4()?;
+            let wide = Tensor::zeros((rows, capacity, groups, head_dim), buffer.dtype(), buffer.device())?;
+            if self.length > 0 {
+                let held = buffer.narrow(1, 0, self.length)?;
+                wide.slice_set(&held.broadcast_as((rows, self.length, groups, head_dim))?.contiguous()?, 1, 0)?;
+            }
+            Ok(wide)
+        };
+        let layers = (self.layers.iter())
+            .map(|[keys, values]| Ok([copy(keys)?, copy(values)?]))
+            .collect::<Result<_, candle_core::Error>>()?;
+        let tokens = self.tokens.first().cloned().unwrap_or_default();
+        Ok(Self { layers, rows, length: self.length, capacity, tokens: vec![tokens; rows] })
+    }
+
+    /// The last token of each row; none while empty.
+    pub(super) fn last_tokens(&self) -> Option<Vec<u32>> {
+        self.tokens.iter().map(|row| row.last().copied()).collect()
+    }
+
+    /// Makes room for `count` more tokens.
+    pub(super) fn reserve(&mut self, count: usize) -> Result<(), ModelError> {
+        let needed = self.length + count;
+        if needed <= self.capacity {
+            return Ok(());
+        }
+        let capacity = needed.max(2 * self.capacity);
+        for buffer in self.layers.iter_mut().flatten() {
+            let (rows, _, groups, head_dim) = buffer.dims4()?;
+            let larger = Tensor::zeros((rows, capacity, groups, head_dim), buffer.dtype(), buffer.device())?;
+            larger.slice_set(buffer, 1, 0)?;
+            *buffer = larger;
+        }
+        self.capacity = capacity;
+        Ok(())
+    }
+
+    /// Stores a layer's new keys and values (B, T, G, D) after the held ones, and gives back all of them (B, S, G, D).
+    /// Room must have been reserved; the length changes only by [`KvCache::advance`].
+    pub(super) fn store(
+        &mut self,
+        layer: usize,
+        keys: &Tensor,
+        values: &Tensor,
+    ) -> Result<(Tensor, Tensor), candle_core::Error> {
+        let [key_buffer, value_buffer] = &self.layers[layer];
+        key_buffer.slice_set(&keys.contiguous()?, 1, self.length)?;
+        value_buffer.slice_set(&values.contiguous()?, 1, self.length)?;
+        let total = self.length + keys.dim(1)?;
+        Ok((key_buffer.narrow(1, 0, total)?, value_buffer.narrow(1, 0, total)?))
+    }
+
+    /// Counts the tokens that all layers have stored.
+    pub(super) fn advance(&mut self, ids: &[Vec<u32>]) {
+        for (row, new) in self.tokens.iter_mut().zip(ids) {
+            row.extend_from_slice(new);
+        }
+        self.length += ids.first().map_or(0, Vec::len);
+    }
+}

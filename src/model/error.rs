@@ -1,0 +1,67 @@
+//! Why the model can't do what it was asked.
+
+use thiserror::Error;
+
+use crate::plan::shape::ShapeError;
+
+/// Errors of the model room.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// The shape can't be built.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// Given weights don't fit the shape; every problem is listed.
+    #[error("the weights don't fit the model's shape:\n  {}", .problems.join("\n  "))]
+    Weights {
+        /// One line a missing, unknown, misshaped, wrongly typed or non-finite tensor.
+        problems: Vec<String>,
+    },
+    /// Ids or targets have an unusable shape or type.
+    #[error("{what} must be a tensor of shape (rows, tokens), at least one of each, of type {expected}; got {got}")]
+    Batch {
+        /// `ids` or `targets`.
+        what: &'static str,
+        /// Expected element type.
+        expected: &'static str,
+        /// Shape and type that came.
+        got: String,
+    },
+    /// An id or target lies outside the vocabulary.
+    #[error("{what} contain {value}, outside the vocabulary of {vocab_size} tokens")]
+    OutsideVocabulary {
+        /// `ids` or `targets`.
+        what: &'static str,
+        /// The offending value.
+        value: i64,
+        /// Entries of the vocabulary.
+        vocab_size: usize,
+    },
+    /// All targets are ignored, so a mean doesn't exist.
+    #[error("all targets are ignored (-1): there is no loss to take the mean of")]
+    NothingToPredict,
+    /// The batch differs from the cache's.
+    #[error("the batch has {batch} rows, the key/value cache {cache}")]
+    CacheRows {
+        /// Rows of the batch.
+        batch: usize,
+        /// Rows of the cache.
+        cache: usize,
+    },
+    /// The cache can't be cut to more than it holds.
+    #[error("a key/value cache of {length} tokens can't be cut to {wanted}")]
+    CacheLength {
+        /// Tokens held.
+        length: usize,
+        /// Tokens asked for.
+        wanted: usize,
+    },
+    /// Gradients belong to another shape.
+    #[error("the gradients have no tensor {name} of this model's shape")]
+    Gradients {
+        /// The parameter.
+        name: String,
+    },
+    /// A tensor operation failed.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+}

@@ -1,0 +1,190 @@
+//! The model as a whole: gradients of every parameter, the cache against the full pass, refusals.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::testing::{distance, entries, random_batch, random_model, shape, shapes};
+use super::{Gpt, Gradients, ModelError};
+use crate::plan::parameter_counts;
+
+fn gradients(model: &Gpt, ids: &Tensor, targets: &Tensor, scale: f64) -> (f32, Gradients) {
+    let mut sums = Gradients::zeros(model.parameters()).unwrap();
+    let loss = model.accumulate_gradients(ids, targets, scale, &mut sums).unwrap();
+    (loss, sums)
+}
+
+#[test]
+fn every_parameter_has_a_finite_gradient_that_is_not_zero() {
+    for shape in shapes() {
+        let model = random_model(&shape, 1);
+        let (ids, targets) = random_batch(&shape, 2, 13, 2);
+        let (_, sums) = gradients(&model, &ids, &targets, 1.0);
+        assert_eq!(sums.tensors().len(), Gpt::parameter_shapes(&shape).len());
+        for (name, tensor) in sums.tensors() {
+            let values = entries(tensor);
+            assert!(values.iter().all(|value| value.is_finite()), "{name} of {shape:?}");
+            assert!(values.iter().any(|value| *value != 0.0), "{name} of {shape:?} has no gradient");
+        }
+    }
+}
+
+#[test]
+fn gradients_equal_finite_differences_in_f64() {
+    for shape in shapes() {
+        let model = random_model(&shape, 3).to_dtype(DType::F64).unwrap();
+        let (ids, targets) = random_batch(&shape, 2, 9, 4);
+        let (_, sums) = gradients(&model, &ids, &targets, 1.0);
+        let total = |model: &Gpt| -> f64 {
+            let counted = entries(&targets).iter().filter(|target| **target >= 0.0).count();
+            entries(&model.losses(&ids, &targets).unwrap()).iter().sum::<f64>() / counted as f64
+        };
+        for (name, gradient) in sums.tensors() {
+            let gradient = entries(gradient);
+            // The entry that matters most: others may be too small to be seen in the loss.
+            let largest = (0..gradient.len()).max_by(|a, b| gradient[*a].abs().total_cmp(&gradient[*b].abs())).unwrap();
+            let step = 1e-5;
+            let moved = |by: f64| {
+                let mut moved = model.to_dtype(DType::F64).unwrap();
+                let parameter = moved.parameters_mut().get_mut(name).unwrap();
+                let mut values = entries(parameter);
+                values[largest] += by;
+                *parameter = Tensor::from_vec(values, parameter.dims(), &Device::Cpu).unwrap();
+                total(&moved)
+            };
+            let slope = (moved(step) - moved(-step)) / (2.0 * step);
+            // Backout of the last layer only rescales what is normed next: its gradient is all but zero.
+            let error = (slope - gradient[largest]).abs() / (gradient[largest].abs() + 1e-4);
+            assert!(error < 1e-5, "{name} of {shape:?}: {slope} against {}", gradient[largest]);
+        }
+    }
+}
+
+#[test]
+fn scaled_micro_steps_add_up() {
+    let shape = &shapes()[2];
+    let model = random_model(shape, 5);
+    let (first, second) = (random_batch(shape, 2, 8, 6), random_batch(shape, 2, 8, 7));
+    let mut sums = Gradients::zeros(model.parameters()).unwrap();
+    for (ids, targets) in [&first, &second] {
+        let loss = model.accumulate_gradients(ids, targets, 0.5, &mut sums).unwrap();
+        assert_eq!(loss, model.loss(ids, targets).unwrap());
+    }
+    let alone = [&first, &second].map(|(ids, targets)| gradients(&model, ids, targets, 1.0).1);
+    for (name, sum) in sums.tensors() {
+        let mean = ((alone[0].get(name).unwrap() + alone[1].get(name).unwrap()).unwrap() * 0.5).unwrap();
+        let largest = entries(&mean).iter().fold(0.0, |a: f64, b| a.max(b.abs()));
+        assert!(distance(sum, &mean) <= 1e-6 * largest, "{name}");
+    }
+    sums.reset().unwrap();
+    assert!(sums.tensors().values().all(|tensor| entries(tensor).iter().all(|value| *value == 0.0)));
+}
+
+#[test]
+fn cached_logits_equal_the_full_pass_however_the_tokens_are_cut() {
+    for shape in shapes() {
+        let model = random_model(&shape, 8);
+        // Longer than the windows where there are any, and than the context.
+        let length = shape.sequence_len + 9;
+        let (ids, _) = random_batch(&shape, 2, length, 9);
+        let full = model.logits(&ids).unwrap();
+        for cuts in [vec![length], vec![1; length], vec![3, 1, length - 4], vec![length - 2, 2]] {
+            let mut cache = model.new_cache(2, 4).unwrap();
+            let mut parts = Vec::new();
+            for cut in &cuts {
+                parts.push(model.logits_cached(&ids.narrow(1, cache.len(), *cut).unwrap(), &mut cache).unwrap());
+            }
+            assert_eq!(cache.len(), length);
+            let difference = distance(&Tensor::cat(&parts, 1).unwrap(), &full);
+            assert!(difference < 1e-5, "{difference} for {shape:?}, cut {cuts:?}");
+        }
+    }
+}
+
+#[test]
+fn a_cut_or_repeated_cache_continues_as_its_prefix() {
+    let shape = &shapes()[2];
+    let model = random_model(shape, 10);
+    let (prefix, _) = random_batch(shape, 1, 7, 11);
+    let (endings, _) = random_batch(shape, 3, 5, 12);
+    let mut cache = model.new_cache(1, 7).unwrap();
+    model.logits_cached(&prefix, &mut cache).unwrap();
+    let mut wide = cache.repeat(3, 8).unwrap();
+    let together = model.logits_cached(&endings, &mut wide).unwrap();
+    for row in 0..3 {
+        let ending = endings.narrow(0, row, 1).unwrap();
+        cache.truncate(7).unwrap();
+        let alone = model.logits_cached(&ending, &mut cache).unwrap();
+        assert!(distance(&alone, &together.narrow(0, row, 1).unwrap()) < 1e-5);
+    }
+    assert!(matches!(cache.truncate(99), Err(ModelError::CacheLength { length: 12, wanted: 99 })));
+    assert!(matches!(model.logits_cached(&endings, &mut cache), Err(ModelError::CacheRows { batch: 3, cache: 1 })));
+    assert!(matches!(wide.repeat(2, 1), Err(ModelError::CacheRows { .. })));
+}
+
+#[test]
+fn initial_models_are_those_of_their_seed_and_predict_nothing_yet() {
+    for shape in shapes() {
+        let model = Gpt::initialized(&shape, 42, &Device::Cpu).unwrap();
+        let count: u64 = model.parameters().values().map(|tensor| tensor.elem_count() as u64).sum();
+        assert_eq!(count, parameter_counts(&shape).total);
+        let again = Gpt::initialized(&shape, 42, &Device::Cpu).unwrap();
+        let other = Gpt::initialized(&shape, 43, &Device::Cpu).unwrap();
+        let wte = |model: &Gpt| entries(&model.parameters()["transformer.wte.weight"]);
+        assert_eq!(wte(&model), wte(&again));
+        assert_ne!(wte(&model), wte(&other));
+        let (ids, targets) = random_batch(&shape, 2, 8, 13);
+        let loss = f64::from(model.loss(&ids, &targets).unwrap());
+        assert!((loss - (shape.vocab_size as f64).ln()).abs() < 0.01, "{loss} for {shape:?}");
+    }
+}
+
+#[test]
+fn every_problem_of_given_weights_is_named_at_once() {
+    let shape = shape(16, 64, 1, (1, 1), 24, "L");
+    let model = random_model(&shape, 14);
+    let mut tensors: HashMap<String, Tensor> =
+        model.parameters().iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+    let device = &Device::Cpu;
+    tensors.remove("smear_lambda");
+    tensors.insert("extra".into(), Tensor::zeros(1, DType::F32, device).unwrap());
+    tensors.insert("lm_head.weight".into(), Tensor::zeros((2, 2), DType::F32, device).unwrap());
+    tensors.insert("x0_lambdas".into(), Tensor::new(&[f32::NAN], device).unwrap());
+    tensors.insert("resid_lambdas".into(), Tensor::new(&[1i64], device).unwrap());
+    let Err(ModelError::Weights { problems }) = Gpt::from_tensors(&shape, &tensors, device) else {
+        panic!("broken weights were accepted");
+    };
+    let expected = [
+        "lm_head.weight: shape [2, 2], expected [64, 24]",
+        "resid_lambdas: type i64, expected a float type",
+        "smear_lambda: missing, expected shape [1]",
+        "x0_lambdas: holds NaN or infinity",
+        "extra: no parameter of this shape has that name",
+    ];
+    assert_eq!(problems, expected);
+}
+
+#[test]
+fn unusable_batches_are_refused() {
+    let shape = shape(16, 60, 1, (1, 1), 24, "L");
+    let model = random_model(&shape, 15);
+    let device = &Device::Cpu;
+    let ids = |values: &[[u32; 2]; 1]| Tensor::new(values, device).unwrap();
+    let targets = |values: &[[i64; 2]; 1]| Tensor::new(values, device).unwrap();
+    assert!(matches!(
+        model.logits(&ids(&[[1, 60]])),
+        Err(ModelError::OutsideVocabulary { what: "ids", value: 60, vocab_size: 60 })
+    ));
+    assert!(matches!(model.logits(&targets(&[[1, 2]])), Err(ModelError::Batch { what: "ids", .. })));
+    assert!(matches!(model.logits(&Tensor::new(&[1u32], device).unwrap()), Err(ModelError::Batch { .. })));
+    for value in [-2, 60] {
+        assert!(matches!(
+            model.loss(&ids(&[[1, 2]]), &targets(&[[0, value]])),
+            Err(ModelError::OutsideVocabulary { what: "targets", .. })
+        ));
+    }
+    assert!(matches!(model.loss(&ids(&[[1, 2]]), &targets(&[[-1, -1]])), Err(ModelError::NothingToPredict)));
+    let losses = model.losses(&ids(&[[1, 2]]), &targets(&[[-1, 3]])).unwrap();
+    assert_eq!(entries(&losses)[0], 0.0);
+    assert!(entries(&losses)[1] > 0.0);
+}

@@ -1,0 +1,51 @@
+//! The engine held against every reference file at hand: the fixtures, and the full reference folder where it is present.
+
+use std::path::{Path, PathBuf};
+
+use super::{Check, ParityError, figures, model, optimizer};
+
+/// Reference files whose names begin and end so, from the fixtures and the reference folder beside the project.
+fn files(prefix: &str, suffix: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for folder in [root.join("fixtures/parity"), root.join("../shared/reference")] {
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            println!("skipped: there is no folder {}", folder.display());
+            continue;
+        };
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        found.extend(paths.filter(|path| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            name.starts_with(prefix) && name.ends_with(suffix)
+        }));
+    }
+    found.sort();
+    found
+}
+
+fn all_within(prefix: &str, suffix: &str, check: fn(&Path) -> Result<Vec<Check>, ParityError>) {
+    for file in files(prefix, suffix) {
+        let checks = check(&file).unwrap_or_else(|error| panic!("{error}"));
+        assert!(!checks.is_empty(), "{}: nothing was compared", file.display());
+        for check in &checks {
+            println!("{:60} {:9.2e} {:9.2e} of {:7.0e}", check.quantity, check.max_abs, check.max_rel, check.bound);
+        }
+        let failed: Vec<&Check> = checks.iter().filter(|check| !check.ok).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
+}
+
+#[test]
+fn models_equal_the_reference() {
+    all_within("model_", ".safetensors", model::check);
+}
+
+#[test]
+fn optimizer_steps_equal_the_reference() {
+    all_within("optimizer_", ".safetensors", optimizer::check);
+}
+
+#[test]
+fn model_figures_equal_the_reference() {
+    all_within("model_figures", ".json", figures::check);
+}

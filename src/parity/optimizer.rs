@@ -1,0 +1,75 @@
+//! Optimizer figures: parameters after given steps along given gradients.
+
+use std::path::Path;
+
+use candle_core::Device;
+use serde::Deserialize;
+
+use super::tensors::{ReferenceTensors, numbers};
+use super::{Check, Differences, ParityError};
+use crate::model::{Gpt, Gradients};
+use crate::optim::{LearningRates, MuonAdamW, StepSettings};
+use crate::plan::ModelShape;
+
+/// Absolute bound on parameters; the reference's own rounding is a tenth of it.
+const PARAMETER_BOUND: f64 = 1e-6;
+
+/// What the optimizer was set up with.
+#[derive(Debug, Deserialize)]
+struct Base {
+    unembedding_lr: f64,
+    embedding_lr: f64,
+    matrix_lr: f64,
+    scalar_lr: f64,
+}
+
+/// Settings of one step.
+#[derive(Debug, Deserialize)]
+struct Step {
+    step: u64,
+    lr_multiplier: f64,
+    muon_momentum: f64,
+    muon_weight_decay: f64,
+}
+
+/// Takes the steps of an `optimizer_*.safetensors` file and compares the parameters wherever it holds them.
+pub fn check(file: &Path) -> Result<Vec<Check>, ParityError> {
+    let reference = ReferenceTensors::read(file)?;
+    let shape: ModelShape = reference.metadata("config")?;
+    let base: Base = reference.metadata("base")?;
+    let steps: Vec<Step> = reference.metadata("steps")?;
+    let start = reference.group("step0.").into_iter().collect();
+    let mut model = Gpt::from_tensors(&shape, &start, &Device::Cpu).map_err(|error| reference.broken(error))?;
+    let rates = LearningRates {
+        embedding: base.embedding_lr,
+        unembedding: base.unembedding_lr,
+        matrix: base.matrix_lr,
+        scalar: base.scalar_lr,
+    };
+    let mut optimizer = MuonAdamW::new(&model, &rates).map_err(|error| reference.engine(error))?;
+    let mut checks = Vec::new();
+    for step in &steps {
+        let gradients = Gradients::from_tensors(reference.group(&format!("grad{}.", step.step)));
+        let settings = StepSettings {
+            lr_multiplier: step.lr_multiplier,
+            muon_momentum: step.muon_momentum,
+            muon_weight_decay: step.muon_weight_decay,
+        };
+        optimizer.step(&mut model, &gradients, &settings).map_err(|error| reference.engine(error))?;
+        if !reference.group(&format!("step{}.", step.step)).is_empty() {
+            checks.extend(parameters(&model, &reference, step.step)?);
+        }
+    }
+    Ok(checks)
+}
+
+/// Every parameter after one step.
+fn parameters(model: &Gpt, reference: &ReferenceTensors, step: u64) -> Result<Vec<Check>, ParityError> {
+    let mut checks = Vec::new();
+    for (name, tensor) in model.parameters() {
+        let ours = numbers(tensor).map_err(|error| reference.engine(error))?;
+        let differences = Differences::between(ours, reference.numbers(&format!("step{step}.{name}"))?);
+        checks.push(Check::absolute(reference.path(), format!("step {step} {name}"), differences, PARAMETER_BOUND));
+    }
+    Ok(checks)
+}
