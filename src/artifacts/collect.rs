@@ -19,9 +19,25 @@ pub struct RunDocuments {
 }
 
 impl RunDocuments {
-    /// The summary of a run that reached its end.
+    /// The summary of a run that reached the end of the plan that is stored beside it.
     pub fn finished(&self) -> Option<&Summary> {
-        self.summary.as_ref().filter(|summary| summary.status == RunStatus::Finished)
+        self.summary
+            .as_ref()
+            .filter(|summary| summary.status == RunStatus::Finished && summary.plan_hash == self.plan.plan_hash)
+    }
+
+    /// Why the run isn't finished, as the end of a sentence; none when it is.
+    pub fn unfinished_because(&self) -> Option<String> {
+        let Some(summary) = &self.summary else { return Some("has not been run to its end".to_string()) };
+        if summary.plan_hash != self.plan.plan_hash {
+            return Some("was carried out under another plan".to_string());
+        }
+        let why = summary.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        match summary.status {
+            RunStatus::Finished => None,
+            RunStatus::Interrupted => Some(format!("was interrupted at step {}{why}", summary.steps)),
+            RunStatus::Failed => Some(format!("failed at step {}{why}", summary.steps)),
+        }
     }
 }
 

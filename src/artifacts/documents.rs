@@ -182,6 +182,8 @@ pub struct BaselineRun {
     pub final_val_bpb: Option<f64>,
     /// Lowest validation bits per byte.
     pub min_val_bpb: Option<f64>,
+    /// CORE metric at the end, where it was evaluated.
+    pub core_metric: Option<f64>,
     /// Evaluations, step and bits per byte.
     pub evals: Vec<(u64, f64)>,
     /// Smoothed training loss by step, as the log prints it.

@@ -1,0 +1,107 @@
+//! Groups runs into matrix cells and judges each.
+
+use std::collections::BTreeMap;
+
+use super::quality::Metric;
+use super::statistics::{self, rounded};
+use super::{BaselineEvidence, CONFIDENCE, ScorecardError, arms, quality, reproducibility, speed, steps};
+use crate::artifacts::{CellSummary, ExperimentDocuments, RunDocuments};
+
+/// All cells in the order in which the plan names them, each with its verdicts.
+pub(super) fn judged(
+    documents: &ExperimentDocuments,
+    baseline: &BaselineEvidence,
+    metric: Metric,
+) -> Result<Vec<CellSummary>, ScorecardError> {
+    let timed: Vec<&RunDocuments> = match baseline {
+        BaselineEvidence::Recorded(_) => documents.runs.iter().filter(|run| run.finished().is_some()).collect(),
+        _ => Vec::new(),
+    };
+    let seconds = steps::steady_seconds(&timed)?;
+    let mut cells: Vec<CellSummary> =
+        grouped(&documents.runs).iter().map(|runs| judge(runs, documents, baseline, metric, &seconds)).collect();
+    mark_best(&mut cells, metric);
+    Ok(cells)
+}
+
+/// Runs by the values of their axes, in order of first appearance.
+fn grouped(runs: &[RunDocuments]) -> Vec<Vec<&RunDocuments>> {
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut groups: Vec<Vec<&RunDocuments>> = Vec::new();
+    for run in runs {
+        let place = *places.entry(label(run)).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(group) => group.push(run),
+            None => groups.push(vec![run]),
+        }
+    }
+    groups
+}
+
+/// `model.depth=12, optimizer.matrix_lr=0.02`.
+fn label(run: &RunDocuments) -> String {
+    let axes: Vec<String> = run
+        .plan
+        .axes
+        .iter()
+        .map(|(key, value)| match value {
+            serde_json::Value::String(text) => format!("{key}={text}"),
+            other => format!("{key}={other}"),
+        })
+        .collect();
+    if axes.is_empty() { "all runs".to_string() } else { axes.join(", ") }
+}
+
+fn judge(
+    runs: &[&RunDocuments],
+    documents: &ExperimentDocuments,
+    baseline: &BaselineEvidence,
+    metric: Metric,
+    seconds: &BTreeMap<String, Vec<f64>>,
+) -> CellSummary {
+    let record = &documents.record;
+    let commit = &record.baseline_commit;
+    let bpb = arms::candidate(runs, Metric::ValBpb).figures();
+    let summaries = || runs.iter().filter_map(|run| run.finished());
+    let rates: Vec<f64> = summaries().filter_map(|summary| summary.tokens_per_second).collect();
+    let interval = statistics::mean_interval(&bpb, CONFIDENCE);
+    let mut seeds: Vec<u64> = runs.iter().map(|run| run.plan.seed).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    CellSummary {
+        axes: runs.first().map(|run| run.plan.axes.clone()).unwrap_or_default(),
+        label: runs.first().map(|run| label(run)).unwrap_or_default(),
+        runs: runs.iter().map(|run| run.plan.run_id.clone()).collect(),
+        seeds,
+        planned: runs.len() as u64,
+        finished: summaries().count() as u64,
+        planned_tokens: runs.first().map_or(0, |run| run.plan.total_tokens),
+        spent_tokens: runs.iter().filter_map(|run| run.summary.as_ref().map(|summary| summary.tokens)).sum(),
+        best: false,
+        quality: quality::judge(runs, &record.quality, metric, baseline, commit),
+        speed: speed::judge(runs, &record.speed, baseline, commit, seconds),
+        reproducibility: reproducibility::judge(runs, &record.reproducibility),
+        mean_val_bpb: statistics::mean(&bpb).map(rounded),
+        std_val_bpb: statistics::variance(&bpb).map(|variance| rounded(variance.sqrt())),
+        interval_val_bpb: interval.as_ref().map(quality::rounded_interval),
+        tokens_per_second: statistics::median(&rates).map(rounded),
+        peak_rss_bytes: summaries().map(|summary| summary.peak_rss_bytes).max(),
+    }
+}
+
+/// Marks the cell with the best mean of the metric, when there are cells to choose from.
+fn mark_best(cells: &mut [CellSummary], metric: Metric) {
+    let better = |a: f64, b: f64| if metric.lower_is_better() { a < b } else { a > b };
+    let mut best: Option<(usize, f64)> = None;
+    for (place, cell) in cells.iter().enumerate() {
+        if let Some(value) = cell.quality.candidate
+            && best.is_none_or(|(_, leader)| better(value, leader))
+        {
+            best = Some((place, value));
+        }
+    }
+    let candidates = cells.iter().filter(|cell| cell.quality.candidate.is_some()).count();
+    if let Some(cell) = best.filter(|_| candidates > 1).and_then(|(place, _)| cells.get_mut(place)) {
+        cell.best = true;
+    }
+}
