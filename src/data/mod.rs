@@ -1,1 +1,23 @@
-//! (to be written)
+//! The data: documents from parquet, JSON lines, plain text, or the built-in generator, and batches of them that are the
+//! baseline's token for token (`nanochat/dataset.py`, `nanochat/dataloader.py`).
+//!
+//! [`Corpus`] knows where the documents lie and in which split; [`Loader`] tokenises and packs them, and can say where it
+//! stands so that a resumed run goes on exactly. Refused: a split without documents, columns of another type, nulls, and
+//! bytes that are no UTF-8; nothing is skipped in silence.
+
+mod corpus;
+mod error;
+mod lines;
+mod loader;
+mod packing;
+mod parquet;
+mod state;
+mod synthetic;
+
+#[cfg(test)]
+mod tests;
+
+pub use corpus::{Corpus, Shard, Size, Split, resolve};
+pub use error::DataError;
+pub use loader::{Batch, Loader};
+pub use state::LoaderState;
