@@ -18,7 +18,7 @@ fn letter(scribe: &mut Scribe) {
     let thing = scribe.thing();
     let count = counted(scribe.random.between(2, 20), thing);
     let container = scribe.random.pick(&CONTAINERS);
-    let colour = scribe.random.pick(&COLOURS);
+    let colour = with_article(scribe.random.pick(&COLOURS));
     let slots = [
         ("town", town.name.as_str()),
         ("away", &away.name),
@@ -26,7 +26,7 @@ fn letter(scribe: &mut Scribe) {
         ("count", &count),
         ("many", thing.1),
         ("box", container),
-        ("colour", colour),
+        ("a colour", &colour),
         ("pet", friend.pet.2),
         ("kind", friend.pet.0),
         ("dish", town.dish),
@@ -35,8 +35,8 @@ fn letter(scribe: &mut Scribe) {
     scribe.line(&["{town}, {date}\n\nDear {F},\n"], &slots);
     scribe.tell(
         &[
-            "I send you {count} in a {colour} {box}.",
-            "With this letter you will find {count}, packed in a {colour} {box}.",
+            "I send you {count} in {a colour} {box}.",
+            "With this letter you will find {count}, packed in {a colour} {box}.",
         ],
         &slots,
     );
@@ -201,9 +201,12 @@ fn poem(scribe: &mut Scribe) {
     let places = scribe.several(&PLACES, 2);
     let things = scribe.several(&THINGS, 3);
     let colours = scribe.several(&COLOURS, 2);
+    let (a, b) = (with_article(things[1].0), with_article(things[2].0));
     let refrain = format!("O {} {} of the {}", colours[0], things[0].0, places[0]);
     let slots = [
         ("refrain", refrain.as_str()),
+        ("one a", &a),
+        ("one b", &b),
         ("a", things[1].0),
         ("b", things[2].0),
         ("as", things[1].1),
@@ -216,7 +219,7 @@ fn poem(scribe: &mut Scribe) {
             scribe.paragraph();
         }
         scribe.line(&["{refrain},"], &slots);
-        scribe.line(&["I had a {a}, I had a {b},", "{colour} were the {as}, and {colour} the {bs},"], &slots);
+        scribe.line(&["I had {one a}, I had {one b},", "{colour} were the {as}, and {colour} the {bs},"], &slots);
         scribe.line(&["I left the {a} at the {place},", "And {H} sang at the {place},"], &slots);
         scribe.line(&["And nobody thought of the {b}.", "And {F} held the {b}."], &slots);
     }
@@ -232,7 +235,7 @@ fn biography(scribe: &mut Scribe) {
     if apprenticed == hero.job {
         apprenticed = "servant";
     }
-    let first = with_article(apprenticed);
+    let (first, a_kind) = (with_article(apprenticed), with_article(hero.pet.0));
     let move_age = scribe.random.between(14, 30);
     let texts = [hero.born.to_string(), (hero.born + move_age).to_string(), number(move_age)];
     let [born, moved, age] = texts.each_ref().map(String::as_str);
@@ -248,6 +251,7 @@ fn biography(scribe: &mut Scribe) {
         ("age", age),
         ("nature", hero.nature),
         ("kind", hero.pet.0),
+        ("a kind", &a_kind),
         ("pet", hero.pet.2),
         ("picture", hero.pet.1),
         ("dish", hero.dish),
@@ -276,7 +280,7 @@ fn biography(scribe: &mut Scribe) {
     scribe.tell(&["{He} is said to be {nature}.", "Those who know {him} find {him} {nature}."], &slots);
     scribe.tell(
         &[
-            "{He} keeps a {kind} called {pet} {picture} and is fond of {dish}.",
+            "{He} keeps {a kind} called {pet} {picture} and is fond of {dish}.",
             "{His} {kind} is called {pet}. {picture} On Sundays {he} eats {dish}.",
         ],
         &slots,

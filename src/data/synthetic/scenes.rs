@@ -7,16 +7,17 @@ use super::words::{ADVERBS, COLOURS, CONTAINERS, DAYS, MATERIALS, PLACES, THINGS
 pub(super) fn story(scribe: &mut Scribe) {
     opening(scribe);
     const SCENES: [fn(&mut Scribe); 7] = [counting, hiding, talking, shopping, walking, comparing, weather];
+    let mut left = SCENES.to_vec();
     for _ in 0..scribe.random.between(2, 4) {
         scribe.paragraph();
-        scribe.random.pick(&SCENES)(scribe);
+        let scene = left.swap_remove(scribe.random.below(left.len()));
+        scene(scribe);
     }
-    if !scribe.random.once_in(3) {
-        scribe.paragraph();
-        scribe.ask(2);
-    } else {
-        scribe.paragraph();
+    scribe.paragraph();
+    if scribe.random.once_in(3) {
         closing(scribe);
+    } else {
+        scribe.ask(2);
     }
 }
 
@@ -25,8 +26,10 @@ fn opening(scribe: &mut Scribe) {
     let town = scribe.town_of(hero);
     let (job, born) = (with_article(hero.job), hero.born.to_string());
     let (kind, _, pet) = hero.pet;
+    let a_kind = with_article(kind);
     let slots = [
         ("S", hero.surname.as_str()),
+        ("a kind", &a_kind),
         ("job", &job),
         ("town", &town.name),
         ("river", town.river),
@@ -48,7 +51,7 @@ fn opening(scribe: &mut Scribe) {
     );
     let details: [&[&str]; 4] = [
         &["{He} was {nature}, and {his} neighbours said so.", "People called {him} {nature}."],
-        &["{He} had a {kind} called {pet}.", "{His} {kind}, {pet}, went everywhere with {him}."],
+        &["{He} had {a kind} called {pet}.", "{His} {kind}, {pet}, went everywhere with {him}."],
         &["{He} liked nothing better than {dish}.", "{His} favourite dish was {dish}."],
         &["{He} was born in {born}.", "Born in {born}, {he} had never left {town} for long."],
     ];
@@ -175,7 +178,7 @@ fn talking(scribe: &mut Scribe) {
 fn shopping(scribe: &mut Scribe) {
     let things = scribe.several(&THINGS, 2);
     let counts = [scribe.random.between(2, 9), scribe.random.between(2, 9)];
-    let prices = [scribe.random.between(1, 9), scribe.random.between(1, 9)];
+    let prices = [scribe.random.between(2, 9), scribe.random.between(2, 9)];
     let costs = [counts[0] * prices[0], counts[1] * prices[1]];
     let texts = [
         counted(counts[0], things[0]),
