@@ -13,3 +13,4 @@ fn shared(name: &str) -> Option<PathBuf> {
 }
 
 mod batches;
+mod synthetic;
