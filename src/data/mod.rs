@@ -13,6 +13,7 @@ mod packing;
 mod parquet;
 mod state;
 mod synthetic;
+mod vocabulary;
 
 #[cfg(test)]
 mod tests;
@@ -21,3 +22,4 @@ pub use corpus::{Corpus, Shard, Size, Split, resolve};
 pub use error::DataError;
 pub use loader::{Batch, Loader};
 pub use state::LoaderState;
+pub use vocabulary::train_tokenizer;

@@ -19,7 +19,9 @@ mod rank_table;
 pub mod special;
 pub mod split;
 mod tiktoken;
+mod train;
 mod vocabulary;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +31,7 @@ pub use error::TokenizerError;
 pub use files::TokenizerFormat;
 pub use special::SPECIAL_TOKENS;
 pub use split::SPLIT_PATTERN;
+pub use train::Trainer;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};

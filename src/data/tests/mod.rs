@@ -14,3 +14,4 @@ fn shared(name: &str) -> Option<PathBuf> {
 
 mod batches;
 mod synthetic;
+mod vocabulary;
