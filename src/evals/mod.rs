@@ -1,1 +1,16 @@
-//! (to be written)
+//! Evaluations of a model: bits per byte, the CORE metric, and generated text.
+//!
+//! Every evaluation is a function of a model and its inputs. It changes no file, looks at no clock, and holds nothing from
+//! one call to the next, so the thousandth evaluation of a run costs what the first did.
+//!
+//! Refusals: no figure is given for an evaluation that could not be carried out in full; a task that can't be posed fails
+//! before any model runs.
+
+mod bits_per_byte;
+pub mod core;
+mod error;
+mod generate;
+
+pub use bits_per_byte::bits_per_byte;
+pub use error::EvalError;
+pub use generate::{Sampling, generate};

@@ -1,0 +1,244 @@
+//! The evaluation bundle: `core.yaml` names the tasks, `eval_meta_data.csv` what guessing gives, `eval_data/` the examples.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::PythonRandom;
+use crate::evals::EvalError;
+
+/// Seed of the order in which a task's examples are evaluated.
+const ORDER_SEED: u64 = 1337;
+
+/// Largest file of a bundle that is read, in bytes; the largest of the real bundle's has some 50 MB.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// A bundle's tasks with their examples, in evaluation order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bundle {
+    /// Tasks in the order of `core.yaml`.
+    pub tasks: Vec<Task>,
+}
+
+/// One task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// Its name.
+    pub label: String,
+    /// How it is posed.
+    pub kind: TaskKind,
+    /// Examples shown before each question.
+    pub shots: usize,
+    /// What stands between a context and its continuation.
+    pub delimiter: String,
+    /// Accuracy of guessing, in percent.
+    pub random_baseline: f64,
+    /// Examples in evaluation order.
+    pub items: Vec<Item>,
+}
+
+/// The kinds of task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskKind {
+    /// One context, several continuations: the cheapest by mean loss should be the right one.
+    MultipleChoice,
+    /// Several contexts, one continuation: the context under which it is cheapest should be the right one.
+    Schema,
+    /// One continuation, of which every token should be the likeliest.
+    LanguageModeling,
+}
+
+/// One example.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// Of [`TaskKind::MultipleChoice`].
+    MultipleChoice {
+        /// The context.
+        query: String,
+        /// The continuations.
+        choices: Vec<String>,
+        /// Index of the right one.
+        gold: usize,
+    },
+    /// Of [`TaskKind::Schema`].
+    Schema {
+        /// The contexts.
+        context_options: Vec<String>,
+        /// The continuation.
+        continuation: String,
+        /// Index of the right context.
+        gold: usize,
+    },
+    /// Of [`TaskKind::LanguageModeling`].
+    LanguageModeling {
+        /// The context.
+        context: String,
+        /// The continuation.
+        continuation: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct CoreFile {
+    icl_tasks: Vec<TaskEntry>,
+}
+
+#[derive(Deserialize)]
+struct TaskEntry {
+    label: String,
+    dataset_uri: String,
+    num_fewshot: Vec<usize>,
+    icl_task_type: TaskKind,
+    #[serde(default = "space")]
+    continuation_delimiter: String,
+}
+
+fn space() -> String {
+    " ".to_string()
+}
+
+impl Bundle {
+    /// Reads a bundle and puts every task's examples into evaluation order; with `max_per_task`, keeps the first so many.
+    ///
+    /// Errors: a missing or broken file, named with its line; a task with too few examples for its shots.
+    pub fn open(folder: &Path, max_per_task: Option<usize>) -> Result<Self, EvalError> {
+        let config_path = folder.join("core.yaml");
+        let config = read(&config_path)?;
+        let config: CoreFile =
+            serde_yaml::from_str(&config).map_err(|error| broken(&config_path, error.to_string()))?;
+        if config.icl_tasks.is_empty() {
+            return Err(broken(&config_path, "`icl_tasks` is empty"));
+        }
+        let baselines = random_baselines(&folder.join("eval_meta_data.csv"))?;
+        let tasks = config.icl_tasks.into_iter().map(|entry| {
+            let missing = || broken(&folder.join("eval_meta_data.csv"), format!("it has no row `{}`", entry.label));
+            let random_baseline = *baselines.get(&entry.label).ok_or_else(missing)?;
+            let shots = entry.num_fewshot.first().copied();
+            let shots =
+                shots.ok_or_else(|| broken(&config_path, format!("task `{}`: `num_fewshot` is empty", entry.label)))?;
+            let path = folder.join("eval_data").join(relative(&config_path, &entry.dataset_uri)?);
+            let mut items = read_items(&path, entry.icl_task_type)?;
+            PythonRandom::new(ORDER_SEED).shuffle(&mut items);
+            items.truncate(max_per_task.unwrap_or(usize::MAX));
+            let (label, delimiter) = (entry.label, entry.continuation_delimiter);
+            let task = Task { label, kind: entry.icl_task_type, shots, delimiter, random_baseline, items };
+            task.check()?;
+            Ok(task)
+        });
+        Ok(Self { tasks: tasks.collect::<Result<_, EvalError>>()? })
+    }
+}
+
+impl Task {
+    /// Refuses a task without examples, or with fewer others than its shots.
+    fn check(&self) -> Result<(), EvalError> {
+        if self.items.len() <= self.shots {
+            let (task, shots, examples) = (self.label.clone(), self.shots, self.items.len());
+            return Err(EvalError::TooFewExamples { task, shots, examples });
+        }
+        Ok(())
+    }
+}
+
+fn broken(path: &Path, reason: impl Into<String>) -> EvalError {
+    EvalError::Bundle { path: path.to_path_buf(), reason: reason.into() }
+}
+
+fn read(path: &Path) -> Result<String, EvalError> {
+    let length = std::fs::metadata(path).map_err(|error| broken(path, error.to_string()))?.len();
+    if length > MAX_FILE_BYTES {
+        return Err(broken(path, format!("it has {length} bytes, more than any bundle's")));
+    }
+    std::fs::read_to_string(path).map_err(|error| broken(path, error.to_string()))
+}
+
+/// A path that stays inside `eval_data/`.
+fn relative(config: &Path, uri: &str) -> Result<PathBuf, EvalError> {
+    let path = PathBuf::from(uri);
+    let inside = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    if inside { Ok(path) } else { Err(broken(config, format!("`dataset_uri: {uri}` leaves the bundle"))) }
+}
+
+/// Accuracy of guessing by task, in percent.
+fn random_baselines(path: &Path) -> Result<BTreeMap<String, f64>, EvalError> {
+    let text = read(path)?;
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+    let headers = reader.headers().map_err(|error| broken(path, error.to_string()))?.clone();
+    let column = |name: &str| {
+        let at = headers.iter().position(|header| header == name);
+        at.ok_or_else(|| broken(path, format!("it has no column `{name}`")))
+    };
+    let (task, baseline) = (column("Eval Task")?, column("Random baseline")?);
+    let mut baselines = BTreeMap::new();
+    for (row, record) in reader.records().enumerate() {
+        let record = record.map_err(|error| broken(path, error.to_string()))?;
+        let cell = |at: usize| record.get(at).map(str::trim).unwrap_or_default();
+        let value = cell(baseline).parse::<f64>().ok().filter(|value| value.is_finite() && *value < 100.0);
+        let told = || broken(path, format!("row {}: `{}` is no percentage below 100", row + 2, cell(baseline)));
+        baselines.insert(cell(task).to_string(), value.ok_or_else(told)?);
+    }
+    Ok(baselines)
+}
+
+/// Examples of a file of JSON lines; blank lines are passed over.
+fn read_items(path: &Path, kind: TaskKind) -> Result<Vec<Item>, EvalError> {
+    let text = read(path)?;
+    let mut items = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let told = |reason: String| broken(path, format!("line {}: {reason}", index + 1));
+        let fields: Map<String, Value> = serde_json::from_str(line).map_err(|error| told(error.to_string()))?;
+        items.push(item(&fields, kind).map_err(told)?);
+    }
+    Ok(items)
+}
+
+fn item(fields: &Map<String, Value>, kind: TaskKind) -> Result<Item, String> {
+    match kind {
+        TaskKind::MultipleChoice => {
+            let choices = texts(fields, "choices")?;
+            let gold = gold(fields, choices.len())?;
+            Ok(Item::MultipleChoice { query: text(fields, "query")?, choices, gold })
+        }
+        TaskKind::Schema => {
+            let context_options = texts(fields, "context_options")?;
+            let gold = gold(fields, context_options.len())?;
+            Ok(Item::Schema { context_options, continuation: text(fields, "continuation")?, gold })
+        }
+        TaskKind::LanguageModeling => Ok(Item::LanguageModeling {
+            context: text(fields, "context")?,
+            continuation: text(fields, "continuation")?,
+        }),
+    }
+}
+
+fn text(fields: &Map<String, Value>, name: &str) -> Result<String, String> {
+    let value = fields.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
+    as_text(value).ok_or_else(|| format!("`{name}` is neither text nor a whole number"))
+}
+
+/// A template prints whole numbers as their digits.
+fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn texts(fields: &Map<String, Value>, name: &str) -> Result<Vec<String>, String> {
+    let values = fields.get(name).and_then(Value::as_array).filter(|values| !values.is_empty());
+    let values = values.ok_or_else(|| format!("`{name}` is no list with entries"))?;
+    let texts = values.iter().map(as_text).collect::<Option<_>>();
+    texts.ok_or_else(|| format!("an entry of `{name}` is neither text nor a whole number"))
+}
+
+fn gold(fields: &Map<String, Value>, options: usize) -> Result<usize, String> {
+    let gold = fields.get("gold").and_then(Value::as_u64).and_then(|gold| usize::try_from(gold).ok());
+    gold.filter(|gold| *gold < options).ok_or_else(|| format!("`gold` is no index of the {options} options"))
+}
