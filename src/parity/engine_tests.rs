@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Check, ParityError, figures, model, optimizer};
+use super::{Check, ParityError, bpb, core, figures, greedy, model, optimizer};
 
 /// Reference files whose names begin and end so, from the fixtures and the reference folder beside the project.
 fn files(prefix: &str, suffix: &str) -> Vec<PathBuf> {
@@ -25,14 +25,17 @@ fn files(prefix: &str, suffix: &str) -> Vec<PathBuf> {
 
 fn all_within(prefix: &str, suffix: &str, check: fn(&Path) -> Result<Vec<Check>, ParityError>) {
     for file in files(prefix, suffix) {
-        let checks = check(&file).unwrap_or_else(|error| panic!("{error}"));
-        assert!(!checks.is_empty(), "{}: nothing was compared", file.display());
-        for check in &checks {
-            println!("{:60} {:9.2e} {:9.2e} of {:7.0e}", check.quantity, check.max_abs, check.max_rel, check.bound);
-        }
-        let failed: Vec<&Check> = checks.iter().filter(|check| !check.ok).collect();
-        assert!(failed.is_empty(), "{failed:#?}");
+        within(&file, &check(&file).unwrap_or_else(|error| panic!("{error}")));
     }
+}
+
+fn within(file: &Path, checks: &[Check]) {
+    assert!(!checks.is_empty(), "{}: nothing was compared", file.display());
+    for check in checks {
+        println!("{:60} {:9.2e} {:9.2e} of {:7.0e}", check.quantity, check.max_abs, check.max_rel, check.bound);
+    }
+    let failed: Vec<&Check> = checks.iter().filter(|check| !check.ok).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
 }
 
 #[test]
@@ -48,4 +51,25 @@ fn optimizer_steps_equal_the_reference() {
 #[test]
 fn model_figures_equal_the_reference() {
     all_within("model_figures", ".json", figures::check);
+}
+
+#[test]
+fn core_results_equal_the_reference_example_by_example() {
+    all_within("core_results", ".json", core::check);
+}
+
+#[test]
+fn greedy_continuations_equal_the_reference() {
+    all_within("greedy_generation", ".json", greedy::check);
+}
+
+#[test]
+fn bits_per_byte_equal_the_reference() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/books");
+    if data.is_dir() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/bpb.json");
+        within(&file, &bpb::check(&file, Some(&data)).unwrap_or_else(|error| panic!("{error}")));
+    } else {
+        println!("skipped: there is no folder {}", data.display());
+    }
 }

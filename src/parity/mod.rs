@@ -3,9 +3,13 @@
 //! A check never judges by eye: it compares a quantity with its reference, states the bound, and says whether the largest
 //! difference is within it. Files of one set lie in one folder and find each other by name (tokenizer, data, checkpoint).
 
+pub mod bpb;
 mod check;
+mod checkpoint;
+pub mod core;
 pub mod derived;
 pub mod figures;
+pub mod greedy;
 pub mod model;
 pub mod optimizer;
 pub mod tensors;

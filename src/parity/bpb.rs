@@ -1,0 +1,60 @@
+//! Bits per byte of a checkpoint on both splits of the data it was trained on.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::checkpoint::{Beside, document};
+use super::{Check, Differences, ParityError};
+use crate::data::{Corpus, Loader, Split};
+use crate::evals::bits_per_byte;
+use crate::plan::DataPlan;
+
+/// Relative bound. The reference sums some thousand losses in f32, which alone may shift a sum by 1e-6 of itself; our own
+/// sum is in f64.
+const BOUND: f64 = 2e-6;
+
+#[derive(Deserialize)]
+struct Reference {
+    /// Sequences a batch.
+    batch: usize,
+    /// Batches.
+    steps: usize,
+    /// Tokens a sequence.
+    sequence_len: usize,
+    /// By split: `train`, `val`.
+    bpb: BTreeMap<String, f64>,
+}
+
+/// Recomputes a `bpb.json` on `data`, a folder of parquet shards.
+///
+/// # Errors
+/// No `data`; files that are missing or can't be read; a split that isn't known.
+pub fn check(file: &Path, data: Option<&Path>) -> Result<Vec<Check>, ParityError> {
+    let reference: Reference = document(file)?;
+    let data = data.ok_or_else(|| ParityError::unreadable(file, "it needs the data: give its folder with `--data`"))?;
+    let beside = Beside::load(file)?;
+    let plan = DataPlan::Parquet { path: data.display().to_string() };
+    let corpus = Corpus::open(&plan, Path::new(".")).map_err(|error| ParityError::unreadable(data, error))?;
+    let (corpus, tokenizer) = (Arc::new(corpus), Arc::new(beside.tokenizer));
+    let token_bytes = tokenizer.token_bytes();
+    let mut checks = Vec::new();
+    for (name, &expected) in &reference.bpb {
+        let split = match name.as_str() {
+            "train" => Split::Train,
+            "val" => Split::Validation,
+            other => return Err(ParityError::unreadable(file, format!("unknown split `{other}`"))),
+        };
+        let (rows, length) = (reference.batch, reference.sequence_len);
+        let ours = Loader::new(corpus.clone(), tokenizer.clone(), split, rows, length)
+            .map_err(|error| ParityError::engine(file, error))
+            .and_then(|mut loader| {
+                let batches = (0..reference.steps).map(|_| loader.next_batch());
+                bits_per_byte(&beside.model, batches, &token_bytes).map_err(|error| ParityError::engine(file, error))
+            })?;
+        checks.push(Check::relative(file, format!("bpb {name}"), Differences::between([ours], [expected]), BOUND));
+    }
+    Ok(checks)
+}
