@@ -12,7 +12,9 @@ pub mod figures;
 pub mod greedy;
 pub mod model;
 pub mod optimizer;
+pub mod ranks;
 pub mod tensors;
+pub mod tokenizer;
 
 #[cfg(test)]
 mod engine_tests;

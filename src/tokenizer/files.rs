@@ -54,6 +54,22 @@ impl Tokenizer {
         Self::from_ranks(ranks).map_err(|error| TokenizerError::malformed(&file, "whole file", error.to_string()))
     }
 
+    /// The text of Hugging Face's `tokenizer.json`.
+    ///
+    /// # Errors
+    /// The ranks can't be written as merges.
+    pub fn to_json(&self) -> Result<String, TokenizerError> {
+        huggingface::write(self.vocabulary())
+    }
+
+    /// Reads the text of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// It is not the baseline's kind of tokenizer.
+    pub fn from_json(text: &str) -> Result<Self, TokenizerError> {
+        Self::from_ranks(huggingface::read(Path::new("tokenizer.json"), text.as_bytes())?)
+    }
+
     /// Writes Hugging Face's `tokenizer.json` into `folder`, which is made if need be.
     ///
     /// # Errors
@@ -68,7 +84,7 @@ impl Tokenizer {
     /// The system refuses, or the format can't say what the ranks say.
     pub fn save_as(&self, file: &Path, format: TokenizerFormat) -> Result<(), TokenizerError> {
         let bytes = match format {
-            TokenizerFormat::HuggingFace => huggingface::write(self.vocabulary())?.into_bytes(),
+            TokenizerFormat::HuggingFace => self.to_json()?.into_bytes(),
             TokenizerFormat::Tiktoken => tiktoken::write(self.ranks()).into_bytes(),
             TokenizerFormat::Pickle => pickle::write(self.ranks()),
         };

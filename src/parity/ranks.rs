@@ -1,0 +1,76 @@
+//! Byte-pair ranks against those that the baseline trained (`tokenizer_<vocab_size>.tiktoken`, `.pkl`).
+
+use std::path::Path;
+
+use crate::data::{Corpus, train_tokenizer};
+use crate::plan::DataPlan;
+use crate::tokenizer::Tokenizer;
+
+use super::{Check, ParityError};
+
+/// Characters of each document that the reference's ranks were trained on (the baseline's default).
+const MAX_CHARS_PER_DOCUMENT: u64 = 10_000;
+/// Characters after which training stops (the baseline's default).
+const MAX_CHARS: u64 = 2_000_000_000;
+
+/// Reads the ranks of `file`; holds them against the file of the same name and the other kind beside it, if there is one,
+/// and against our `tokenizer.json` read back; with `data`, a folder of parquet shards, also trains as many ranks on its
+/// training split, and compares those.
+///
+/// # Errors
+/// A file can't be read, or training fails.
+pub fn check_ranks(file: &Path, data: Option<&Path>) -> Result<Vec<Check>, ParityError> {
+    let reference = Tokenizer::load(file).map_err(|error| ParityError::unreadable(file, error))?;
+    let json = reference.to_json().map_err(|error| ParityError::engine(file, error))?;
+    let read_back = Tokenizer::from_json(&json).map_err(|error| ParityError::engine(file, error))?;
+    let mut checks = vec![compare(file, "ranks through tokenizer.json", &read_back, &reference)];
+    for extension in ["tiktoken", "pkl"] {
+        let twin = file.with_extension(extension);
+        if twin != file && twin.is_file() {
+            let other = Tokenizer::load(&twin).map_err(|error| ParityError::unreadable(&twin, error))?;
+            checks.push(compare(file, &format!("ranks in .{extension}"), &other, &reference));
+        }
+    }
+    if let Some(data) = data {
+        let plan = DataPlan::Parquet { path: data.display().to_string() };
+        let corpus = Corpus::open(&plan, Path::new("")).map_err(|error| ParityError::unreadable(data, error))?;
+        let trained = train_tokenizer(&corpus, reference.vocab_size(), MAX_CHARS_PER_DOCUMENT, MAX_CHARS)
+            .map_err(|error| ParityError::engine(file, error))?;
+        checks.push(compare(file, "ranks trained on the data", &trained, &reference));
+    }
+    Ok(checks)
+}
+
+fn compare(file: &Path, quantity: &str, ours: &Tokenizer, reference: &Tokenizer) -> Check {
+    let (ours, reference) = (ours.ranks(), reference.ranks());
+    let differ = ours.iter().zip(reference).filter(|(a, b)| a != b).count() + ours.len().abs_diff(reference.len());
+    Check::equal(file, quantity, differ, reference.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_file_hold_the_same_ranks() {
+        for name in ["tokenizer_1024.tiktoken", "tokenizer_1024.pkl"] {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tokenizer").join(name);
+            let checks = check_ranks(&file, None).unwrap();
+            assert_eq!(checks.len(), 2);
+            assert!(checks.iter().all(|check| check.ok), "{checks:#?}");
+        }
+    }
+
+    #[test]
+    fn ranks_trained_on_the_books_are_equal() {
+        let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+        if !shared.exists() {
+            println!("skipped: {} is not here", shared.display());
+            return;
+        }
+        let file = shared.join("reference/tokenizer_1024.tiktoken");
+        let checks = check_ranks(&file, Some(&shared.join("data/books"))).unwrap();
+        assert_eq!(checks.len(), 3);
+        assert!(checks.iter().all(|check| check.ok), "{checks:#?}");
+    }
+}
