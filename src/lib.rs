@@ -20,3 +20,4 @@ pub mod scorecard;
 pub mod spec;
 pub mod tokenizer;
 pub mod train;
+pub mod trained;

@@ -1,10 +1,49 @@
 //! Bits per byte: what the text costs the model, whatever its vocabulary (`nanochat/loss_eval.py`).
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
+use serde::Serialize;
 
 use super::EvalError;
-use crate::data::{Batch, DataError};
+use crate::data::{Batch, Corpus, DataError, Loader, Split};
 use crate::model::Gpt;
+use crate::tokenizer::Tokenizer;
+
+/// Bits per byte of one split, with what it rests on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SplitBits {
+    /// Bits per byte.
+    pub value: f64,
+    /// Tokens that were predicted.
+    pub tokens: u64,
+    /// Rows a batch.
+    pub batch_size: usize,
+    /// Tokens a row.
+    pub sequence_len: usize,
+}
+
+/// Bits per byte over the first `tokens` tokens of a split, rounded down to whole batches of the model's context.
+///
+/// Errors: fewer tokens than one batch has; else as [`bits_per_byte`].
+pub fn bits_per_byte_of_split(
+    model: &Gpt,
+    tokenizer: &Arc<Tokenizer>,
+    corpus: &Arc<Corpus>,
+    split: Split,
+    batch_size: usize,
+    tokens: u64,
+) -> Result<SplitBits, EvalError> {
+    let sequence_len = model.shape().sequence_len;
+    let a_batch = batch_size as u64 * sequence_len as u64;
+    let batches = tokens / a_batch.max(1);
+    if batches == 0 {
+        return Err(EvalError::TooFewTokens { tokens, a_batch });
+    }
+    let mut loader = Loader::new(corpus.clone(), tokenizer.clone(), split, batch_size, sequence_len)?;
+    let value = bits_per_byte(model, (0..batches).map(|_| loader.next_batch()), &tokenizer.token_bytes())?;
+    Ok(SplitBits { value, tokens: batches * a_batch, batch_size, sequence_len })
+}
 
 /// Sum of the losses over the sum of the bytes of all targets that have bytes, in bits.
 ///

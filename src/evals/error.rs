@@ -25,6 +25,16 @@ pub enum EvalError {
     #[diagnostic(help("evaluate at least one batch; special tokens and ignored targets don't count"))]
     NoBytes,
 
+    /// Less than one batch.
+    #[error("{tokens} tokens are less than one batch of {a_batch}")]
+    #[diagnostic(help("evaluate at least {a_batch} tokens, or use a smaller batch"))]
+    TooFewTokens {
+        /// Wanted tokens.
+        tokens: u64,
+        /// Tokens of one batch.
+        a_batch: u64,
+    },
+
     /// A target that the token lengths don't know.
     #[error("target {target} is outside the vocabulary of {vocab_size} tokens")]
     #[diagnostic(help("tokenizer and model belong to different runs"))]

@@ -11,6 +11,6 @@ pub mod core;
 mod error;
 mod generate;
 
-pub use bits_per_byte::bits_per_byte;
+pub use bits_per_byte::{SplitBits, bits_per_byte, bits_per_byte_of_split};
 pub use error::EvalError;
 pub use generate::{Sampling, generate};

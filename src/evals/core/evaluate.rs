@@ -1,6 +1,7 @@
 //! Carries a bundle's tasks out.
 
 use candle_core::{IndexOp, Tensor};
+use serde::Serialize;
 
 use super::examples::{Posed, Sequence, common_prefix, pose};
 use super::score::{Judged, is_right, judge};
@@ -37,7 +38,7 @@ impl Default for CoreOptions {
 }
 
 /// Result of one task.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskResult {
     /// The task's name.
     pub label: String,
@@ -52,7 +53,7 @@ pub struct TaskResult {
 }
 
 /// Result of a bundle.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CoreResult {
     /// By task, in the bundle's order.
     pub tasks: Vec<TaskResult>,
