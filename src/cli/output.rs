@@ -9,3 +9,11 @@ pub enum Format {
     /// JSON for scripts.
     Json,
 }
+
+/// An empty table with a header, without frames, so that it can be cut and pasted.
+pub fn table(header: &[&str]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(header.iter().map(|name| name.to_uppercase()));
+    table
+}

@@ -1,10 +1,83 @@
-//! `nanochat parity`.
+//! `nanochat parity`: prints each compared quantity with its largest difference and its bound.
 
-use super::{CliError, CliResult};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::output::table;
+use super::{CliError, CliResult, Exit, Format};
+use crate::parity::{Check, FileOutcome, check_file};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Reference files of any kind; each is recognised by its name and content.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Folder of parquet shards that the reference was measured on, for the kinds that train or evaluate on text.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
 
-pub fn execute(_args: Args) -> CliResult {
-    Err(CliError::usage("`nanochat parity` is not written yet", None))
+#[derive(Serialize)]
+struct Report {
+    checks: Vec<Check>,
+    ok: bool,
+}
+
+pub fn execute(args: Args) -> CliResult {
+    let mut checks = Vec::new();
+    let mut unreadable = Vec::new();
+    let mut skipped = Vec::new();
+    for file in &args.files {
+        match check_file(file, args.data.as_deref()) {
+            Ok(FileOutcome::Checked(more)) => checks.extend(more),
+            Ok(FileOutcome::Skipped(reason)) => skipped.push(format!("{}: {reason}", file.display())),
+            Err(error) => unreadable.push(error.to_string()),
+        }
+    }
+    for line in &skipped {
+        eprintln!("skipped  {line}");
+    }
+    for line in &unreadable {
+        eprintln!("error    {line}");
+    }
+    let ok = !checks.is_empty() && unreadable.is_empty() && checks.iter().all(|check| check.ok);
+    let report = Report { checks, ok };
+    print(&report, args.format)?;
+    Ok(match report {
+        _ if !unreadable.is_empty() => Exit::Invalid,
+        Report { checks, .. } if checks.is_empty() => Exit::Invalid,
+        Report { ok: false, .. } => Exit::Failed,
+        _ => Exit::Done,
+    })
+}
+
+fn print(report: &Report, format: Format) -> Result<(), CliError> {
+    match format {
+        Format::Json => {
+            let text = serde_json::to_string_pretty(report).map_err(|error| CliError::usage(error, None))?;
+            println!("{text}");
+        }
+        Format::Text => {
+            let mut rows = table(&["file", "quantity", "largest absolute", "largest relative", "bound", ""]);
+            for check in &report.checks {
+                let number = |value: f64| if value == 0.0 { "0".to_string() } else { format!("{value:.2e}") };
+                rows.add_row([
+                    check.file.clone(),
+                    check.quantity.clone(),
+                    number(check.max_abs),
+                    number(check.max_rel),
+                    number(check.bound),
+                    if check.ok { "ok".to_string() } else { "OUT OF BOUNDS".to_string() },
+                ]);
+            }
+            println!("{rows}");
+            let out = report.checks.iter().filter(|check| !check.ok).count();
+            println!("{} quantities compared, {out} out of bounds", report.checks.len());
+        }
+    }
+    Ok(())
 }

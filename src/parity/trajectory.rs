@@ -1,0 +1,258 @@
+//! A whole pretraining run: from the baseline's initial weights, on the same text, every micro-batch, loss and evaluation.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use serde::Deserialize;
+
+use crate::data::{Batch, Corpus};
+use crate::model::Gpt;
+use crate::plan::{
+    BudgetPlan, CheckpointPlan, DataPlan, DeriveInputs, DeviceKind, Estimate, EvalPlan, InitPlan, OptimizerPlan,
+    Precision, RunPlan, ScalingPlan, TokenizerPlan, derive,
+};
+use crate::tokenizer::Tokenizer;
+use crate::train::{Event, Inputs, Trainer};
+
+use super::{Check, Differences, ParityError};
+
+/// A relative change of 1e-7 in the initial weights moves the reference's own losses by 1.2e-5 over 80 micro-steps; the
+/// bound leaves room for another order of summation in every product of every step.
+const LOSS_BOUND: f64 = 2e-4;
+/// Likewise for bits per byte, where that change makes 5e-6.
+const BPB_BOUND: f64 = 1e-4;
+
+#[derive(Deserialize)]
+struct Reference {
+    flags: Vec<String>,
+    vocab_size: usize,
+    micro_step_losses: Vec<f64>,
+    val_bpb: Vec<f64>,
+    batch_sha256: Vec<String>,
+}
+
+/// Trains as the reference did and compares.
+///
+/// # Errors
+/// The file, its weights (`<stem>.safetensors`), its tokenizer (`tokenizer_<vocab_size>.tiktoken`) or the data can't be
+/// read, or training fails.
+pub fn check(path: &Path, data: &Path) -> Result<Vec<Check>, ParityError> {
+    let text = std::fs::read(path).map_err(|error| ParityError::unreadable(path, error))?;
+    let reference: Reference = serde_json::from_slice(&text).map_err(|error| ParityError::unreadable(path, error))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let tokenizer_path = folder.join(format!("tokenizer_{}.tiktoken", reference.vocab_size));
+    let tokenizer =
+        Tokenizer::load(&tokenizer_path).map_err(|error| ParityError::unreadable(&tokenizer_path, error))?;
+    let tensors_path = path.with_extension("safetensors");
+    let tensors = candle_core::safetensors::load(&tensors_path, &Device::Cpu)
+        .map_err(|error| ParityError::unreadable(&tensors_path, error))?;
+
+    let plan = plan_of(path, &reference, data)?;
+    let seen = train(path, &plan, tokenizer, initial_weights(&tensors), data)?;
+    let mut checks = vec![
+        equal_hashes(path, &seen.hashes, &reference.batch_sha256),
+        Check::absolute(
+            path,
+            "micro-step losses",
+            Differences::between(seen.losses, reference.micro_step_losses),
+            LOSS_BOUND,
+        ),
+        Check::absolute(path, "validation bpb", Differences::between(seen.bpb, reference.val_bpb), BPB_BOUND),
+    ];
+    checks.extend(equal_batches(path, &seen.first_batches, &tensors)?);
+    Ok(checks)
+}
+
+/// What our run did.
+#[derive(Default)]
+struct Seen {
+    losses: Vec<f64>,
+    hashes: Vec<String>,
+    bpb: Vec<f64>,
+    first_batches: Vec<Batch>,
+}
+
+fn train(
+    path: &Path,
+    plan: &RunPlan,
+    tokenizer: Tokenizer,
+    weights: HashMap<String, Tensor>,
+    data: &Path,
+) -> Result<Seen, ParityError> {
+    let engine = |error: &dyn std::fmt::Display| ParityError::engine(path, error);
+    let corpus = Corpus::open(&plan.data, Path::new("")).map_err(|error| ParityError::unreadable(data, error))?;
+    let model = Gpt::from_tensors(&plan.model, &weights, &Device::Cpu).map_err(|error| engine(&error))?;
+    let inputs = Inputs { plan, corpus: Arc::new(corpus), tokenizer: Arc::new(tokenizer), model, device: Device::Cpu };
+    let mut trainer = Trainer::new(inputs).map_err(|error| engine(&error))?;
+    let mut seen = Seen::default();
+    let mut failure = None;
+    let mut observe = |event: Event<'_>| match event {
+        Event::MicroStep { batch, loss } => {
+            seen.losses.push(f64::from(loss));
+            seen.hashes.push(batch.sha256());
+            if seen.first_batches.len() < FIRST_BATCHES {
+                seen.first_batches.push(batch.clone());
+            }
+        }
+        Event::Evaluated(row) => seen.bpb.extend(row.val_bpb),
+        Event::EvaluationFailed { reason, .. } => failure = Some(reason.to_string()),
+        Event::Step(_) => {}
+    };
+    trainer.run(&|| false, &mut |_| Ok(()), &mut observe).map_err(|error| engine(&error))?;
+    match failure {
+        Some(reason) => Err(engine(&reason)),
+        None => Ok(seen),
+    }
+}
+
+/// As many batches as the reference stores whole.
+const FIRST_BATCHES: usize = 4;
+
+fn initial_weights(tensors: &HashMap<String, Tensor>) -> HashMap<String, Tensor> {
+    let strip = |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix("initial.")?.to_string(), tensor.clone()));
+    tensors.iter().filter_map(strip).collect()
+}
+
+fn equal_hashes(path: &Path, ours: &[String], reference: &[String]) -> Check {
+    let equal = ours.iter().zip(reference).filter(|(ours, theirs)| ours == theirs).count();
+    let total = ours.len().max(reference.len());
+    Check::equal(path, "micro-batch hashes", total - equal, total)
+}
+
+fn equal_batches(path: &Path, ours: &[Batch], tensors: &HashMap<String, Tensor>) -> Result<Vec<Check>, ParityError> {
+    let mut checks = Vec::new();
+    for (index, batch) in ours.iter().enumerate() {
+        let ids: Vec<i64> = batch.inputs.iter().map(|&id| i64::from(id)).collect();
+        let targets: Vec<i64> = batch.targets.iter().map(|&id| i64::from(id)).collect();
+        for (side, ours) in [("inputs", ids), ("targets", targets)] {
+            let name = format!("batch{index}.{side}");
+            let Some(tensor) = tensors.get(&name) else { continue };
+            let theirs = tensor.flatten_all().and_then(|flat| flat.to_dtype(candle_core::DType::I64)?.to_vec1::<i64>());
+            let theirs = theirs.map_err(|error| ParityError::unreadable(path, format!("{name}: {error}")))?;
+            let equal = ours.iter().zip(&theirs).filter(|(a, b)| a == b).count();
+            let total = ours.len().max(theirs.len());
+            checks.push(Check::equal(path, name, total - equal, total));
+        }
+    }
+    Ok(checks)
+}
+
+/// The baseline's command-line flags, with its defaults (`scripts/base_train.py`).
+struct Flags<'a> {
+    path: &'a Path,
+    given: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Flags<'a> {
+    fn parse(path: &'a Path, flags: &'a [String]) -> Result<Self, ParityError> {
+        let split = |flag: &'a String| flag.strip_prefix("--").and_then(|rest| rest.split_once('='));
+        let given = flags.iter().map(|flag| {
+            split(flag).ok_or_else(|| ParityError::unreadable(path, format!("flag `{flag}` is not --name=value")))
+        });
+        Ok(Self { path, given: given.collect::<Result<_, _>>()? })
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str, default: T) -> Result<T, ParityError> {
+        match self.given.get(name) {
+            None => Ok(default),
+            Some(text) => {
+                let wrong = || ParityError::unreadable(self.path, format!("flag --{name}={text} is not a number"));
+                text.parse().map_err(|_| wrong())
+            }
+        }
+    }
+
+    fn budget(&self) -> Result<BudgetPlan, ParityError> {
+        let iterations = self.number("num-iterations", -1i64)?;
+        let flops = self.number("target-flops", -1.0)?;
+        Ok(if iterations > 0 {
+            BudgetPlan::Iterations(iterations as u64)
+        } else if flops > 0.0 {
+            BudgetPlan::Flops(flops)
+        } else {
+            BudgetPlan::ParamDataRatio(self.number("target-param-data-ratio", 12.0)?)
+        })
+    }
+}
+
+fn plan_of(path: &Path, reference: &Reference, data: &Path) -> Result<RunPlan, ParityError> {
+    let flags = Flags::parse(path, &reference.flags)?;
+    let batch = flags.number("total-batch-size", -1i64)?;
+    let weight_decay = flags.number("weight-decay", 0.28)?;
+    let inputs = DeriveInputs {
+        aspect_ratio: flags.number("aspect-ratio", 64)?,
+        head_dim: flags.number("head-dim", 128)?,
+        sequence_len: flags.number("max-seq-len", 2048)?,
+        window_pattern: flags.given.get("window-pattern").unwrap_or(&"SSSL").to_string(),
+        reference_ratio: Some(flags.number("target-param-data-ratio", 12.0)?),
+        total_batch_size: (batch > 0).then_some(batch as u64),
+        budget: flags.budget()?,
+        weight_decay,
+        ..DeriveInputs::baseline(flags.number("depth", 20)?, reference.vocab_size)
+    };
+    let derived = derive(&inputs).map_err(|error| ParityError::engine(path, error))?;
+    let device_batch_size = flags.number("device-batch-size", 32u64)?;
+    let tokens_per_micro_step = device_batch_size * inputs.sequence_len as u64;
+    if tokens_per_micro_step == 0 || derived.total_batch_size % tokens_per_micro_step != 0 {
+        let reason =
+            format!("a batch of {} tokens is not a multiple of {tokens_per_micro_step}", derived.total_batch_size);
+        return Err(ParityError::unreadable(path, reason));
+    }
+    let every = |name, default: i64| flags.number(name, default).map(|every: i64| u64::try_from(every).unwrap_or(0));
+    Ok(RunPlan {
+        schema: "nanochat.plan/v1".to_string(),
+        experiment: "parity".to_string(),
+        run_id: "trajectory".to_string(),
+        plan_hash: String::new(),
+        seed: 42,
+        repeat: 0,
+        axes: BTreeMap::new(),
+        data: DataPlan::Parquet { path: data.display().to_string() },
+        budget: inputs.budget,
+        scaling: ScalingPlan {
+            aspect_ratio: inputs.aspect_ratio as u64,
+            head_dim: inputs.head_dim as u64,
+            target_param_data_ratio: inputs.target_param_data_ratio(),
+            reference_tokens: derived.reference_tokens,
+        },
+        tokenizer: TokenizerPlan::Path(format!("tokenizer_{}.tiktoken", reference.vocab_size)),
+        model: derived.model,
+        parameters: derived.parameters,
+        flops_per_token: derived.flops_per_token,
+        device_batch_size,
+        total_batch_size: derived.total_batch_size,
+        grad_accum_steps: derived.total_batch_size / tokens_per_micro_step,
+        num_iterations: derived.num_iterations,
+        total_tokens: derived.total_tokens,
+        total_flops: derived.total_flops,
+        target_tokens: derived.target_tokens,
+        lr_scale: derived.lr_scale,
+        weight_decay: derived.weight_decay,
+        optimizer: OptimizerPlan {
+            embedding_lr: flags.number("embedding-lr", 0.3)?,
+            unembedding_lr: flags.number("unembedding-lr", 0.008)?,
+            matrix_lr: flags.number("matrix-lr", 0.02)?,
+            scalar_lr: flags.number("scalar-lr", 0.5)?,
+            weight_decay,
+            warmup_steps: flags.number("warmup-steps", 40)?,
+            warmdown_ratio: flags.number("warmdown-ratio", 0.65)?,
+            final_lr_frac: flags.number("final-lr-frac", 0.05)?,
+        },
+        init: InitPlan::Weights("trajectory.safetensors".to_string()),
+        eval: EvalPlan {
+            every: every("eval-every", 250)?,
+            tokens: flags.number("eval-tokens", 80 * 524_288)?,
+            core: None,
+        },
+        checkpoint: CheckpointPlan { every: 0, keep: 1 },
+        wall_clock_seconds: None,
+        hardware: "cpu".to_string(),
+        device: DeviceKind::Cpu,
+        device_count: 1,
+        dtype: Precision::F32,
+        threads: 0,
+        estimate: Estimate { memory_gib: 0.0, seconds: 0.0 },
+    })
+}
