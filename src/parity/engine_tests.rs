@@ -65,11 +65,14 @@ fn greedy_continuations_equal_the_reference() {
 
 #[test]
 fn bits_per_byte_equal_the_reference() {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/books");
-    if data.is_dir() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/bpb.json");
-        within(&file, &bpb::check(&file, Some(&data)).unwrap_or_else(|error| panic!("{error}")));
-    } else {
-        println!("skipped: there is no folder {}", data.display());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let fixtures = (root.join("fixtures/parity/bpb.json"), root.join("fixtures/parity/corpus"));
+    let reference = (root.join("../shared/reference/bpb.json"), root.join("../shared/data/books"));
+    for (file, data) in [fixtures, reference] {
+        if file.is_file() && data.is_dir() {
+            within(&file, &bpb::check(&file, Some(&data)).unwrap_or_else(|error| panic!("{error}")));
+        } else {
+            println!("skipped: there is no {} or no {}", file.display(), data.display());
+        }
     }
 }
