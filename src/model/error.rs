@@ -55,9 +55,9 @@ pub enum ModelError {
         /// Tokens asked for.
         wanted: usize,
     },
-    /// Gradients belong to another shape.
-    #[error("the gradients have no tensor {name} of this model's shape")]
-    Gradients {
+    /// Parameters or gradients belong to another shape.
+    #[error("there is no tensor {name}, which a model of this shape has")]
+    Missing {
         /// The parameter.
         name: String,
     },

@@ -1,11 +1,15 @@
 //! The model as others use it.
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor, Var};
 
+use super::fast::{Batch, Fast, Workspace};
 use super::forward::Forward;
 use super::{Gradients, KvCache, ModelError, Parameters, initialize, parameters};
+use crate::ops::kernels::Element;
 use crate::ops::reference::cross_entropy;
 use crate::plan::ModelShape;
 use crate::plan::shape;
@@ -18,14 +22,26 @@ pub struct Gpt {
     shape: ModelShape,
     parameters: Parameters,
     device: Device,
+    engine: Engine,
+    /// The kernels' buffers, a [`Workspace`] of the parameters' type; none before the first use.
+    workspace: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// What computes a model's passes on the CPU; other devices always take the readable operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// Hand-written kernels.
+    #[default]
+    Kernels,
+    /// Candle's elementary operations and its `backward`: the kernels' twin.
+    Readable,
 }
 
 impl Gpt {
     /// A model with the baseline's initial distributions, drawn from `seed`; the same on every device and thread count.
     pub fn initialized(shape: &ModelShape, seed: u64, device: &Device) -> Result<Self, ModelError> {
         shape::validate(shape)?;
-        let parameters = initialize::initialized(shape, seed, device)?;
-        Ok(Self { shape: shape.clone(), parameters, device: device.clone() })
+        Ok(Self::new(shape, initialize::initialized(shape, seed, device)?, device))
     }
 
     /// A model with given weights by the baseline's names, copied and converted to f32. One error names every tensor that
@@ -36,8 +52,17 @@ impl Gpt {
         device: &Device,
     ) -> Result<Self, ModelError> {
         shape::validate(shape)?;
-        let parameters = parameters::from_tensors(shape, tensors, device)?;
-        Ok(Self { shape: shape.clone(), parameters, device: device.clone() })
+        Ok(Self::new(shape, parameters::from_tensors(shape, tensors, device)?, device))
+    }
+
+    fn new(shape: &ModelShape, parameters: Parameters, device: &Device) -> Self {
+        let (shape, device) = (shape.clone(), device.clone());
+        Self { shape, parameters, device, engine: Engine::default(), workspace: Mutex::default() }
+    }
+
+    /// Chooses what computes the passes on the CPU.
+    pub fn set_engine(&mut self, engine: Engine) {
+        self.engine = engine;
     }
 
     /// The model's shape.
@@ -70,27 +95,33 @@ impl Gpt {
     pub(crate) fn to_dtype(&self, dtype: DType) -> Result<Self, ModelError> {
         let convert = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), tensor.to_dtype(dtype)?.copy()?));
         let parameters = self.parameters.iter().map(convert).collect::<Result<_, ModelError>>()?;
-        Ok(Self { shape: self.shape.clone(), parameters, device: self.device.clone() })
+        Ok(Self { engine: self.engine, ..Self::new(&self.shape, parameters, &self.device) })
     }
 
     /// Logits after the soft cap, (B, T, V) in f32, of `ids` (B, T) in u32.
     pub fn logits(&self, ids: &Tensor) -> Result<Tensor, ModelError> {
-        self.check_ids(ids)?;
-        Ok(self.forward().logits(ids, None)?)
+        let rows = self.check_ids(ids)?;
+        match self.fast() {
+            Some((fast, DType::F64)) => self.fast_logits::<f64>(&fast, &Batch::new(&rows)),
+            Some((fast, _)) => self.fast_logits::<f32>(&fast, &Batch::new(&rows)),
+            None => Ok(self.forward().logits(ids, None)?),
+        }
     }
 
     /// Mean cross-entropy in nats over the targets (B, T, i64) that are not −1.
     pub fn loss(&self, ids: &Tensor, targets: &Tensor) -> Result<f32, ModelError> {
-        let counted = self.check_targets(ids, targets)?;
-        let losses = self.losses(ids, targets)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        mean(&losses, counted)
+        mean(&self.losses(ids, targets)?, &self.check_targets(ids, targets)?)
     }
 
     /// Cross-entropy in nats of every position, (B, T); 0 where the target is −1.
     pub fn losses(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
-        self.check_ids(ids)?;
-        self.check_targets(ids, targets)?;
-        losses(&self.forward(), ids, targets)
+        let rows = self.check_ids(ids)?;
+        let checked = self.check_targets(ids, targets)?;
+        match self.fast() {
+            Some((fast, DType::F64)) => self.fast_losses::<f64>(&fast, &Batch::new(&rows), &checked),
+            Some((fast, _)) => self.fast_losses::<f32>(&fast, &Batch::new(&rows), &checked),
+            None => losses(&self.forward(), ids, targets),
+        }
     }
 
     /// Adds `scale` times the gradient of the mean loss to `into`, and gives back the mean loss, unscaled.
@@ -101,23 +132,90 @@ impl Gpt {
         scale: f64,
         into: &mut Gradients,
     ) -> Result<f32, ModelError> {
-        self.check_ids(ids)?;
-        let counted = self.check_targets(ids, targets)?;
+        let rows = self.check_ids(ids)?;
+        let checked = self.check_targets(ids, targets)?;
+        let counted = counted(&checked);
         if counted == 0 {
             return Err(ModelError::NothingToPredict);
         }
+        let factor = scale / counted as f64;
+        let losses = match self.fast() {
+            Some((fast, DType::F64)) => {
+                self.fast_gradients::<f64>(&fast, &Batch::new(&rows), &checked, factor, into)?
+            }
+            Some((fast, _)) => self.fast_gradients::<f32>(&fast, &Batch::new(&rows), &checked, factor, into)?,
+            None => self.readable_gradients(ids, targets, factor, into)?,
+        };
+        mean(&losses, &checked)
+    }
+
+    /// Adds the gradient of `factor` times the sum of losses by candle's own `backward`; the losses.
+    fn readable_gradients(
+        &self,
+        ids: &Tensor,
+        targets: &Tensor,
+        factor: f64,
+        into: &mut Gradients,
+    ) -> Result<Tensor, ModelError> {
         let variables: Vec<(&String, Var)> = (self.parameters.iter())
             .map(|(name, tensor)| Ok((name, Var::from_tensor(tensor)?)))
             .collect::<Result<_, ModelError>>()?;
         let parameters = variables.iter().map(|(name, var)| ((*name).clone(), var.as_tensor().clone())).collect();
         let losses = losses(&Forward { shape: &self.shape, parameters: &parameters }, ids, targets)?;
-        let objective = losses.sum_all()?.affine(scale / counted as f64, 0.0)?;
-        let store = objective.backward()?;
+        let store = losses.sum_all()?.affine(factor, 0.0)?.backward()?;
         for (name, variable) in &variables {
-            let gradient = store.get(variable).ok_or_else(|| ModelError::Gradients { name: (*name).clone() })?;
+            let gradient = store.get(variable).ok_or_else(|| ModelError::Missing { name: (*name).clone() })?;
             into.add(name, gradient)?;
         }
-        mean(&losses.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?, counted)
+        Ok(losses.detach())
+    }
+
+    fn fast_logits<T: Element + candle_core::WithDType>(
+        &self,
+        fast: &Fast<'_>,
+        batch: &Batch,
+    ) -> Result<Tensor, ModelError> {
+        let logits = self.with_workspace(|workspace| fast.logits::<T>(batch, workspace))?;
+        Ok(Tensor::from_vec(logits, (batch.rows, batch.length, self.shape.vocab_size), &self.device)?)
+    }
+
+    fn fast_losses<T: Element + candle_core::WithDType>(
+        &self,
+        fast: &Fast<'_>,
+        batch: &Batch,
+        targets: &[i64],
+    ) -> Result<Tensor, ModelError> {
+        let losses = self.with_workspace(|workspace| fast.losses::<T>(batch, targets, workspace))?;
+        Ok(Tensor::from_vec(losses, (batch.rows, batch.length), &self.device)?)
+    }
+
+    fn fast_gradients<T: Element + candle_core::WithDType>(
+        &self,
+        fast: &Fast<'_>,
+        batch: &Batch,
+        targets: &[i64],
+        factor: f64,
+        into: &Gradients,
+    ) -> Result<Tensor, ModelError> {
+        let losses = self.with_workspace(|workspace| fast.gradients::<T>(batch, targets, factor, into, workspace))?;
+        Ok(Tensor::from_vec(losses, (batch.rows, batch.length), &self.device)?)
+    }
+
+    /// The kernels and the type they work in, if they serve this model.
+    fn fast(&self) -> Option<(Fast<'_>, DType)> {
+        let fast = Fast { shape: &self.shape, parameters: &self.parameters };
+        let dtype = fast.serves().filter(|_| self.engine == Engine::Kernels)?;
+        Some((fast, dtype))
+    }
+
+    /// Calls `work` with the buffers that were used before, or fresh ones.
+    fn with_workspace<T: Element, R>(&self, work: impl FnOnce(&mut Workspace<T>) -> R) -> R {
+        let mut slot = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = slot.take().and_then(|kept| kept.downcast::<Workspace<T>>().ok());
+        let mut workspace = kept.unwrap_or_default();
+        let result = work(&mut workspace);
+        *slot = Some(workspace);
+        result
     }
 
     /// An empty key/value cache for `batch` rows with room for `capacity` tokens; it grows when more come.
@@ -156,8 +254,8 @@ impl Gpt {
         }
     }
 
-    /// Refuses targets of the wrong form or outside the vocabulary; counts those that are not ignored.
-    fn check_targets(&self, ids: &Tensor, targets: &Tensor) -> Result<usize, ModelError> {
+    /// Refuses targets of the wrong form or outside the vocabulary; gives them back in order.
+    fn check_targets(&self, ids: &Tensor, targets: &Tensor) -> Result<Vec<i64>, ModelError> {
         if targets.dims() != ids.dims() || targets.dtype() != DType::I64 {
             let got = format!("{:?} {} beside ids {:?}", targets.dims(), targets.dtype().as_str(), ids.dims());
             return Err(ModelError::Batch { what: "targets", expected: "i64", got });
@@ -166,7 +264,7 @@ impl Gpt {
         let vocab_size = self.shape.vocab_size;
         match values.iter().find(|value| **value < -1 || **value >= vocab_size as i64) {
             Some(value) => Err(ModelError::OutsideVocabulary { what: "targets", value: *value, vocab_size }),
-            None => Ok(values.iter().filter(|value| **value >= 0).count()),
+            None => Ok(values),
         }
     }
 }
@@ -181,11 +279,16 @@ fn losses(forward: &Forward, ids: &Tensor, targets: &Tensor) -> Result<Tensor, M
     Ok((losses * counted)?.reshape(targets.dims())?)
 }
 
+/// How many targets are not ignored.
+fn counted(targets: &[i64]) -> usize {
+    targets.iter().filter(|target| **target >= 0).count()
+}
+
 /// Sum of the losses over the number of counted targets, in f64.
-fn mean(losses: &[f32], counted: usize) -> Result<f32, ModelError> {
-    if counted == 0 {
+fn mean(losses: &Tensor, targets: &[i64]) -> Result<f32, ModelError> {
+    if counted(targets) == 0 {
         return Err(ModelError::NothingToPredict);
     }
-    let total: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
-    Ok((total / counted as f64) as f32)
+    let losses = losses.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    Ok((losses.iter().sum::<f64>() / counted(targets) as f64) as f32)
 }

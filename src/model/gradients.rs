@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::{ModelError, Parameters};
+use crate::ops::kernels::tensors::update;
 
 /// One sum of gradients a parameter, of its shape and type, in name order.
 #[derive(Debug, Clone)]
@@ -26,7 +27,7 @@ impl Gradients {
 
     /// The sum for one parameter.
     pub fn get(&self, name: &str) -> Result<&Tensor, ModelError> {
-        self.tensors.get(name).ok_or_else(|| ModelError::Gradients { name: name.to_string() })
+        self.tensors.get(name).ok_or_else(|| ModelError::Missing { name: name.to_string() })
     }
 
     /// All sums, in name order.
@@ -34,17 +35,21 @@ impl Gradients {
         &self.tensors
     }
 
-    /// Back to zero, before the next step.
+    /// Back to zero, before the next step; on the CPU in place.
     pub fn reset(&mut self) -> Result<(), ModelError> {
         for tensor in self.tensors.values_mut() {
-            *tensor = tensor.zeros_like()?;
+            if tensor.device().is_cpu() && tensor.dtype() == DType::F32 && tensor.is_contiguous() {
+                update(tensor, |numbers: &mut [f32]| numbers.fill(0.0))?;
+            } else {
+                *tensor = tensor.zeros_like()?;
+            }
         }
         Ok(())
     }
 
     /// Adds a gradient to the sum for `name`.
     pub(super) fn add(&mut self, name: &str, gradient: &Tensor) -> Result<(), ModelError> {
-        let sum = self.tensors.get_mut(name).ok_or_else(|| ModelError::Gradients { name: name.to_string() })?;
+        let sum = self.tensors.get_mut(name).ok_or_else(|| ModelError::Missing { name: name.to_string() })?;
         *sum = (&*sum + gradient)?.detach();
         Ok(())
     }

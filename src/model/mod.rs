@@ -9,6 +9,7 @@
 
 mod cache;
 mod error;
+mod fast;
 mod forward;
 mod gpt;
 mod gradients;
@@ -22,6 +23,6 @@ mod tests;
 
 pub use cache::KvCache;
 pub use error::ModelError;
-pub use gpt::Gpt;
+pub use gpt::{Engine, Gpt};
 pub use gradients::Gradients;
 pub use parameters::{Parameters, parameter_shapes};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 
 use super::testing::{distance, entries, random_batch, random_model, shape, shapes};
-use super::{Gpt, Gradients, ModelError};
+use super::{Engine, Gpt, Gradients, ModelError};
 use crate::plan::parameter_counts;
 
 fn gradients(model: &Gpt, ids: &Tensor, targets: &Tensor, scale: f64) -> (f32, Gradients) {
@@ -187,4 +187,59 @@ fn unusable_batches_are_refused() {
     let losses = model.losses(&ids(&[[1, 2]]), &targets(&[[-1, 3]])).unwrap();
     assert_eq!(entries(&losses)[0], 0.0);
     assert!(entries(&losses)[1] > 0.0);
+}
+
+#[test]
+fn kernels_equal_the_readable_operations_entry_by_entry() {
+    for shape in shapes() {
+        let mut model = random_model(&shape, 30);
+        let (ids, targets) = random_batch(&shape, 3, shape.sequence_len + 3, 31);
+        let mut by = |engine| {
+            model.set_engine(engine);
+            gradients(&model, &ids, &targets, 1.0).1
+        };
+        let (readable, kernels) = (by(Engine::Readable), by(Engine::Kernels));
+        for (name, twin) in readable.tensors() {
+            let norm = entries(twin).iter().map(|value| value * value).sum::<f64>().sqrt();
+            let difference = distance(kernels.get(name).unwrap(), twin);
+            // A last layer's backout has a gradient of rounding alone.
+            assert!(difference <= 1e-4 * norm + 1e-7, "{name} of {shape:?}: {difference:e} of {norm:e}");
+        }
+    }
+}
+
+#[test]
+fn gradients_have_the_same_bits_whatever_the_number_of_threads() {
+    for shape in shapes() {
+        let model = random_model(&shape, 32);
+        let (ids, targets) = random_batch(&shape, 3, 70, 33);
+        let with = |threads: usize| -> Vec<Vec<f64>> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let (loss, sums) = pool.install(|| gradients(&model, &ids, &targets, 1.0));
+            sums.tensors().values().map(entries).chain([vec![f64::from(loss)]]).collect()
+        };
+        let one = with(1);
+        for threads in [2, 3] {
+            assert!(with(threads) == one, "{threads} threads, {shape:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "a measurement, to be run alone: prints tokens per second of both engines"]
+fn speed_of_a_micro_step() {
+    let shape = shape(512, 4096, 4, (4, 4), 256, "L");
+    let mut model = Gpt::initialized(&shape, 1, &Device::Cpu).unwrap();
+    let (ids, targets) = random_batch(&shape, 8, 512, 2);
+    let mut sums = Gradients::zeros(model.parameters()).unwrap();
+    for engine in [Engine::Kernels, Engine::Readable] {
+        model.set_engine(engine);
+        let mut best = f64::INFINITY;
+        for _ in 0..if engine == Engine::Kernels { 8 } else { 3 } {
+            let start = std::time::Instant::now();
+            model.accumulate_gradients(&ids, &targets, 1.0, &mut sums).unwrap();
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        println!("{engine:?}: {:.0} tokens per second, {:.0} ms", 4096.0 / best, best * 1e3);
+    }
 }

@@ -4,4 +4,5 @@
 //! float type, and a gradient by candle's own `backward`. Refused here, because they cut the graph without an error and
 //! leave parameters untrained: `candle_nn::ops::{rms_norm, softmax_last_dim, layer_norm}` and `rotary_emb::rope`.
 
+pub mod kernels;
 pub mod reference;

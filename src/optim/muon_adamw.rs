@@ -49,7 +49,7 @@ impl MuonAdamW {
         self.steps += 1;
         for (name, rule) in &self.rules {
             let gradient = gradients.get(name)?;
-            let missing = || crate::model::ModelError::Gradients { name: name.clone() };
+            let missing = || crate::model::ModelError::Missing { name: name.clone() };
             let parameter = model.parameters_mut().get_mut(name).ok_or_else(missing)?;
             let state = self.state.get_mut(name).ok_or_else(missing)?;
             let (stepped, new_state) = match rule {

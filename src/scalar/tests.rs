@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 
 use super::{Number, Tape, evaluate};
 use crate::model::testing::{entries, random_batch, random_model, shapes};
-use crate::model::{Gpt, Gradients};
+use crate::model::{Engine, Gpt, Gradients};
 
 /// A function of two numbers on a tape.
 type Function = fn(&mut Tape, Number, Number) -> Number;
@@ -52,15 +52,22 @@ fn error(ours: &[f64], oracle: &[f64]) -> f64 {
     if difference == 0.0 { 0.0 } else { difference / largest.max(1e-2) }
 }
 
-/// Holds the model in one float type against the scalar one.
-fn compare(model: &Gpt, rows: usize, length: usize, bound: f64) {
+/// Holds both engines of the model, in one float type, against the scalar one.
+fn compare(mut model: Gpt, rows: usize, length: usize, bound: f64) {
+    for engine in [Engine::Readable, Engine::Kernels] {
+        model.set_engine(engine);
+        compare_engine(&model, engine, rows, length, bound);
+    }
+}
+
+fn compare_engine(model: &Gpt, engine: Engine, rows: usize, length: usize, bound: f64) {
     let (ids, targets) = random_batch(model.shape(), rows, length, 20);
     let weights: BTreeMap<String, Vec<f64>> =
         model.parameters().iter().map(|(name, tensor)| (name.clone(), entries(tensor))).collect();
     let oracle = evaluate(model.shape(), &weights, &ids.to_vec2().unwrap(), &targets.to_vec2().unwrap());
     let check = |what: &str, ours: &Tensor, oracle: &[f64]| {
         let error = error(&entries(ours), oracle);
-        assert!(error < bound, "{what} of {:?}: {error:e}", model.shape());
+        assert!(error < bound, "{what} of {:?} by {engine:?}: {error:e}", model.shape());
     };
     check("logits", &model.logits(&ids).unwrap(), &oracle.logits.concat().concat());
     check("losses", &model.losses(&ids, &targets).unwrap(), &oracle.losses.concat());
@@ -75,14 +82,14 @@ fn compare(model: &Gpt, rows: usize, length: usize, bound: f64) {
 #[test]
 fn the_tensor_model_equals_the_scalar_one_in_f64() {
     for shape in shapes() {
-        compare(&random_model(&shape, 21).to_dtype(DType::F64).unwrap(), 2, 6, 1e-12);
+        compare(random_model(&shape, 21).to_dtype(DType::F64).unwrap(), 2, 6, 1e-12);
     }
 }
 
 #[test]
 fn the_tensor_model_equals_the_scalar_one_in_f32() {
     for shape in shapes() {
-        compare(&random_model(&shape, 22), 2, 6, 5e-5);
+        compare(random_model(&shape, 22), 2, 6, 5e-5);
     }
 }
 
@@ -91,5 +98,5 @@ fn windows_hide_what_lies_before_them() {
     // The only shape whose window (128) is shorter than a batch that its context allows.
     let shape = shapes().into_iter().find(|shape| shape.sequence_len > 128).unwrap();
     let small = crate::plan::ModelShape { n_layer: 2, n_embd: 24, n_head: 1, n_kv_head: 1, ..shape };
-    compare(&random_model(&small, 23).to_dtype(DType::F64).unwrap(), 1, 140, 1e-11);
+    compare(random_model(&small, 23).to_dtype(DType::F64).unwrap(), 1, 140, 1e-11);
 }

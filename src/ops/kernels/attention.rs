@@ -1,0 +1,294 @@
+//! Causal attention with grouped queries and sliding windows, a block of queries at a time, forward and backward.
+//!
+//! A block's scores against all keys that any of its queries sees fit in cache, so they are computed at once, and never
+//! stored beyond it; the backward pass recomputes them from the saved logarithm of each row's sum of exponentials
+//! (Dao et al., 2022, without tiling over keys). Keys above the diagonal or before the window of a whole block are never
+//! touched.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+
+use super::gemm::{Matrix, Onto, Threads, multiply};
+use super::lanes::{dot, sum};
+use super::{BLOCK_ROWS, Element, vectorized};
+
+/// Queries in a block.
+const QUERIES: usize = 64;
+
+/// Sizes of one attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows of the batch (B).
+    pub rows: usize,
+    /// Tokens in a row (T).
+    pub length: usize,
+    /// Query heads (H).
+    pub heads: usize,
+    /// Key/value heads (G), which divide H.
+    pub groups: usize,
+    /// Channels of a head (D).
+    pub size: usize,
+    /// Tokens to the left that a query sees besides itself.
+    pub window: usize,
+}
+
+impl Shape {
+    /// Numbers of one head over one row.
+    fn head(&self) -> usize {
+        self.length * self.size
+    }
+
+    /// Factor on scores.
+    fn scale(&self) -> f64 {
+        (self.size as f64).powf(-0.5)
+    }
+
+    /// Numbers of scratch that a task needs.
+    pub fn scratch(&self) -> usize {
+        2 * QUERIES * self.length.min(self.window + QUERIES)
+    }
+
+    /// Blocks of queries with the keys that any of them sees.
+    fn blocks(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+        let (length, window) = (self.length, self.window);
+        (0..length).step_by(QUERIES).map(move |start| {
+            let end = (start + QUERIES).min(length);
+            (start..end, start.saturating_sub(window)..end)
+        })
+    }
+}
+
+/// Scratch for as many tasks as run at once.
+pub type Scratch<T> = [Mutex<Vec<T>>];
+
+/// Calls `work` with the calling thread's scratch.
+fn with_scratch<T: Element, R>(scratch: &Scratch<T>, work: impl FnOnce(&mut [T]) -> R) -> R {
+    let thread = rayon::current_thread_index().unwrap_or(0) % scratch.len().max(1);
+    // A poisoned lock only says that another task panicked: what scratch holds never matters.
+    let mut guard = scratch[thread].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    work(&mut guard)
+}
+
+/// Queries, keys and values, head-major.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a, T> {
+    /// Queries (B, H, T, D).
+    pub q: &'a [T],
+    /// Keys (B, G, T, D).
+    pub k: &'a [T],
+    /// Values (B, G, T, D).
+    pub v: &'a [T],
+}
+
+/// Writes what every query takes up to `out` (head-major), and the logarithms of the sums of exponentials to `lse`
+/// (B, H, T).
+pub fn forward<T: Element>(shape: Shape, inputs: Inputs<'_, T>, out: &mut [T], lse: &mut [T], scratch: &Scratch<T>) {
+    let (head, share) = (shape.head(), shape.heads / shape.groups);
+    let outputs = out.par_chunks_mut(head).zip(lse.par_chunks_mut(shape.length));
+    outputs.enumerate().for_each(|(index, (out, lse))| {
+        let group = index / share * head;
+        let one = Inputs {
+            q: &inputs.q[index * head..][..head],
+            k: &inputs.k[group..][..head],
+            v: &inputs.v[group..][..head],
+        };
+        with_scratch(scratch, |scratch| head_forward(shape, one, out, lse, scratch));
+    });
+}
+
+/// One head of one row.
+fn head_forward<T: Element>(shape: Shape, at: Inputs<'_, T>, out: &mut [T], lse: &mut [T], scratch: &mut [T]) {
+    let size = shape.size;
+    for (queries, keys) in shape.blocks() {
+        let (rows, columns) = (queries.len(), keys.len());
+        let scores = &mut scratch[..rows * columns];
+        let q = Matrix::new(&at.q[queries.start * size..], rows, size);
+        let k = Matrix::new(&at.k[keys.start * size..], columns, size);
+        multiply(scores, q, k.transposed(), shape.scale(), Onto::Nothing, Threads::One);
+        let block = &mut out[queries.start * size..queries.end * size];
+        let mut totals = [T::ZERO; QUERIES];
+        vectorized(|| {
+            for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
+                let seen = seen(shape, queries.start + row, keys.start);
+                let (largest, total) = exponentials(scores, seen);
+                lse[queries.start + row] = largest + T::of(total.wide().ln());
+                totals[row] = T::ONE / total;
+            }
+        });
+        let v = Matrix::new(&at.v[keys.start * size..], columns, size);
+        multiply(block, Matrix::new(scores, rows, columns), v, 1.0, Onto::Nothing, Threads::One);
+        vectorized(|| {
+            for (out, total) in block.chunks_exact_mut(size).zip(totals) {
+                for out in out {
+                    *out = *out * total;
+                }
+            }
+        });
+    }
+}
+
+/// Columns of a block's scores that the query at `position` sees.
+#[inline(always)]
+fn seen(shape: Shape, position: usize, first_key: usize) -> Range<usize> {
+    position.saturating_sub(shape.window) - first_key..position + 1 - first_key
+}
+
+/// Turns a row of scores into exponentials below their largest, 0 where unseen: the largest, and the sum.
+#[inline(always)]
+fn exponentials<T: Element>(scores: &mut [T], seen: Range<usize>) -> (T, T) {
+    scores[..seen.start].fill(T::ZERO);
+    scores[seen.end..].fill(T::ZERO);
+    let scores = &mut scores[seen];
+    let largest = maximum(scores);
+    for score in scores.iter_mut() {
+        *score = (*score - largest).exponential();
+    }
+    (largest, sum(scores.len(), |index| scores[index]))
+}
+
+/// The largest of at least one number.
+#[inline(always)]
+fn maximum<T: Element>(numbers: &[T]) -> T {
+    let mut lanes = [numbers[0]; 16];
+    let (whole, rest) = numbers.as_chunks::<16>();
+    for chunk in whole {
+        for (lane, number) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.larger(*number);
+        }
+    }
+    lanes.iter().chain(rest).fold(numbers[0], |largest, number| largest.larger(*number))
+}
+
+/// What the backward pass reads besides the inputs.
+#[derive(Debug, Clone, Copy)]
+pub struct Saved<'a, T> {
+    /// Logarithms of the sums of exponentials (B, H, T).
+    pub lse: &'a [T],
+    /// Gradient of the result (B, H, T, D).
+    pub dout: &'a [T],
+    /// Sum over channels of the result times its gradient (B, H, T).
+    pub delta: &'a [T],
+}
+
+/// Where the gradients go, all head-major and replaced.
+#[derive(Debug)]
+pub struct Outputs<'a, T> {
+    /// Of the queries.
+    pub dq: &'a mut [T],
+    /// Of the keys.
+    pub dk: &'a mut [T],
+    /// Of the values.
+    pub dv: &'a mut [T],
+}
+
+/// Gradients of queries, keys and values.
+pub fn backward<T: Element>(
+    shape: Shape,
+    inputs: Inputs<'_, T>,
+    saved: Saved<'_, T>,
+    outputs: Outputs<'_, T>,
+    scratch: &Scratch<T>,
+) {
+    let (head, length, share) = (shape.head(), shape.length, shape.heads / shape.groups);
+    let groups = outputs.dk.par_chunks_mut(head).zip(outputs.dv.par_chunks_mut(head));
+    groups.zip(outputs.dq.par_chunks_mut(share * head)).enumerate().for_each(|(group, ((dk, dv), dq))| {
+        dk.fill(T::ZERO);
+        dv.fill(T::ZERO);
+        for (offset, dq) in dq.chunks_exact_mut(head).enumerate() {
+            let index = group * share + offset;
+            let one = Inputs {
+                q: &inputs.q[index * head..][..head],
+                k: &inputs.k[group * head..][..head],
+                v: &inputs.v[group * head..][..head],
+            };
+            let saved = Saved {
+                lse: &saved.lse[index * length..][..length],
+                dout: &saved.dout[index * head..][..head],
+                delta: &saved.delta[index * length..][..length],
+            };
+            with_scratch(scratch, |scratch| head_backward(shape, one, saved, Outputs { dq, dk, dv }, scratch));
+        }
+    });
+}
+
+/// One query head of one row; gradients of keys and values are added to.
+fn head_backward<T: Element>(
+    shape: Shape,
+    at: Inputs<'_, T>,
+    saved: Saved<'_, T>,
+    outputs: Outputs<'_, T>,
+    scratch: &mut [T],
+) {
+    let size = shape.size;
+    for (queries, keys) in shape.blocks() {
+        let (rows, columns) = (queries.len(), keys.len());
+        let (weights, slopes) = scratch.split_at_mut(rows * columns);
+        let slopes = &mut slopes[..rows * columns];
+        let block = |data| Matrix::new(data, rows, size);
+        let (q, dout) = (block(&at.q[queries.start * size..]), block(&saved.dout[queries.start * size..]));
+        let (k, v) = (&at.k[keys.start * size..keys.end * size], &at.v[keys.start * size..keys.end * size]);
+        let (k, v) = (Matrix::new(k, columns, size), Matrix::new(v, columns, size));
+        multiply(weights, q, k.transposed(), shape.scale(), Onto::Nothing, Threads::One);
+        multiply(slopes, dout, v.transposed(), 1.0, Onto::Nothing, Threads::One);
+        vectorized(|| {
+            let rows = weights.chunks_exact_mut(columns).zip(slopes.chunks_exact_mut(columns));
+            for (row, (weights, slopes)) in rows.enumerate() {
+                let position = queries.start + row;
+                let seen = seen(shape, position, keys.start);
+                score_slopes(weights, slopes, seen, saved.lse[position], saved.delta[position], T::of(shape.scale()));
+            }
+        });
+        let (weights, slopes) = (Matrix::new(weights, rows, columns), Matrix::new(slopes, rows, columns));
+        let dv = &mut outputs.dv[keys.start * size..keys.end * size];
+        multiply(dv, weights.transposed(), dout, 1.0, Onto::Sum, Threads::One);
+        let dk = &mut outputs.dk[keys.start * size..keys.end * size];
+        multiply(dk, slopes.transposed(), q, 1.0, Onto::Sum, Threads::One);
+        let dq = &mut outputs.dq[queries.start * size..queries.end * size];
+        multiply(dq, slopes, k, 1.0, Onto::Nothing, Threads::One);
+    }
+}
+
+/// One query's row: scores become weights, and slopes of the weights become slopes of the scores before their factor.
+#[inline(always)]
+fn score_slopes<T: Element>(weights: &mut [T], slopes: &mut [T], seen: Range<usize>, lse: T, delta: T, scale: T) {
+    for unseen in [0..seen.start, seen.end..weights.len()] {
+        weights[unseen.clone()].fill(T::ZERO);
+        slopes[unseen].fill(T::ZERO);
+    }
+    for (weight, slope) in weights[seen.clone()].iter_mut().zip(&mut slopes[seen]) {
+        *weight = (*weight - lse).exponential();
+        *slope = *weight * (*slope - delta) * scale;
+    }
+}
+
+/// Copies `x` from head-major to token-major.
+pub fn to_tokens<T: Element>(x: &[T], shape: Shape, y: &mut [T]) {
+    let Shape { length, heads, size, .. } = shape;
+    y.par_chunks_mut(BLOCK_ROWS * heads * size).enumerate().for_each(|(block, y)| {
+        for (offset, y) in y.chunks_exact_mut(heads * size).enumerate() {
+            let token = block * BLOCK_ROWS + offset;
+            let (row, position) = (token / length, token % length);
+            for (head, y) in y.chunks_exact_mut(size).enumerate() {
+                y.copy_from_slice(&x[((row * heads + head) * length + position) * size..][..size]);
+            }
+        }
+    });
+}
+
+/// From the gradient `dout` of the result `out`, both token-major: the same head-major, and [`Saved::delta`].
+pub fn prepare_backward<T: Element>(dout: &[T], out: &[T], shape: Shape, by_head: &mut [T], delta: &mut [T]) {
+    let Shape { length, heads, size, .. } = shape;
+    let outputs = by_head.par_chunks_mut(length * size).zip(delta.par_chunks_mut(length));
+    outputs.enumerate().for_each(|(index, (by_head, delta))| {
+        let start = (index / heads * length * heads + index % heads) * size;
+        vectorized(|| {
+            for (position, (by_head, delta)) in by_head.chunks_exact_mut(size).zip(delta).enumerate() {
+                let at = start + position * heads * size;
+                by_head.copy_from_slice(&dout[at..][..size]);
+                *delta = dot(by_head, &out[at..][..size]);
+            }
+        });
+    });
+}

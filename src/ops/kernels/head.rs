@@ -1,0 +1,138 @@
+//! Output projection, soft cap and cross-entropy in chunks of tokens, so that full logits never exist.
+
+use rayon::prelude::*;
+
+use super::gemm::{Matrix, Onto, Threads, multiply};
+use super::lanes::sum;
+use super::{Element, vectorized};
+use crate::ops::reference::LOGIT_CAP;
+
+/// Numbers that a chunk of logits has at most, and the least tokens of a chunk.
+const CHUNK_NUMBERS: usize = 1 << 21;
+const LEAST_CHUNK: usize = 64;
+/// Tokens that one task works on.
+const TASK_ROWS: usize = 4;
+/// Terms that are summed in the kernels' type before they are added in f64.
+const RUN: usize = 1024;
+
+/// What the head reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a, T> {
+    /// Normalised stream (N × width).
+    pub x: &'a [T],
+    /// Projection (at least `vocab` rows × width).
+    pub weight: &'a [T],
+    /// Target of each token; below 0: ignored.
+    pub targets: &'a [i64],
+    /// Channels.
+    pub width: usize,
+    /// Entries of the vocabulary.
+    pub vocab: usize,
+}
+
+/// Where gradients go.
+#[derive(Debug)]
+pub struct HeadGradients<'a, T> {
+    /// Factor on every token's loss.
+    pub factor: f64,
+    /// Of the normalised stream, replaced.
+    pub dx: &'a mut [T],
+    /// Of the projection, added to.
+    pub dweight: &'a mut [T],
+}
+
+/// Tokens in a chunk.
+pub fn chunk_rows(vocab: usize) -> usize {
+    (CHUNK_NUMBERS / vocab).max(LEAST_CHUNK)
+}
+
+/// Writes every token's loss to `losses` (0 where ignored), and the gradients of `factor` times their sum where asked for.
+/// `logits` is scratch for [`chunk_rows`] × vocab numbers.
+pub fn cross_entropy<T: Element>(
+    head: Head<'_, T>,
+    mut gradients: Option<HeadGradients<'_, T>>,
+    losses: &mut [T],
+    logits: &mut [T],
+) {
+    let Head { width, vocab, .. } = head;
+    let rows = chunk_rows(vocab);
+    let factor = gradients.as_ref().map(|gradients| T::of(gradients.factor));
+    for (chunk, losses) in losses.chunks_mut(rows).enumerate() {
+        let count = losses.len();
+        let x = &head.x[chunk * rows * width..][..count * width];
+        let targets = &head.targets[chunk * rows..][..count];
+        let logits = &mut logits[..count * vocab];
+        project(x, head.weight, width, vocab, logits);
+        let tasks = logits.par_chunks_mut(TASK_ROWS * vocab).zip(losses.par_chunks_mut(TASK_ROWS));
+        tasks.zip(targets.par_chunks(TASK_ROWS)).for_each(|((logits, losses), targets)| {
+            vectorized(|| {
+                for ((logits, loss), target) in logits.chunks_exact_mut(vocab).zip(losses).zip(targets) {
+                    *loss = row(logits, usize::try_from(*target).ok(), factor);
+                }
+            });
+        });
+        if let Some(gradients) = &mut gradients {
+            let (d, weight) = (Matrix::new(logits, count, vocab), Matrix::new(head.weight, vocab, width));
+            let dx = &mut gradients.dx[chunk * rows * width..][..count * width];
+            multiply(dx, d, weight, 1.0, Onto::Nothing, Threads::Pool);
+            let x = Matrix::new(x, count, width);
+            multiply(&mut gradients.dweight[..vocab * width], d.transposed(), x, 1.0, Onto::Sum, Threads::Pool);
+        }
+    }
+}
+
+/// Logits before the cap.
+fn project<T: Element>(x: &[T], weight: &[T], width: usize, vocab: usize, logits: &mut [T]) {
+    let x = Matrix::new(x, x.len() / width, width);
+    let weight = Matrix::new(weight, vocab, width).transposed();
+    multiply(logits, x, weight, 1.0, Onto::Nothing, Threads::Pool);
+}
+
+/// Logits after the cap of all tokens of `x` (N × width): N × vocab.
+pub fn capped<T: Element>(x: &[T], weight: &[T], width: usize, vocab: usize, logits: &mut [T]) {
+    project(x, weight, width, vocab, logits);
+    logits.par_chunks_mut(vocab).for_each(|logits| {
+        vectorized(|| {
+            for logit in logits {
+                *logit = T::of(LOGIT_CAP) * squash(*logit);
+            }
+        });
+    });
+}
+
+/// tanh of a logit over the cap.
+#[inline(always)]
+fn squash<T: Element>(logit: T) -> T {
+    (logit * T::of(1.0 / LOGIT_CAP)).hyperbolic_tangent()
+}
+
+/// One token's loss; its logits before the cap become their gradient, times the factor.
+#[inline(always)]
+fn row<T: Element>(logits: &mut [T], target: Option<usize>, factor: Option<T>) -> T {
+    let Some(target) = target else {
+        if factor.is_some() {
+            logits.fill(T::ZERO);
+        }
+        return T::ZERO;
+    };
+    let cap = T::of(LOGIT_CAP);
+    // Capped logits need no maximum taken off: e^±15 is far from the type's limits.
+    let mut total = 0.0;
+    for run in logits.chunks_mut(RUN) {
+        for logit in run.iter_mut() {
+            *logit = squash(*logit);
+        }
+        total += sum(run.len(), |index| (run[index] * cap).exponential()).wide();
+    }
+    let loss = T::of(total.ln() - (logits[target] * cap).wide());
+    if let Some(factor) = factor {
+        let share = factor * T::of(1.0 / total);
+        let chosen = logits[target];
+        for logit in logits.iter_mut() {
+            let t = *logit;
+            *logit = (t * cap).exponential() * share * (T::ONE - t * t);
+        }
+        logits[target] = logits[target] - factor * (T::ONE - chosen * chosen);
+    }
+    loss
+}

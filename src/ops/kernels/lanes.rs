@@ -1,0 +1,57 @@
+//! Sums in a fixed order: sixteen lanes side by side, then a tree, then what is left over. The order depends on the length
+//! alone, so that a sum has the same bits whatever the vector width or the number of threads.
+
+use super::Element;
+
+/// Numbers that are summed side by side.
+pub const LANES: usize = 16;
+
+/// Sum of `term` over 0..length; `term` must be cheap and without side effects.
+#[inline(always)]
+pub fn sum<T: Element>(length: usize, mut term: impl FnMut(usize) -> T) -> T {
+    let whole = length - length % LANES;
+    let mut lanes = [T::ZERO; LANES];
+    let mut start = 0;
+    while start < whole {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += term(start + lane);
+        }
+        start += LANES;
+    }
+    let mut total = tree(lanes);
+    for index in whole..length {
+        total += term(index);
+    }
+    total
+}
+
+/// Sum of the products of two slices of equal length.
+#[inline(always)]
+pub fn dot<T: Element>(a: &[T], b: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let (a_whole, a_rest) = a.as_chunks::<LANES>();
+    let (b_whole, b_rest) = b.as_chunks::<LANES>();
+    for (a, b) in a_whole.iter().zip(b_whole) {
+        for lane in 0..LANES {
+            lanes[lane] += a[lane] * b[lane];
+        }
+    }
+    let mut total = tree(lanes);
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        total += *a * *b;
+    }
+    total
+}
+
+/// The lanes added pairwise.
+#[inline(always)]
+fn tree<T: Element>(mut lanes: [T; LANES]) -> T {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}

@@ -1,0 +1,56 @@
+//! Numbers of candle tensors as slices.
+
+use std::cell::RefCell;
+
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+
+use super::Element;
+
+/// Calls `work` with the numbers of contiguous CPU tensors.
+pub fn with_slices<T: Element, R>(tensors: &[&Tensor], work: impl FnOnce(&[&[T]]) -> R) -> Result<R> {
+    let guards: Vec<_> = tensors.iter().map(|tensor| tensor.storage_and_layout()).collect();
+    let slices: Vec<&[T]> = (guards.iter())
+        .map(|(storage, layout)| match &**storage {
+            Storage::Cpu(storage) => contiguous(T::slice(storage), layout),
+            _ => bail!("a kernel for the CPU got a tensor of another device"),
+        })
+        .collect::<Result<_>>()?;
+    Ok(work(&slices))
+}
+
+/// Calls `work` with the numbers of a contiguous CPU tensor, to be changed in place.
+pub fn update<T: Element>(tensor: &Tensor, work: impl FnOnce(&mut [T])) -> Result<()> {
+    tensor.inplace_op1(&Update::<T, _> { work: RefCell::new(Some(work)), element: std::marker::PhantomData })
+}
+
+/// The part of a storage that a contiguous layout names.
+fn contiguous<'a, T>(numbers: Option<&'a [T]>, layout: &Layout) -> Result<&'a [T]> {
+    match (numbers, layout.contiguous_offsets()) {
+        (Some(numbers), Some((start, end))) => Ok(&numbers[start..end]),
+        (None, _) => bail!("a kernel got a tensor of another type"),
+        (_, None) => bail!("a kernel needs a contiguous tensor, got strides {:?}", layout.stride()),
+    }
+}
+
+/// An in-place operation that runs a closure once.
+struct Update<T, F> {
+    work: RefCell<Option<F>>,
+    element: std::marker::PhantomData<T>,
+}
+
+impl<T: Element, F: FnOnce(&mut [T])> InplaceOp1 for Update<T, F> {
+    fn name(&self) -> &'static str {
+        "update"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("a kernel needs a contiguous tensor, got strides {:?}", layout.stride());
+        };
+        match (T::slice_mut(storage), self.work.take()) {
+            (Some(numbers), Some(work)) => work(&mut numbers[start..end]),
+            _ => bail!("a kernel got a tensor of another type"),
+        }
+        Ok(())
+    }
+}
