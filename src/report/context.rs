@@ -1,0 +1,548 @@
+//! What the templates are given, built from the documents: everything that came from a file is cleaned here, and
+//! escaped once more by the template engine.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::plot::{self, Line, Plot, Words};
+use super::text::clean;
+use super::{ReportError, Sources};
+use crate::artifacts::{
+    BaselineRun, CellSummary, Environment, Judgement, RunDocuments, RunStatus, StepRow, read_evals, read_steps,
+};
+
+/// Everything that a template can print.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Context {
+    /// Name of the experiment.
+    pub experiment: String,
+    /// What it is about.
+    pub description: String,
+    /// Rules of the verdicts.
+    pub ruleset: String,
+    /// Quality, speed and reproducibility over all cells.
+    pub verdicts: Vec<VerdictView>,
+    /// Every matrix cell.
+    pub cells: Vec<CellSummary>,
+    /// One entry a cell, in the same order: its quality and speed intervals as drawings.
+    pub cell_intervals: Vec<CellIntervals>,
+    /// Every run that has a plan.
+    pub runs: Vec<RunView>,
+    /// Number of runs planned.
+    pub planned: u64,
+    /// Number of runs finished.
+    pub finished: u64,
+    /// Line charts.
+    pub plots: Vec<Plot>,
+    /// The curve for Markdown.
+    pub curve: Option<Curve>,
+    /// Baseline and candidate side by side.
+    pub arms: Vec<Arm>,
+    /// Where it all comes from.
+    pub provenance: Provenance,
+    /// How much a short report prints.
+    pub limits: Limits,
+    /// Version of this program.
+    pub version: String,
+}
+
+/// One of the three verdicts.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct VerdictView {
+    /// `Quality`, `Speed` or `Reproducibility`.
+    pub name: &'static str,
+    /// The verdict and its figures.
+    pub judgement: Judgement,
+    /// Its interval as a drawing.
+    pub interval: Option<IntervalView>,
+}
+
+/// The intervals of a cell as drawings.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct CellIntervals {
+    /// Of the quality difference.
+    pub quality: Option<IntervalView>,
+    /// Of the speed ratio.
+    pub speed: Option<IntervalView>,
+}
+
+/// An interval on a line, in percent of its width.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct IntervalView {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Point estimate.
+    pub value: f64,
+    /// No difference (0) or equal speed (1).
+    pub neutral: f64,
+    /// The bound.
+    pub bound: f64,
+    /// What the drawing says in words.
+    pub title: String,
+}
+
+/// One run.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct RunView {
+    /// Run id.
+    pub id: String,
+    /// Label of its cell.
+    pub cell: String,
+    /// Number of its cell, from 0: its colour.
+    pub colour: usize,
+    /// Seed.
+    pub seed: u64,
+    /// Which repeat, 0 the first.
+    pub repeat: u64,
+    /// `finished`, `interrupted`, `failed`, or `planned`.
+    pub status: &'static str,
+    /// Why it isn't finished.
+    pub reason: Option<String>,
+    /// Steps done.
+    pub steps: u64,
+    /// Steps planned.
+    pub planned_steps: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Training FLOPs planned.
+    pub total_flops: f64,
+    /// Final validation bits per byte.
+    pub final_val_bpb: Option<f64>,
+    /// CORE metric.
+    pub core_metric: Option<f64>,
+    /// Final training loss.
+    pub train_loss: Option<f64>,
+    /// Median tokens per second.
+    pub tokens_per_second: Option<f64>,
+    /// All of it, in seconds.
+    pub elapsed_seconds: Option<f64>,
+    /// Peak memory in bytes.
+    pub peak_rss_bytes: Option<u64>,
+    /// Hash of the final weights.
+    pub weights_sha256: Option<String>,
+}
+
+/// One row of the comparison of arms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Arm {
+    /// What is compared.
+    pub what: String,
+    /// The baseline's.
+    pub baseline: String,
+    /// Ours.
+    pub candidate: String,
+    /// Whether the two differ.
+    pub differs: bool,
+}
+
+/// Where the figures come from. Lists have one entry where all runs agree.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+pub struct Provenance {
+    /// Full commit of the baseline.
+    pub baseline_commit: String,
+    /// Path of the recorded baseline.
+    pub baseline_results: Option<String>,
+    /// Commits of this program, marked where the checkout had changes.
+    pub code: Vec<String>,
+    /// Machines in words.
+    pub machines: Vec<String>,
+    /// Operating systems.
+    pub systems: Vec<String>,
+    /// Versions of libraries.
+    pub libraries: Vec<String>,
+    /// Hashes of the data.
+    pub data: Vec<String>,
+    /// Hashes of the tokenizer.
+    pub tokenizer: Vec<String>,
+    /// Hardware profiles and precision.
+    pub hardware: Vec<String>,
+    /// Number of files whose hashes the scorecard holds.
+    pub files: usize,
+}
+
+/// The validation curve for a Mermaid chart: every line has one value a mark.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Curve {
+    /// Optimizer steps.
+    pub steps: Vec<u64>,
+    /// One line a cell: its label and values.
+    pub lines: Vec<(String, Vec<f64>)>,
+    /// Lower end of the axis.
+    pub low: f64,
+    /// Upper end of the axis.
+    pub high: f64,
+}
+
+/// How many rows a short report prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Limits {
+    /// Rows of the table of cells.
+    pub cells: usize,
+    /// Rows of the table of runs.
+    pub runs: usize,
+}
+
+impl Limits {
+    /// The least that is tried.
+    pub const SMALLEST: Self = Self { cells: 5, runs: 0 };
+    /// Tried in this order until the comment is short enough.
+    pub const LADDER: [Self; 4] =
+        [Self { cells: 60, runs: 60 }, Self { cells: 60, runs: 20 }, Self { cells: 20, runs: 10 }, Self::SMALLEST];
+}
+
+/// Most lines in the Mermaid chart, which has no legend.
+const CURVE_LINES: usize = 6;
+/// Most marks in the Mermaid chart.
+const CURVE_MARKS: usize = 20;
+/// Most runs whose tables are drawn.
+const DRAWN_RUNS: usize = 48;
+
+/// Builds the context.
+pub(super) fn build(sources: &Sources) -> Result<Context, ReportError> {
+    let (card, documents) = (&sources.scorecard, &sources.documents);
+    let verdict = |name, judgement: &Judgement| VerdictView {
+        name,
+        judgement: cleaned(judgement),
+        interval: interval(judgement),
+    };
+    let tables = Tables::read(sources)?;
+    Ok(Context {
+        experiment: clean(&card.experiment),
+        description: clean(&card.description),
+        ruleset: clean(&card.ruleset),
+        verdicts: vec![
+            verdict("Quality", &card.quality),
+            verdict("Speed", &card.speed),
+            verdict("Reproducibility", &card.reproducibility),
+        ],
+        cells: card.cells.iter().map(cleaned_cell).collect(),
+        cell_intervals: card
+            .cells
+            .iter()
+            .map(|cell| CellIntervals { quality: interval(&cell.quality), speed: interval(&cell.speed) })
+            .collect(),
+        runs: documents.runs.iter().map(|run| run_view(run, &card.cells)).collect(),
+        planned: card.planned,
+        finished: card.finished,
+        plots: tables.plots(sources),
+        curve: tables.curve(&card.cells),
+        arms: arms(sources),
+        provenance: provenance(sources),
+        limits: Limits::LADDER[0],
+        version: env!("CARGO_PKG_VERSION").to_string(),
+    })
+}
+
+fn cleaned(judgement: &Judgement) -> Judgement {
+    Judgement {
+        metric: clean(&judgement.metric),
+        method: clean(&judgement.method),
+        reason: clean(&judgement.reason),
+        ..judgement.clone()
+    }
+}
+
+fn cleaned_cell(cell: &CellSummary) -> CellSummary {
+    CellSummary {
+        axes: BTreeMap::new(),
+        label: clean(&cell.label),
+        runs: cell.runs.iter().map(|run| clean(run)).collect(),
+        quality: cleaned(&cell.quality),
+        speed: cleaned(&cell.speed),
+        reproducibility: cleaned(&cell.reproducibility),
+        ..cell.clone()
+    }
+}
+
+/// Places an interval on a line that shows the neutral value, the bound and both ends with some air.
+fn interval(judgement: &Judgement) -> Option<IntervalView> {
+    let (low, high) = judgement.interval?;
+    let value = judgement.difference.or(judgement.ratio)?;
+    let neutral = if judgement.ratio.is_some() { 1.0 } else { 0.0 };
+    let bound = judgement.threshold? * (1.0 - judgement.minimum_effect.unwrap_or(0.0));
+    let all = [low, high, value, neutral, bound];
+    let least = all.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let air = 0.08 * (most - least).max(f64::MIN_POSITIVE);
+    let place = |v: f64| (1000.0 * (v - least + air) / (most - least + 2.0 * air)).round() / 10.0;
+    Some(IntervalView {
+        low: place(low),
+        high: place(high),
+        value: place(value),
+        neutral: place(neutral),
+        bound: place(bound),
+        title: format!("{value:.6}, 95% interval {low:.6} to {high:.6}, bound {bound:.6}"),
+    })
+}
+
+fn cell_of<'a>(run: &RunDocuments, cells: &'a [CellSummary]) -> (usize, &'a str) {
+    let found = cells.iter().enumerate().find(|(_, cell)| cell.runs.contains(&run.plan.run_id));
+    found.map_or((0, ""), |(place, cell)| (place, cell.label.as_str()))
+}
+
+fn run_view(run: &RunDocuments, cells: &[CellSummary]) -> RunView {
+    let (colour, cell) = cell_of(run, cells);
+    let summary = run.summary.as_ref();
+    RunView {
+        id: clean(&run.plan.run_id),
+        cell: clean(cell),
+        colour,
+        seed: run.plan.seed,
+        repeat: run.plan.repeat,
+        status: match summary.map(|summary| summary.status) {
+            Some(RunStatus::Finished) => "finished",
+            Some(RunStatus::Interrupted) => "interrupted",
+            Some(RunStatus::Failed) => "failed",
+            None => "planned",
+        },
+        reason: run.unfinished_because().map(|why| clean(&why)),
+        steps: summary.map_or(0, |summary| summary.steps),
+        planned_steps: run.plan.num_iterations,
+        tokens: summary.map_or(0, |summary| summary.tokens),
+        total_flops: run.plan.total_flops as f64,
+        final_val_bpb: summary.and_then(|summary| summary.final_val_bpb),
+        core_metric: summary.and_then(|summary| summary.core_metric),
+        train_loss: summary.and_then(|summary| summary.train_loss),
+        tokens_per_second: summary.and_then(|summary| summary.tokens_per_second),
+        elapsed_seconds: summary.map(|summary| summary.elapsed_seconds),
+        peak_rss_bytes: summary.map(|summary| summary.peak_rss_bytes),
+        weights_sha256: summary.and_then(|summary| summary.weights_sha256.as_deref().map(clean)),
+    }
+}
+
+/// The tables of the runs that are drawn.
+struct Tables<'a> {
+    runs: Vec<Drawn<'a>>,
+    left_out: usize,
+}
+
+struct Drawn<'a> {
+    run: &'a RunDocuments,
+    name: String,
+    colour: usize,
+    steps: Vec<StepRow>,
+    bpb: Vec<Measured>,
+}
+
+/// One evaluation of validation bits per byte.
+struct Measured {
+    step: u64,
+    tokens: u64,
+    seconds: f64,
+    bpb: f64,
+}
+
+impl<'a> Tables<'a> {
+    fn read(sources: &'a Sources) -> Result<Self, ReportError> {
+        let all = &sources.documents.runs;
+        let mut runs = Vec::new();
+        for run in all.iter().filter(|run| run.plan.repeat == 0 && run.summary.is_some()).take(DRAWN_RUNS) {
+            let (colour, _) = cell_of(run, &sources.scorecard.cells);
+            let folder = &run.folder;
+            let steps = if folder.steps().is_file() { read_steps(&folder.steps())? } else { Vec::new() };
+            let evals = if folder.evals().is_file() { read_evals(&folder.evals())? } else { Vec::new() };
+            let bpb = evals.iter().filter_map(|row| {
+                let (step, tokens, seconds) = (row.step, row.tokens, row.training_seconds);
+                row.val_bpb.map(|bpb| Measured { step, tokens, seconds, bpb })
+            });
+            runs.push(Drawn { run, name: clean(&run.plan.run_id), colour, steps, bpb: bpb.collect() });
+        }
+        let drawable = all.iter().filter(|run| run.plan.repeat == 0 && run.summary.is_some()).count();
+        Ok(Self { left_out: drawable - runs.len(), runs })
+    }
+
+    fn plots(&self, sources: &Sources) -> Vec<Plot> {
+        let baselines: Vec<&BaselineRun> =
+            sources.baseline.iter().flat_map(|result| result.runs.iter()).take(8).collect();
+        let bpb = |x: fn(&RunDocuments, &Measured) -> f64| {
+            self.lines(|drawn| settled(&drawn.bpb).iter().map(|m| (x(drawn.run, m), m.bpb)).collect())
+        };
+        let mut by_tokens = bpb(|_, m| m.tokens as f64);
+        by_tokens.extend(baselines.iter().map(|base| {
+            Line {
+                name: format!("baseline, seed {}", base.seed),
+                colour: 0,
+                baseline: true,
+                values: base
+                    .evals
+                    .iter()
+                    .filter(|(step, _)| *step > 0 || base.evals.len() < 3)
+                    .map(|(step, bpb)| ((step * base.total_batch_size) as f64, *bpb))
+                    .collect(),
+            }
+        }));
+        let rate = |drawn: &Drawn<'_>| {
+            let batch = drawn.run.plan.total_batch_size as f64;
+            drawn.steps.iter().skip(1).map(|row| (row.step as f64, batch / row.seconds)).collect()
+        };
+        let memory = |drawn: &Drawn<'_>| {
+            drawn.steps.iter().map(|row| (row.step as f64, row.rss_bytes as f64 / f64::from(1 << 20))).collect()
+        };
+        let shapes_differ = self.runs.windows(2).any(|pair| match pair {
+            [a, b] => a.run.plan.flops_per_token != b.run.plan.flops_per_token,
+            _ => false,
+        });
+        let words =
+            |title, x_label, y_label, from_zero| Words { title, x_label, y_label, note: self.note(), from_zero };
+        let mut plots = vec![plot::lay_out(words("Validation bits per byte", "tokens", "bpb", false), &by_tokens)];
+        if shapes_differ {
+            let flops = bpb(|run, m| m.tokens as f64 * run.plan.flops_per_token as f64);
+            plots.push(plot::lay_out(words("Validation bits per byte by compute", "FLOPs", "bpb", false), &flops));
+        }
+        let by_time = bpb(|_, m| m.seconds);
+        plots
+            .push(plot::lay_out(words("Validation bits per byte by time", "seconds in steps", "bpb", false), &by_time));
+        let loss = self.lines(|drawn| drawn.steps.iter().map(|row| (row.step as f64, row.loss)).collect());
+        plots.push(plot::lay_out(words("Training loss", "steps", "nats per token", false), &loss));
+        plots.push(plot::lay_out(words("Throughput", "steps", "tokens per second", true), &self.lines(rate)));
+        plots.push(plot::lay_out(words("Resident memory", "steps", "MiB", true), &self.lines(memory)));
+        plots.into_iter().flatten().collect()
+    }
+
+    fn lines(&self, values: impl Fn(&Drawn<'_>) -> Vec<(f64, f64)>) -> Vec<Line> {
+        self.runs
+            .iter()
+            .map(|drawn| Line {
+                name: drawn.name.clone(),
+                colour: drawn.colour,
+                baseline: false,
+                values: values(drawn),
+            })
+            .collect()
+    }
+
+    fn note(&self) -> String {
+        if self.left_out > 0 {
+            format!("The first {DRAWN_RUNS} runs; {} more are in the table.", self.left_out)
+        } else {
+            String::new()
+        }
+    }
+
+    /// The first run of each cell, where they were evaluated at the same steps.
+    fn curve(&self, cells: &[CellSummary]) -> Option<Curve> {
+        let first = self.runs.iter().find(|drawn| drawn.bpb.len() > 1)?;
+        let marks = settled(&first.bpb);
+        let every = marks.len().div_ceil(CURVE_MARKS).max(1);
+        let last = marks.len() - 1;
+        let kept: Vec<u64> =
+            marks.iter().enumerate().filter(|(i, _)| (last - i).is_multiple_of(every)).map(|(_, m)| m.step).collect();
+        let mut lines: Vec<(String, Vec<f64>)> = Vec::new();
+        for (place, cell) in cells.iter().enumerate().take(CURVE_LINES) {
+            let Some(drawn) = self.runs.iter().find(|drawn| drawn.colour == place) else { continue };
+            let at = |step: &u64| drawn.bpb.iter().find(|m| m.step == *step).map(|m| m.bpb);
+            if let Some(values) = kept.iter().map(at).collect::<Option<Vec<f64>>>() {
+                lines.push((clean(&cell.label), values));
+            }
+        }
+        let all = || lines.iter().flat_map(|(_, values)| values.iter().copied());
+        let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
+        (!lines.is_empty() && kept.len() > 1).then(|| Curve {
+            steps: kept,
+            lines,
+            low: (low * 20.0).floor() / 20.0,
+            high: (high * 20.0).ceil() / 20.0,
+        })
+    }
+}
+
+/// The evaluations without the one of the untrained model, where there are others enough.
+fn settled(measured: &[Measured]) -> &[Measured] {
+    match measured {
+        [first, rest @ ..] if first.step == 0 && rest.len() > 1 => rest,
+        all => all,
+    }
+}
+
+/// The two arms side by side: the first planned run and the first recorded one.
+fn arms(sources: &Sources) -> Vec<Arm> {
+    let Some((run, base)) = sources.documents.runs.first().zip(sources.baseline.as_ref().and_then(|b| b.runs.first()))
+    else {
+        return Vec::new();
+    };
+    let (plan, summary) = (&run.plan, run.summary.as_ref());
+    let shape = |m: &crate::plan::ModelShape| {
+        format!(
+            "{} layers, {} wide, {}/{} heads, context {}, vocabulary {}, windows {}",
+            m.n_layer, m.n_embd, m.n_head, m.n_kv_head, m.sequence_len, m.vocab_size, m.window_pattern
+        )
+    };
+    let hash = |hash: Option<&String>| hash.map_or("–".to_string(), |h| h.chars().take(12).collect());
+    let row = |what: &str, baseline: String, candidate: String| Arm {
+        what: what.to_string(),
+        differs: baseline != candidate && baseline != "–" && candidate != "–",
+        baseline: clean(&baseline),
+        candidate: clean(&candidate),
+    };
+    let machine = run.environment.as_ref().map(|e| &e.machine_id);
+    vec![
+        row("model", shape(&base.model), shape(&plan.model)),
+        row("steps", base.steps.to_string(), plan.num_iterations.to_string()),
+        row("tokens per step", base.total_batch_size.to_string(), plan.total_batch_size.to_string()),
+        row("tokens", base.tokens.to_string(), plan.total_tokens.to_string()),
+        row("precision", format!("{:?}", base.dtype).to_lowercase(), format!("{:?}", plan.dtype).to_lowercase()),
+        row("data", hash(base.data_sha256.as_ref()), hash(summary.map(|s| &s.data_sha256))),
+        row("tokenizer", hash(base.tokenizer_sha256.as_ref()), hash(summary.map(|s| &s.tokenizer_sha256))),
+        row(
+            "first batch",
+            hash(base.first_batch_sha256.as_ref()),
+            hash(summary.and_then(|s| s.first_batch_sha256.as_ref())),
+        ),
+        row("machine", hash(base.machine_id.as_ref()), hash(machine)),
+    ]
+}
+
+fn provenance(sources: &Sources) -> Provenance {
+    let (card, runs) = (&sources.scorecard, &sources.documents.runs);
+    let environments = || runs.iter().filter_map(|run| run.environment.as_ref());
+    let summaries = || runs.iter().filter_map(|run| run.summary.as_ref());
+    Provenance {
+        baseline_commit: clean(&card.baseline_commit),
+        baseline_results: card.baseline_results.as_deref().map(clean),
+        code: distinct(environments().map(code)),
+        machines: distinct(environments().map(machine)),
+        systems: distinct(environments().map(|e| format!("{} on {}", e.os, e.arch))),
+        libraries: distinct(
+            environments().flat_map(|e| e.libraries.iter().map(|(name, version)| format!("{name} {version}"))),
+        ),
+        data: distinct(summaries().map(|s| s.data_sha256.clone())),
+        tokenizer: distinct(summaries().map(|s| s.tokenizer_sha256.clone())),
+        hardware: distinct(
+            runs.iter().map(|run| format!("{}, {}", run.plan.hardware, format!("{:?}", run.plan.dtype).to_lowercase())),
+        ),
+        files: card.evidence.len(),
+    }
+}
+
+/// Different values in order of appearance, cleaned.
+fn distinct(values: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = Vec::new();
+    for value in values.map(|value| clean(&value)) {
+        if !seen.contains(&value) {
+            seen.push(value);
+        }
+    }
+    seen
+}
+
+fn code(environment: &Environment) -> String {
+    let commit =
+        environment.code_commit.as_ref().map(|commit| format!(" at {}", commit.chars().take(12).collect::<String>()));
+    let changed = if environment.code_clean == Some(false) { ", with uncommitted changes" } else { "" };
+    format!("nanochat {}{}{changed}", environment.program_version, commit.unwrap_or_default())
+}
+
+fn machine(environment: &Environment) -> String {
+    let gpus = if environment.gpus.is_empty() { String::new() } else { format!(", {}", environment.gpus.join(", ")) };
+    let short: String = environment.machine_id.chars().take(12).collect();
+    let mismatch = if environment.hardware_matches_profile { "" } else { ", not what the profile says" };
+    let memory = environment.memory_bytes as f64 / f64::from(1 << 30);
+    format!(
+        "{} ({} cores, {} threads, {memory:.0} GiB{gpus}){mismatch}, machine {short}",
+        environment.cpu, environment.cores, environment.threads
+    )
+}

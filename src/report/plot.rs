@@ -1,0 +1,236 @@
+//! Geometry of the line charts: scales, ticks and points, worked out here so that a template only has to draw.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::text;
+
+/// Width of the drawing, in its own units.
+pub(super) const WIDTH: f64 = 480.0;
+/// Height of the drawing.
+pub(super) const HEIGHT: f64 = 270.0;
+const LEFT: f64 = 50.0;
+const RIGHT: f64 = 14.0;
+const TOP: f64 = 12.0;
+const BOTTOM: f64 = 38.0;
+/// Most points that are drawn of one series.
+const MAX_POINTS: usize = 160;
+/// Most points of one series that answer to the pointer.
+const MAX_HOVER: usize = 40;
+
+/// One line chart.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Plot {
+    /// Heading.
+    pub title: String,
+    /// What is on the horizontal axis.
+    pub x_label: String,
+    /// What is on the vertical axis.
+    pub y_label: String,
+    /// Said under the chart.
+    pub note: String,
+    /// Width of the drawing.
+    pub width: f64,
+    /// Height of the drawing.
+    pub height: f64,
+    /// Left, right, top and bottom edge of the area inside the axes.
+    pub area: (f64, f64, f64, f64),
+    /// Marks on the horizontal axis.
+    pub x_ticks: Vec<Tick>,
+    /// Marks on the vertical axis.
+    pub y_ticks: Vec<Tick>,
+    /// The lines.
+    pub series: Vec<Series>,
+}
+
+/// A mark on an axis.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Tick {
+    /// Where it is drawn.
+    pub at: f64,
+    /// What it says.
+    pub label: String,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Series {
+    /// Its name, for the pointer.
+    pub name: String,
+    /// Which colour: the number of the cell, from 0.
+    pub colour: usize,
+    /// Whether it is the baseline's.
+    pub baseline: bool,
+    /// The line as coordinates for an SVG polyline.
+    pub points: String,
+    /// Points that answer to the pointer.
+    pub hover: Vec<Point>,
+}
+
+/// A point that answers to the pointer.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Point {
+    /// Horizontal place.
+    pub x: f64,
+    /// Vertical place.
+    pub y: f64,
+    /// What it says.
+    pub title: String,
+}
+
+/// A line before it is drawn.
+pub(super) struct Line {
+    pub name: String,
+    pub colour: usize,
+    pub baseline: bool,
+    pub values: Vec<(f64, f64)>,
+}
+
+/// What a chart says around its lines.
+pub(super) struct Words {
+    pub title: &'static str,
+    pub x_label: &'static str,
+    pub y_label: &'static str,
+    pub note: String,
+    /// Whether the vertical axis begins at zero.
+    pub from_zero: bool,
+}
+
+/// Lays a chart out; none when there is nothing to draw.
+pub(super) fn lay_out(words: Words, lines: &[Line]) -> Option<Plot> {
+    let drawn: Vec<(&Line, Vec<(f64, f64)>)> =
+        lines.iter().map(|line| (line, thinned(&line.values))).filter(|(_, values)| values.len() > 1).collect();
+    let all = || drawn.iter().flat_map(|(_, values)| values.iter());
+    let x = Scale::over(all().map(|p| p.0), LEFT, WIDTH - RIGHT, false)?;
+    let y = Scale::over(all().map(|p| p.1), HEIGHT - BOTTOM, TOP, words.from_zero)?;
+    let series = drawn.iter().map(|(line, values)| series(line, values, &x, &y, &words)).collect();
+    Some(Plot {
+        title: words.title.to_string(),
+        x_label: words.x_label.to_string(),
+        y_label: words.y_label.to_string(),
+        note: words.note,
+        width: WIDTH,
+        height: HEIGHT,
+        area: (LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM),
+        x_ticks: x.ticks(),
+        y_ticks: y.ticks(),
+        series,
+    })
+}
+
+fn series(line: &Line, values: &[(f64, f64)], x: &Scale, y: &Scale, words: &Words) -> Series {
+    let place = |(a, b): &(f64, f64)| (tenths(x.place(*a)), tenths(y.place(*b)));
+    let points: Vec<String> = values.iter().map(|p| place(p)).map(|(a, b)| format!("{a},{b}")).collect();
+    let every = values.len().div_ceil(MAX_HOVER).max(1);
+    let last = values.len() - 1;
+    let hover = values
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| (last - i).is_multiple_of(every))
+        .map(|(_, p)| Point {
+            x: place(p).0,
+            y: place(p).1,
+            title: format!(
+                "{}: {} {} at {} {}",
+                line.name,
+                figure(p.1),
+                words.y_label,
+                text::short(p.0),
+                words.x_label
+            ),
+        })
+        .collect();
+    Series { name: line.name.clone(), colour: line.colour, baseline: line.baseline, points: points.join(" "), hover }
+}
+
+/// Four to five significant digits for the pointer.
+fn figure(value: f64) -> String {
+    if value.abs() < 100.0 { format!("{value:.4}") } else { text::short(value) }
+}
+
+fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// At most [`MAX_POINTS`] points: means of stretches of equal length, the last point itself.
+fn thinned(values: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let finite: Vec<(f64, f64)> = values.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
+    if finite.len() <= MAX_POINTS {
+        return finite;
+    }
+    let stretch = finite.len().div_ceil(MAX_POINTS);
+    let mean = |part: &[(f64, f64)]| {
+        let count = part.len() as f64;
+        (part.iter().map(|p| p.0).sum::<f64>() / count, part.iter().map(|p| p.1).sum::<f64>() / count)
+    };
+    finite.chunks(stretch).map(mean).collect()
+}
+
+/// A linear scale with round ticks.
+struct Scale {
+    low: f64,
+    high: f64,
+    step: f64,
+    from: f64,
+    to: f64,
+}
+
+impl Scale {
+    fn over(values: impl Iterator<Item = f64>, from: f64, to: f64, from_zero: bool) -> Option<Self> {
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for value in values {
+            (low, high) = (low.min(value), high.max(value));
+        }
+        if low > high {
+            return None;
+        }
+        if from_zero {
+            low = low.min(0.0);
+        }
+        let spread = if high > low { high - low } else { high.abs().max(1e-9) * 0.1 };
+        let step = round_step(spread / 4.0);
+        let (low, high) = ((low / step).floor() * step, (high / step).ceil() * step);
+        let high = if high > low { high } else { low + step };
+        Some(Self { low, high, step, from, to })
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
+    }
+
+    fn ticks(&self) -> Vec<Tick> {
+        let count = ((self.high - self.low) / self.step).round() as usize;
+        (0..=count.min(20))
+            .map(|i| {
+                let value = self.low + i as f64 * self.step;
+                let value = if value.abs() < self.step * 1e-9 { 0.0 } else { value };
+                Tick { at: tenths(self.place(value)), label: self.label(value) }
+            })
+            .collect()
+    }
+
+    /// As many decimals as tell neighbours apart.
+    fn label(&self, value: f64) -> String {
+        if self.high.abs().max(self.low.abs()) >= 1000.0 {
+            return text::short(value);
+        }
+        let decimals = (-self.step.log10().floor()).clamp(0.0, 8.0) as usize;
+        format!("{value:.decimals$}").replace('-', "−")
+    }
+}
+
+/// 1, 2 or 5 times a power of ten, at least as large as asked.
+fn round_step(least: f64) -> f64 {
+    let power = 10f64.powf(least.log10().floor());
+    let factor = least / power;
+    power
+        * if factor <= 1.0 {
+            1.0
+        } else if factor <= 2.0 {
+            2.0
+        } else if factor <= 5.0 {
+            5.0
+        } else {
+            10.0
+        }
+}

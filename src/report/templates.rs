@@ -1,0 +1,105 @@
+//! The templates: compiled in, overridable one by one from a folder, strict about undefined names, and escaping by the
+//! kind of file.
+
+use std::fs;
+use std::path::Path;
+
+use minijinja::value::Value;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use serde::Serialize;
+
+use super::{ReportError, text};
+use crate::artifacts::ArtifactError;
+
+/// The HTML report.
+pub(super) const HTML: &str = "report.html";
+/// The Markdown report.
+pub(super) const MARKDOWN: &str = "report.md";
+
+/// All templates, by name.
+pub(super) const BUILT_IN: [(&str, &str); 4] = [
+    (HTML, include_str!("../../templates/report.html")),
+    (MARKDOWN, include_str!("../../templates/report.md")),
+    ("macros.html", include_str!("../../templates/macros.html")),
+    ("style.css", include_str!("../../templates/style.css")),
+];
+
+/// The built-in templates with those of `overrides` in their place.
+pub(super) fn environment(overrides: Option<&Path>) -> Result<Environment<'static>, ReportError> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_auto_escape_callback(escaping);
+    environment.set_formatter(|out, state, value| match state.auto_escape() {
+        AutoEscape::Custom("markdown") if !value.is_safe() => {
+            out.write_str(&text::escape_markdown(&value.to_string())).map_err(minijinja::Error::from)
+        }
+        AutoEscape::Custom("markdown") => out.write_str(&value.to_string()).map_err(minijinja::Error::from),
+        _ => minijinja::escape_formatter(out, state, value),
+    });
+    filters(&mut environment);
+    for (name, built_in) in BUILT_IN {
+        let source = match overrides {
+            Some(folder) => overridden(&folder.join(name))?.unwrap_or_else(|| built_in.to_string()),
+            None => built_in.to_string(),
+        };
+        environment.add_template_owned(name, source).map_err(|error| blame(name, &error))?;
+    }
+    Ok(environment)
+}
+
+/// Renders one template.
+pub(super) fn render(
+    environment: &Environment<'_>,
+    name: &str,
+    context: &impl Serialize,
+) -> Result<String, ReportError> {
+    let template = environment.get_template(name).map_err(|error| blame(name, &error))?;
+    let mut rendered = template.render(context).map_err(|error| blame(name, &error))?;
+    if !rendered.ends_with('\n') {
+        rendered.push('\n');
+    }
+    Ok(rendered)
+}
+
+fn escaping(name: &str) -> AutoEscape {
+    match name.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("html") => AutoEscape::Html,
+        Some("md") => AutoEscape::Custom("markdown"),
+        _ => AutoEscape::None,
+    }
+}
+
+fn overridden(path: &Path) -> Result<Option<String>, ReportError> {
+    match fs::read_to_string(path) {
+        Ok(source) => Ok(Some(source)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ArtifactError::io("read the template", path, error).into()),
+    }
+}
+
+/// The error with its line, and what caused it.
+fn blame(name: &str, error: &minijinja::Error) -> ReportError {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message.push_str(&format!("; caused by: {cause}"));
+        source = cause.source();
+    }
+    ReportError::Template { name: error.name().unwrap_or(name).to_string(), message }
+}
+
+fn filters(environment: &mut Environment<'static>) {
+    environment.add_filter("fixed", text::fixed);
+    environment.add_filter("signed", text::signed);
+    environment.add_filter("percent", text::percent);
+    environment.add_filter("grouped", text::grouped);
+    environment.add_filter("si", text::si);
+    environment.add_filter("bytes", text::bytes);
+    environment.add_filter("duration", text::duration);
+    environment.add_filter("digits", text::digits);
+    environment.add_filter("code", |value: Value| text::code(&value.to_string()));
+    environment.add_filter("verdict", |value: String| text::verdict_words(&value));
+    environment.add_filter("mark", |value: String| text::verdict_mark(&value));
+}

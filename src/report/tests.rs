@@ -1,0 +1,183 @@
+//! Snapshots, escaping of hostile text, determinism and length.
+
+use super::text::{clean, code, escape_markdown};
+use super::*;
+use crate::artifacts::Document;
+use crate::scorecard::fabricate::{Project, Wanted};
+
+/// A project with two cells, three seeds, one repeat and a baseline for the first cell.
+pub(crate) fn matrix() -> Project {
+    let mut project = Project::new("depths");
+    project.record.description = "Is a fifth layer worth its time?".into();
+    for (depth, start) in [(4, 1.0), (5, 0.97)] {
+        (42..45).for_each(|seed| {
+            let bpb = start + 2e-4 * (seed as f64 - 43.0);
+            drop(project.add(Wanted { seconds: 0.05 * depth as f64, ..Wanted::seed(seed, bpb).depth(depth) }));
+        });
+    }
+    project.add(Wanted { seconds: 0.2, ..Wanted::seed(42, 1.0 - 2e-4).depth(4) }.repeat(1));
+    let runs = (142..145).map(|seed| project.baseline_run(seed, 1.001 + 1e-4 * (seed as f64 - 143.0), 0.26)).collect();
+    project.baseline(runs);
+    project
+}
+
+fn rendered(project: &Project) -> Rendered {
+    let scorecard = project.scorecard();
+    let sources = Sources::with_scorecard(scorecard, &project.experiment(), project.path()).expect("sources");
+    render(&sources, None).expect("rendered")
+}
+
+#[test]
+fn markdown_is_one_comment() {
+    let report = rendered(&matrix());
+    insta::assert_snapshot!("matrix", report.markdown);
+    let first = report.markdown.lines().next().expect("a line");
+    assert!(first.starts_with("## ") && first.contains("Quality") && first.contains("Reproducibility"), "{first}");
+    assert!(report.markdown.trim_end().ends_with("<!-- nanochat-report:depths -->"));
+}
+
+#[test]
+fn an_unfinished_experiment_is_reported_too() {
+    let mut project = Project::new("alone");
+    project.add(Wanted { status: crate::artifacts::RunStatus::Failed, ..Wanted::seed(42, 1.0) });
+    project.record.runs.push("s43-00000000".into());
+    insta::assert_snapshot!("unfinished", rendered(&project).markdown);
+    let empty = Project::new("empty");
+    assert!(rendered(&empty).html.contains("no runs are planned"));
+}
+
+#[test]
+fn reports_are_deterministic_and_load_nothing() {
+    let project = matrix();
+    let report = rendered(&project);
+    assert_eq!(report, rendered(&project));
+    for needle in ["<script", "http://", "https://", "@import", "url(", "src="] {
+        assert!(!report.html.contains(needle), "{needle} in the HTML report");
+    }
+    assert_eq!(report.html.matches("<svg").count(), report.html.matches("</svg>").count());
+    assert!(report.html.matches("<polyline").count() >= 4 * 6);
+}
+
+const HOSTILE: &str = "</title><script>alert(1)</script> {{ 7*7 }} {% raw %} | a\nb \u{202e}evil\u{2066} <!-- --> `x` [l](javascript:alert(1)) @someone #1 \" ' & \\";
+
+#[test]
+fn hostile_text_does_no_harm() {
+    let mut project = Project::new("hostile");
+    project.record.description = HOSTILE.into();
+    project.add_with(
+        Wanted { status: crate::artifacts::RunStatus::Failed, ..Wanted::seed(42, 1.0) },
+        |plan, summary, environment| {
+            summary.reason = Some(HOSTILE.into());
+            plan.axes.insert(HOSTILE.into(), serde_json::Value::from(HOSTILE));
+            plan.hardware = HOSTILE.into();
+            environment.cpu = HOSTILE.into();
+            environment.libraries.insert(HOSTILE.into(), HOSTILE.into());
+            environment.code_commit = Some(HOSTILE.into());
+        },
+    );
+    project.add(Wanted::seed(43, 1.0));
+    let report = rendered(&project);
+    for text in [&report.html, &report.markdown] {
+        assert!(!text.contains("<script"), "a script tag");
+        assert!(!text.contains("</title><"), "a closed title");
+        assert!(!text.contains('\u{202e}') && !text.contains('\u{2066}'), "a mark that turns text around");
+        assert!(text.contains("7*7") || text.contains("7\\*7"), "template syntax is text");
+        assert!(!text.contains("49 "), "template syntax was carried out");
+    }
+    assert_eq!(report.html.matches("<title>").count(), 1 + report.html.matches("<title>").count() - 1);
+    assert_eq!(report.html.matches("<!--").count(), 0, "no comment was opened");
+    assert_eq!(report.markdown.matches("<!--").count(), 1, "the marker alone");
+    assert!(!report.markdown.contains("](javascript"), "a link");
+    for line in report.markdown.lines().filter(|line| line.starts_with("| ")) {
+        let cells = line.replace("\\|", "").matches('|').count();
+        assert!([3, 4, 9, 10, 11].contains(&cells), "a table row was broken: {line}");
+    }
+}
+
+#[test]
+fn text_is_escaped_piece_by_piece() {
+    let cases = [
+        ("a|b", "a\\|b"),
+        ("<b>", "&lt;b&gt;"),
+        ("*x* _y_ `z`", "\\*x\\* \\_y\\_ \\`z\\`"),
+        ("a\nb\r\tc", "a b  c"),
+        ("@me #3", "@\u{200b}me #\u{200b}3"),
+        ("https://x.y", "https:\u{200b}//x.y"),
+        ("\u{202e}x\u{0}", "\u{fffd}x\u{fffd}"),
+        ("![i](u)", "\\!\\[i\\](u)"),
+    ];
+    for (raw, escaped) in cases {
+        assert_eq!(escape_markdown(raw), escaped);
+    }
+    assert_eq!(code("a`b|c\nd").to_string(), "`a'b\\|c d`");
+    assert_eq!(clean(&"x".repeat(5000)).chars().count(), 2001);
+}
+
+#[test]
+fn numbers_read_well() {
+    use minijinja::value::Value;
+    assert_eq!(text::grouped(Value::from(1_234_567.4)), "1\u{202f}234\u{202f}567");
+    assert_eq!(text::grouped(Value::from(-999)), "−999");
+    assert_eq!(text::signed(Value::from(-0.00123), Some(5)), "−0.00123");
+    assert_eq!(text::fixed(Value::from(()), None), "–");
+    assert_eq!(text::percent(Value::from(0.002), Some(1)), "0.2%");
+    for (value, words) in [
+        (0.0, "0"),
+        (12.34, "12.3"),
+        (1.0, "1"),
+        (1_500.0, "1.5k"),
+        (2.5e9, "2.5B"),
+        (3e18, "3.00e18"),
+        (0.0123, "0.0123"),
+    ] {
+        assert_eq!(text::short(value), words);
+    }
+    assert_eq!(text::bytes(Value::from(3u64 << 30)), "3.00 GiB");
+    assert_eq!(text::duration(Value::from(90.0)), "90.0 s");
+}
+
+#[test]
+fn long_experiments_still_fit_a_comment() {
+    let mut project = Project::new("long");
+    project.steps = 12;
+    for depth in 1..90 {
+        drop(project.add_with(Wanted::seed(42, 1.0).depth(depth), |plan, _, _| {
+            plan.axes
+                .insert("optimizer.some_very_long_name_of_a_setting".into(), serde_json::Value::from("|".repeat(600)));
+        }));
+    }
+    let report = rendered(&project);
+    assert!(report.markdown.chars().count() < MAX_COMMENT_CHARS);
+    assert!(report.markdown.contains("more cells are in the HTML report"));
+}
+
+#[test]
+fn templates_can_be_overridden_one_by_one() {
+    let project = matrix();
+    let sources = Sources::with_scorecard(project.scorecard(), &project.experiment(), project.path()).expect("sources");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("report.md"), "{{ experiment }}: {{ verdicts[0].judgement.verdict }}")
+        .expect("written");
+    let report = render(&sources, Some(folder.path())).expect("rendered");
+    assert_eq!(report.markdown, "depths: not\\_comparable\n");
+    assert!(report.html.contains("<!doctype html>"));
+    for (template, words) in [("{{ nothing }}", "undefined"), ("a\n{% if %}", "report.md:2")] {
+        std::fs::write(folder.path().join("report.md"), template).expect("written");
+        let error = render(&sources, Some(folder.path())).expect_err("refused").to_string();
+        assert!(error.contains("`report.md`") && error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn files_lie_where_they_are_looked_for() {
+    let project = matrix();
+    crate::scorecard::update(&project.write_record().experiment(), project.path()).expect("a scorecard");
+    let written = update(&project.root(), "depths", None).expect("written");
+    assert!(written.markdown.ends_with("reports/depths.md") && written.html.ends_with("reports/depths.html"));
+    let html = std::fs::read_to_string(&written.html).expect("read");
+    assert!(html.contains("depths"));
+    assert_eq!(crate::artifacts::Scorecard::SCHEMA, "nanochat.scorecard/v1");
+    if let Ok(folder) = std::env::var("NANOCHAT_TEST_KEEP_REPORTS") {
+        std::fs::copy(&written.html, std::path::Path::new(&folder).join("matrix.html")).expect("kept");
+    }
+}

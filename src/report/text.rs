@@ -1,0 +1,173 @@
+//! Text on its way into a report: cleaning of what came from files, escaping for Markdown, and number formats.
+
+use minijinja::value::{Value, ValueKind};
+
+/// Longest text that is taken from a file into a report, in characters.
+const MAX_CHARS: usize = 2000;
+
+/// Makes text from a file harmless to look at: one line, no control or direction-changing characters, not endless.
+pub(super) fn clean(text: &str) -> String {
+    let mut cleaned: String = text.chars().take(MAX_CHARS).map(harmless).collect();
+    if text.chars().nth(MAX_CHARS).is_some() {
+        cleaned.push('…');
+    }
+    cleaned
+}
+
+fn harmless(c: char) -> char {
+    match c {
+        '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
+            '\u{fffd}'
+        }
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }
+}
+
+/// Escapes text for any place in GitHub's Markdown, table cells and HTML blocks included. A zero-width space keeps `@name`
+/// and `#1` from notifying and linking.
+pub(super) fn escape_markdown(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in clean(text).chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '!' | '$' => escaped.extend(['\\', c]),
+            '@' | '#' => escaped.extend([c, '\u{200b}']),
+            c => escaped.push(c),
+        }
+    }
+    escaped.replace("://", ":\u{200b}//")
+}
+
+/// Text as a Markdown code span that can't be broken out of, not even in a table.
+pub(super) fn code(text: &str) -> Value {
+    let inner = clean(text).replace('`', "'").replace('|', "\\|");
+    let inner = inner.trim();
+    Value::from_safe_string(if inner.is_empty() { "–".to_string() } else { format!("`{inner}`") })
+}
+
+/// Formats a number, or an en dash where there is none.
+fn number(value: &Value, format: impl Fn(f64) -> String) -> String {
+    match value.kind() {
+        ValueKind::Number => f64::try_from(value.clone()).map_or_else(|_| value.to_string(), format),
+        _ => "–".to_string(),
+    }
+}
+
+/// With so many decimals.
+pub(super) fn fixed(value: Value, decimals: Option<usize>) -> String {
+    number(&value, |v| typographic(&format!("{v:.*}", decimals.unwrap_or(4))))
+}
+
+/// With a sign and so many decimals.
+pub(super) fn signed(value: Value, decimals: Option<usize>) -> String {
+    number(&value, |v| typographic(&format!("{v:+.*}", decimals.unwrap_or(5))))
+}
+
+/// A share as a percentage.
+pub(super) fn percent(value: Value, decimals: Option<usize>) -> String {
+    number(&value, |v| typographic(&format!("{:.*}%", decimals.unwrap_or(1), v * 100.0)))
+}
+
+/// A real minus sign, as wide as a plus.
+fn typographic(text: &str) -> String {
+    text.replace('-', "−")
+}
+
+/// Whole numbers with thin spaces between thousands.
+pub(super) fn grouped(value: Value) -> String {
+    number(&value, |v| {
+        let digits = format!("{:.0}", v.abs());
+        let mut text = String::new();
+        for (place, digit) in digits.chars().enumerate() {
+            if place > 0 && (digits.len() - place).is_multiple_of(3) {
+                text.push('\u{202f}');
+            }
+            text.push(digit);
+        }
+        if v < 0.0 { format!("−{text}") } else { text }
+    })
+}
+
+/// Three significant digits with k, M, B, T, and powers of ten beyond.
+pub(super) fn si(value: Value) -> String {
+    number(&value, short)
+}
+
+/// Three significant digits with a suffix.
+pub(super) fn short(v: f64) -> String {
+    let size = v.abs();
+    let scaled = |unit: f64, suffix: &str| format!("{}{suffix}", significant(v / unit));
+    match () {
+        () if size >= 1e15 => typographic(&format!("{v:.2e}")),
+        () if size >= 1e12 => scaled(1e12, "T"),
+        () if size >= 1e9 => scaled(1e9, "B"),
+        () if size >= 1e6 => scaled(1e6, "M"),
+        () if size >= 1e3 => scaled(1e3, "k"),
+        () => significant(v),
+    }
+}
+
+/// Three significant digits, trailing zeros dropped.
+fn significant(v: f64) -> String {
+    let decimals = match v.abs() {
+        size if size >= 100.0 => 0,
+        size if size >= 10.0 => 1,
+        size if size >= 1.0 || size == 0.0 => 2,
+        size => (2.0 - size.log10().floor()).min(12.0) as usize,
+    };
+    let text = format!("{v:.decimals$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    typographic(text)
+}
+
+/// Bytes in MiB or GiB.
+pub(super) fn bytes(value: Value) -> String {
+    number(&value, |v| {
+        let mib = v / f64::from(1 << 20);
+        if mib < 1024.0 { format!("{mib:.0} MiB") } else { format!("{:.2} GiB", mib / 1024.0) }
+    })
+}
+
+/// Seconds, minutes or hours.
+pub(super) fn duration(value: Value) -> String {
+    number(&value, |v| match v {
+        v if v < 0.1 => format!("{:.0} ms", v * 1000.0),
+        v if v < 120.0 => format!("{v:.1} s"),
+        v if v < 7200.0 => format!("{:.1} min", v / 60.0),
+        v => format!("{:.1} h", v / 3600.0),
+    })
+}
+
+/// The first twelve digits of a hash.
+pub(super) fn digits(value: Value) -> String {
+    match value.as_str() {
+        Some(text) => text.chars().take(12).collect(),
+        None => "–".to_string(),
+    }
+}
+
+/// What a verdict is called.
+pub(super) fn verdict_words(verdict: &str) -> &'static str {
+    match verdict {
+        "pass" => "pass",
+        "fail" => "fail",
+        "inconclusive" => "inconclusive",
+        "not_comparable" => "not comparable",
+        _ => "missing",
+    }
+}
+
+/// A mark that shows the verdict where there is no colour to.
+pub(super) fn verdict_mark(verdict: &str) -> &'static str {
+    match verdict {
+        "pass" => "✅",
+        "fail" => "❌",
+        "inconclusive" => "🟡",
+        "not_comparable" => "🚫",
+        _ => "⚪",
+    }
+}
