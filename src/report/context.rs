@@ -389,6 +389,8 @@ impl<'a> Tables<'a> {
         let words =
             |title, x_label, y_label, from_zero| Words { title, x_label, y_label, note: self.note(), from_zero };
         let mut plots = vec![plot::lay_out(words("Validation bits per byte", "tokens", "bpb", false), &by_tokens)];
+        let late: Vec<Line> = by_tokens.iter().map(later_half).collect();
+        plots.push(plot::lay_out(words("Validation bits per byte, the later half", "tokens", "bpb", false), &late));
         if shapes_differ {
             let flops = bpb(|run, m| m.tokens as f64 * run.plan.flops_per_token as f64);
             plots.push(plot::lay_out(words("Validation bits per byte by compute", "FLOPs", "bpb", false), &flops));
@@ -456,6 +458,13 @@ fn settled(measured: &[Measured]) -> &[Measured] {
         [first, rest @ ..] if first.step == 0 && rest.len() > 1 => rest,
         all => all,
     }
+}
+
+/// The points of a line beyond half of its way, for curves that lie close together.
+fn later_half(line: &Line) -> Line {
+    let end = line.values.last().map_or(0.0, |(x, _)| *x);
+    let values = line.values.iter().copied().filter(|(x, _)| *x >= end / 2.0).collect();
+    Line { name: line.name.clone(), colour: line.colour, baseline: line.baseline, values }
 }
 
 /// The two arms side by side: the first planned run and the first recorded one.

@@ -101,8 +101,8 @@ pub(super) fn lay_out(words: Words, lines: &[Line]) -> Option<Plot> {
     let drawn: Vec<(&Line, Vec<(f64, f64)>)> =
         lines.iter().map(|line| (line, thinned(&line.values))).filter(|(_, values)| values.len() > 1).collect();
     let all = || drawn.iter().flat_map(|(_, values)| values.iter());
-    let x = Scale::over(all().map(|p| p.0), LEFT, WIDTH - RIGHT, false)?;
-    let y = Scale::over(all().map(|p| p.1), HEIGHT - BOTTOM, TOP, words.from_zero)?;
+    let x = Scale::over(all().map(|p| p.0), LEFT, WIDTH - RIGHT, false, true)?;
+    let y = Scale::over(all().map(|p| p.1), HEIGHT - BOTTOM, TOP, words.from_zero, false)?;
     let series = drawn.iter().map(|(line, values)| series(line, values, &x, &y, &words)).collect();
     Some(Plot {
         title: words.title.to_string(),
@@ -176,7 +176,7 @@ struct Scale {
 }
 
 impl Scale {
-    fn over(values: impl Iterator<Item = f64>, from: f64, to: f64, from_zero: bool) -> Option<Self> {
+    fn over(values: impl Iterator<Item = f64>, from: f64, to: f64, from_zero: bool, tight: bool) -> Option<Self> {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values {
             (low, high) = (low.min(value), high.max(value));
@@ -188,10 +188,9 @@ impl Scale {
             low = low.min(0.0);
         }
         let spread = if high > low { high - low } else { high.abs().max(1e-9) * 0.1 };
-        let step = round_step(spread / 4.0);
-        let (low, high) = ((low / step).floor() * step, (high / step).ceil() * step);
-        let high = if high > low { high } else { low + step };
-        Some(Self { low, high, step, from, to })
+        let air = if tight { 0.0 } else { 0.05 * spread };
+        let low = if from_zero && low == 0.0 { 0.0 } else { low - air };
+        Some(Self { low, high: high + air.max(spread * 1e-9), step: round_step(spread / 4.5), from, to })
     }
 
     fn place(&self, value: f64) -> f64 {
@@ -199,11 +198,11 @@ impl Scale {
     }
 
     fn ticks(&self) -> Vec<Tick> {
-        let count = ((self.high - self.low) / self.step).round() as usize;
-        (0..=count.min(20))
+        let first = (self.low / self.step).ceil();
+        let count = ((self.high / self.step).floor() - first).clamp(0.0, 20.0) as usize;
+        (0..=count)
             .map(|i| {
-                let value = self.low + i as f64 * self.step;
-                let value = if value.abs() < self.step * 1e-9 { 0.0 } else { value };
+                let value = (first + i as f64) * self.step;
                 Tick { at: tenths(self.place(value)), label: self.label(value) }
             })
             .collect()

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use minijinja::value::Value;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::Serialize;
 
@@ -15,6 +16,9 @@ use crate::artifacts::ArtifactError;
 pub(super) const HTML: &str = "report.html";
 /// The Markdown report.
 pub(super) const MARKDOWN: &str = "report.md";
+
+/// Name of our own escaping.
+const MARKDOWN_ESCAPING: &str = "markdown";
 
 /// All templates, by name.
 pub(super) const BUILT_IN: [(&str, &str); 4] = [
@@ -28,14 +32,15 @@ pub(super) const BUILT_IN: [(&str, &str); 4] = [
 pub(super) fn environment(overrides: Option<&Path>) -> Result<Environment<'static>, ReportError> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.map_err(|error| blame("syntax", &error))?);
     environment.set_auto_escape_callback(escaping);
     environment.set_formatter(|out, state, value| match state.auto_escape() {
-        AutoEscape::Custom("markdown") if !value.is_safe() => {
-            out.write_str(&text::escape_markdown(&value.to_string())).map_err(minijinja::Error::from)
+        AutoEscape::Custom(kind) if kind == MARKDOWN_ESCAPING => {
+            let text = value.to_string();
+            let text = if value.is_safe() { text } else { text::escape_markdown(&text) };
+            out.write_str(&text).map_err(minijinja::Error::from)
         }
-        AutoEscape::Custom("markdown") => out.write_str(&value.to_string()).map_err(minijinja::Error::from),
         _ => minijinja::escape_formatter(out, state, value),
     });
     filters(&mut environment);
@@ -56,7 +61,7 @@ pub(super) fn render(
     context: &impl Serialize,
 ) -> Result<String, ReportError> {
     let template = environment.get_template(name).map_err(|error| blame(name, &error))?;
-    let mut rendered = template.render(context).map_err(|error| blame(name, &error))?;
+    let mut rendered = template.render(Serde(context)).map_err(|error| blame(name, &error))?;
     if !rendered.ends_with('\n') {
         rendered.push('\n');
     }
@@ -66,7 +71,7 @@ pub(super) fn render(
 fn escaping(name: &str) -> AutoEscape {
     match name.rsplit_once('.').map(|(_, extension)| extension) {
         Some("html") => AutoEscape::Html,
-        Some("md") => AutoEscape::Custom("markdown"),
+        Some("md") => AutoEscape::Custom(MARKDOWN_ESCAPING.into()),
         _ => AutoEscape::None,
     }
 }
@@ -100,6 +105,10 @@ fn filters(environment: &mut Environment<'static>) {
     environment.add_filter("duration", text::duration);
     environment.add_filter("digits", text::digits);
     environment.add_filter("code", |value: Value| text::code(&value.to_string()));
+    environment.add_filter("prose", |state: &minijinja::State<'_, '_>, value: String| match state.auto_escape() {
+        AutoEscape::Custom(_) => text::prose_markdown(&value),
+        _ => text::prose_html(&value),
+    });
     environment.add_filter("verdict", |value: String| text::verdict_words(&value));
     environment.add_filter("mark", |value: String| text::verdict_mark(&value));
 }

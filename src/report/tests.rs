@@ -58,7 +58,7 @@ fn reports_are_deterministic_and_load_nothing() {
     assert!(report.html.matches("<polyline").count() >= 4 * 6);
 }
 
-const HOSTILE: &str = "</title><script>alert(1)</script> {{ 7*7 }} {% raw %} | a\nb \u{202e}evil\u{2066} <!-- --> `x` [l](javascript:alert(1)) @someone #1 \" ' & \\";
+const HOSTILE: &str = "</title><script>alert(1)</script> {{ 1234*4321 }} {% raw %} | a\nb \u{202e}evil\u{2066} <!-- --> `x` [l](javascript:alert(1)) @someone #1 \" ' & \\";
 
 #[test]
 fn hostile_text_does_no_harm() {
@@ -79,15 +79,15 @@ fn hostile_text_does_no_harm() {
     let report = rendered(&project);
     for text in [&report.html, &report.markdown] {
         assert!(!text.contains("<script"), "a script tag");
-        assert!(!text.contains("</title><"), "a closed title");
         assert!(!text.contains('\u{202e}') && !text.contains('\u{2066}'), "a mark that turns text around");
-        assert!(text.contains("7*7") || text.contains("7\\*7"), "template syntax is text");
-        assert!(!text.contains("49 "), "template syntax was carried out");
+        assert!(text.contains("1234*4321") || text.contains("1234\\*4321"), "template syntax is text");
+        assert!(!text.contains("5332114"), "template syntax was carried out");
     }
-    assert_eq!(report.html.matches("<title>").count(), 1 + report.html.matches("<title>").count() - 1);
+    assert_eq!(report.html.matches("<title>").count(), report.html.matches("</title>").count(), "a title was closed");
     assert_eq!(report.html.matches("<!--").count(), 0, "no comment was opened");
     assert_eq!(report.markdown.matches("<!--").count(), 1, "the marker alone");
-    assert!(!report.markdown.contains("](javascript"), "a link");
+    let outside_code: String = report.markdown.replace("\\`", "").split('`').step_by(2).collect();
+    assert!(!outside_code.replace("\\]", "").contains("](javascript"), "a link");
     for line in report.markdown.lines().filter(|line| line.starts_with("| ")) {
         let cells = line.replace("\\|", "").matches('|').count();
         assert!([3, 4, 9, 10, 11].contains(&cells), "a table row was broken: {line}");

@@ -44,9 +44,45 @@ pub(super) fn escape_markdown(text: &str) -> String {
 
 /// Text as a Markdown code span that can't be broken out of, not even in a table.
 pub(super) fn code(text: &str) -> Value {
-    let inner = clean(text).replace('`', "'").replace('|', "\\|");
+    let inner = clean(text).replace('`', "'").replace('<', "‹").replace('|', "\\|");
     let inner = inner.trim();
     Value::from_safe_string(if inner.is_empty() { "–".to_string() } else { format!("`{inner}`") })
+}
+
+/// A sentence whose names stand between backticks, with those as code spans in Markdown.
+pub(super) fn prose_markdown(text: &str) -> Value {
+    Value::from_safe_string(spans(text, escape_markdown, |name| code(name).to_string()))
+}
+
+/// A sentence whose names stand between backticks, with those as code elements in HTML.
+pub(super) fn prose_html(text: &str) -> Value {
+    Value::from_safe_string(spans(text, escape_html, |name| format!("<code>{}</code>", escape_html(name))))
+}
+
+/// Text with what stands between pairs of backticks put through `name`, the rest through `plain`: both escape, so that
+/// backticks in the wrong place only look wrong.
+fn spans(text: &str, plain: impl Fn(&str) -> String, name: impl Fn(&str) -> String) -> String {
+    let cleaned = clean(text);
+    let pieces: Vec<&str> = cleaned.split('`').collect();
+    let paired = pieces.len() - usize::from(pieces.len().is_multiple_of(2));
+    let each = pieces.iter().enumerate();
+    each.map(|(i, piece)| if i % 2 == 1 && i < paired { name(piece) } else { plain(piece) }).collect()
+}
+
+/// Escapes text for HTML elements and attributes.
+fn escape_html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in clean(text).chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 /// Formats a number, or an en dash where there is none.
