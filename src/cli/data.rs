@@ -1,10 +1,154 @@
-//! `nanochat data`.
+//! `nanochat data`: looks at training data and writes it.
 
-use super::{CliError, CliResult};
+use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
+use super::{CliError, CliResult, Exit, Format};
+use crate::data::{Corpus, ShardFormat, Split, detect, write_shards};
+use crate::plan::DataPlan;
+
+/// Inspect and write training data.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
 
-pub fn execute(_args: Args) -> CliResult {
-    Err(CliError::usage("`nanochat data` is not written yet", None))
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Show shards, documents and bytes of both splits.
+    Inspect {
+        #[command(flatten)]
+        source: Source,
+        /// Also print this many documents of the training split.
+        #[arg(long, default_value_t = 0)]
+        show: usize,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Write data as shards, by default the synthetic corpus.
+    Synthesize {
+        #[command(flatten)]
+        source: Source,
+        /// Folder for the shards; must not hold any.
+        #[arg(long)]
+        out: PathBuf,
+        /// Kind of shards. Parquet is what the baseline reads; plain text parts documents at every blank line.
+        #[arg(long = "as", value_enum, default_value_t = Kind::Jsonl)]
+        kind: Kind,
+    },
+    /// Print the SHA-256 that a run records for this data.
+    Hash {
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+/// Where documents come from.
+#[derive(Debug, clap::Args)]
+pub struct Source {
+    /// A folder of `.parquet`, `.jsonl` or `.txt` shards, a `.jsonl` or `.txt` file, or `synthetic`.
+    #[arg(long, default_value = "synthetic")]
+    data: String,
+    /// Field of JSON lines that holds the document.
+    #[arg(long, default_value = "text")]
+    field: String,
+    /// Seed of the synthetic corpus.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Size of the synthetic corpus in bytes.
+    #[arg(long, default_value_t = 8 << 20)]
+    bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Kind {
+    Parquet,
+    Jsonl,
+    Text,
+}
+
+impl Source {
+    /// Opens the documents.
+    pub fn open(&self) -> Result<Corpus, CliError> {
+        let plan = match self.data.as_str() {
+            "synthetic" => DataPlan::Synthetic { seed: self.seed, bytes: self.bytes },
+            path => detect(path, &self.field, Path::new("")).map_err(invalid)?,
+        };
+        Corpus::open(&plan, Path::new("")).map_err(invalid)
+    }
+}
+
+/// Carries the command out.
+pub fn execute(args: Args) -> CliResult {
+    match args.command {
+        Command::Inspect { source, show, format } => inspect(&source.open()?, show, format),
+        Command::Synthesize { source, out, kind } => synthesize(&source.open()?, &out, kind),
+        Command::Hash { source } => {
+            println!("{}", source.open()?.sha256().map_err(failed)?);
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn inspect(corpus: &Corpus, show: usize, format: Format) -> CliResult {
+    let size = |split| corpus.size(split).map_err(failed);
+    let splits = [(Split::Train, size(Split::Train)?), (Split::Validation, size(Split::Validation)?)];
+    let sha256 = corpus.sha256().map_err(failed)?;
+    let documents = corpus.documents(Split::Train).take(show).collect::<Result<Vec<_>, _>>();
+    let documents = documents.map_err(failed)?;
+    if format == Format::Json {
+        let shards = |split| -> Vec<_> {
+            let shards = corpus.shards(split).iter();
+            shards.map(|shard| json!({ "name": shard.name(), "documents": shard.document_count() })).collect()
+        };
+        let splits = splits.map(|(split, size)| (split.to_string(), json!({ "size": size, "shards": shards(split) })));
+        let splits: serde_json::Map<_, _> = splits.into_iter().collect();
+        println!(
+            "{:#}",
+            json!({ "data": corpus.description(), "sha256": sha256, "splits": splits, "documents": documents })
+        );
+        return Ok(Exit::Done);
+    }
+    println!("{}\nsha256 {sha256}", corpus.description());
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["split", "shards", "groups", "documents", "bytes"]);
+    for (split, size) in splits {
+        table.add_row([
+            split.to_string(),
+            size.shards.to_string(),
+            size.groups.to_string(),
+            size.documents.to_string(),
+            size.bytes.to_string(),
+        ]);
+    }
+    println!("{table}");
+    for document in documents {
+        println!("\n{document}");
+    }
+    Ok(Exit::Done)
+}
+
+fn synthesize(corpus: &Corpus, out: &Path, kind: Kind) -> CliResult {
+    let format = match kind {
+        Kind::Parquet => ShardFormat::Parquet,
+        Kind::Jsonl => ShardFormat::Jsonl,
+        Kind::Text => ShardFormat::Text,
+    };
+    let written = write_shards(corpus, out, format).map_err(failed)?;
+    println!("wrote {} shards to {}, the last one validation", written.len(), out.display());
+    Ok(Exit::Done)
+}
+
+/// The work failed, by a library's error.
+pub(super) fn failed(error: impl std::fmt::Display) -> CliError {
+    CliError::failed(miette::miette!("{error}"))
+}
+
+/// What was named can't be used, by a library's error.
+pub(super) fn invalid(error: impl std::fmt::Display) -> CliError {
+    CliError::invalid(miette::miette!("{error}"))
 }

@@ -5,7 +5,7 @@
 //! Parquet shards keep their row groups, since the baseline never reads across one; everything else is read in groups of
 //! 128 documents, the size of the baseline's reads.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
@@ -15,6 +15,7 @@ use crate::plan::DataPlan;
 use super::DataError;
 use super::lines::{self, LineFormat, LineShard};
 use super::parquet::ParquetShard;
+use super::source::{resolve, shard_files};
 use super::synthetic::Generator;
 
 /// Documents that are read together where the source has no row groups.
@@ -292,36 +293,4 @@ impl Shard {
 /// How many of `documents` are for training, where there are no shards to go by: all but the last tenth, rounded up.
 fn train_share(documents: usize) -> usize {
     documents - documents.div_ceil(10)
-}
-
-/// A path as written in a spec: `~` is the home folder, and relative paths start at `base`.
-pub fn resolve(path: &str, base: &Path) -> PathBuf {
-    let home = || std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
-    match path.strip_prefix('~') {
-        Some("") => home().unwrap_or_else(|| base.join(path)),
-        Some(rest) if rest.starts_with('/') => home().map_or_else(|| base.join(path), |home| home.join(&rest[1..])),
-        _ => base.join(path),
-    }
-}
-
-/// The shards of a folder by name, or the one file that is named.
-fn shard_files(path: &Path, extension: &'static str, kind: &'static str) -> Result<Vec<PathBuf>, DataError> {
-    if path.is_file() {
-        return Ok(vec![path.to_path_buf()]);
-    }
-    if !path.exists() {
-        return Err(DataError::Missing { path: path.to_path_buf(), kind });
-    }
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(DataError::io(path))? {
-        let file = entry.map_err(DataError::io(path))?.path();
-        if file.extension().is_some_and(|found| found == extension) && file.is_file() {
-            files.push(file);
-        }
-    }
-    if files.is_empty() {
-        return Err(DataError::NoShards { path: path.to_path_buf(), extension });
-    }
-    files.sort();
-    Ok(files)
 }

@@ -29,6 +29,18 @@ pub enum DataError {
         /// How the files' names end.
         extension: &'static str,
     },
+    /// A path that doesn't say by itself what it holds.
+    #[error("{}: can't tell the kind of data; expected a folder with shards of one kind, `.parquet`, `.jsonl` or `.txt`, or a `.jsonl` or `.txt` file", path.display())]
+    UnknownKind {
+        /// The folder or file.
+        path: PathBuf,
+    },
+    /// A folder that would mix two corpora.
+    #[error("{}: there are shards here already; give an empty or a new folder", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Nothing would be left to train on.
     #[error(
         "{}: only one parquet shard; the last shard is the validation split, so at least two are needed: add a shard, or part this one in two",

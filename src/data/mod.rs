@@ -5,21 +5,28 @@
 //! stands so that a resumed run goes on exactly. Refused: a split without documents, columns of another type, nulls, and
 //! bytes that are no UTF-8; nothing is skipped in silence.
 
+mod bigram;
 mod corpus;
 mod error;
+mod guard;
 mod lines;
 mod loader;
 mod packing;
 mod parquet;
+mod source;
 mod state;
 mod synthetic;
 mod vocabulary;
+mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use corpus::{Corpus, Shard, Size, Split, resolve};
+pub use bigram::bigram_bits_per_byte;
+pub use corpus::{Corpus, Shard, Size, Split};
 pub use error::DataError;
 pub use loader::{Batch, Loader};
+pub use source::{detect, resolve};
 pub use state::LoaderState;
 pub use vocabulary::train_tokenizer;
+pub use write::{ShardFormat, write_shards};

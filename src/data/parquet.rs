@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use polars::prelude::{DataType, ParquetReader, SerReader as _};
+use polars::prelude::{DataType, ParallelStrategy, ParquetReader, SerReader as _};
 
 use super::DataError;
+use super::guard::contain;
 
 /// The column that holds the documents.
 const COLUMN: &str = "text";
@@ -21,20 +22,23 @@ pub(super) struct ParquetShard {
 impl ParquetShard {
     /// Reads the metadata. Errors when the file is no parquet, is cut off, or has no text column `text`.
     pub fn open(path: &Path) -> Result<Self, DataError> {
+        contain(|| Self::open_unguarded(path)).unwrap_or_else(|panic| Err(damaged(path, panic)))
+    }
+
+    fn open_unguarded(path: &Path) -> Result<Self, DataError> {
         let mut reader = ParquetReader::new(File::open(path).map_err(DataError::io(path))?);
-        let metadata = reader.get_metadata().map_err(|error| damaged(path, &error))?;
-        let mut starts = vec![0];
+        let metadata = reader.get_metadata().map_err(|error| damaged(path, error))?;
+        let mut starts = vec![0usize];
         for group in &metadata.row_groups {
-            starts.push(starts[starts.len() - 1] + group.num_rows());
+            let start = starts[starts.len() - 1].checked_add(group.num_rows());
+            starts.push(start.ok_or_else(|| damaged(path, "more rows than can be counted"))?);
         }
-        let schema = reader.schema().map_err(|error| damaged(path, &error))?;
+        let schema = reader.schema().map_err(|error| damaged(path, error))?;
         match schema.get(COLUMN) {
             None => {
                 let names = schema.iter_names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-                Err(DataError::parquet(
-                    path,
-                    format!("no column `{COLUMN}`, only {names}; the documents must stand there"),
-                ))
+                let problem = format!("no column `{COLUMN}`, only {names}; the documents must stand there");
+                Err(DataError::parquet(path, problem))
             }
             Some(field) if DataType::from_arrow_field(field) != DataType::String => {
                 let found = DataType::from_arrow_field(field);
@@ -55,15 +59,21 @@ impl ParquetShard {
 
     /// The documents of one row group.
     pub fn read_group(&self, group: usize) -> Result<Vec<String>, DataError> {
+        contain(|| self.read_group_unguarded(group)).unwrap_or_else(|panic| Err(damaged(&self.path, panic)))
+    }
+
+    fn read_group_unguarded(&self, group: usize) -> Result<Vec<String>, DataError> {
         let (start, count) = (self.starts[group], self.starts[group + 1] - self.starts[group]);
         let file = File::open(&self.path).map_err(DataError::io(&self.path))?;
+        // One column of one group: nothing to share among threads, and a panic stays on this one.
         let frame = ParquetReader::new(file)
+            .read_parallel(ParallelStrategy::None)
             .with_columns(Some(vec![COLUMN.to_string()]))
             .with_slice(Some((start, count)))
             .finish()
-            .map_err(|error| damaged(&self.path, &error))?;
-        let texts =
-            frame.column(COLUMN).and_then(|column| column.str()).map_err(|error| damaged(&self.path, &error))?;
+            .map_err(|error| damaged(&self.path, error))?;
+        let texts = frame.column(COLUMN).and_then(|column| column.str());
+        let texts = texts.map_err(|error| damaged(&self.path, error))?;
         if texts.len() != count {
             return Err(DataError::Changed { path: self.path.clone() });
         }
@@ -71,10 +81,8 @@ impl ParquetShard {
         for (row, text) in texts.iter().enumerate() {
             let text = text.ok_or_else(|| {
                 let row = start + row;
-                DataError::parquet(
-                    &self.path,
-                    format!("row {row} of column `{COLUMN}` is null; every row must hold a document"),
-                )
+                let problem = format!("row {row} of column `{COLUMN}` is null; every row must hold a document");
+                DataError::parquet(&self.path, problem)
             })?;
             documents.push(text.to_string());
         }
@@ -82,6 +90,6 @@ impl ParquetShard {
     }
 }
 
-fn damaged(path: &Path, error: &polars::prelude::PolarsError) -> DataError {
-    DataError::parquet(path, format!("can't be read as parquet; is it cut off or damaged? ({error})"))
+fn damaged(path: &Path, reason: impl std::fmt::Display) -> DataError {
+    DataError::parquet(path, format!("can't be read as parquet; is it cut off or damaged? ({reason})"))
 }

@@ -1,5 +1,11 @@
 //! Sources, batches and resume.
 
+mod batches;
+mod resume;
+mod sources;
+mod synthetic;
+mod vocabulary;
+
 use std::path::PathBuf;
 
 /// A folder of the shared reference material, or none where it is absent: then the caller says so and leaves off.
@@ -11,7 +17,3 @@ fn shared(name: &str) -> Option<PathBuf> {
     }
     found.then_some(path)
 }
-
-mod batches;
-mod synthetic;
-mod vocabulary;
