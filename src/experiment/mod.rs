@@ -1,1 +1,88 @@
-//! (to be written)
+//! What a spec means. An [`Experiment`] can't be invalid: whatever is missing, contradictory or impossible in any cell of
+//! the matrix is told at the place that caused it, all at once, before there is an experiment.
+//!
+//! Paths in specs are relative to the project folder, the one that the program is started in; `~` is the home folder.
+//! They are not looked at here, so that a spec validates and plans on a machine without the data; [`missing_paths`] says
+//! what a run would lack.
+
+mod matrix;
+mod meaning;
+mod patch;
+mod paths;
+mod problem;
+mod record;
+mod settings;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::artifacts::{QualityRule, ReproducibilityRule, SpeedRule};
+use crate::hardware::Profile;
+use crate::spec::{Diagnostic, Merged, SpecErrors};
+
+pub use crate::spec::LoadOptions;
+pub use paths::{missing_paths, resolve_path};
+pub use settings::Settings;
+
+/// One cell of the matrix.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// Values of the keys that vary, by dotted key.
+    pub axes: BTreeMap<String, Value>,
+    /// The same keys in the order of the matrix.
+    pub order: Vec<String>,
+    /// What the cell means.
+    pub settings: Settings,
+}
+
+/// An experiment: one or more cells, the seeds of each, and the rules of judgement.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    /// Name, and folder under `results/`.
+    pub name: String,
+    /// What it is about.
+    pub description: String,
+    /// Full commit of the pinned baseline.
+    pub baseline_commit: String,
+    /// Recorded baseline result, when the spec names one.
+    pub baseline_results: Option<String>,
+    /// Seeds of every cell.
+    pub seeds: Vec<u64>,
+    /// Quality rule.
+    pub quality: QualityRule,
+    /// Speed rule.
+    pub speed: SpeedRule,
+    /// Reproducibility rule.
+    pub reproducibility: ReproducibilityRule,
+    /// Version of the rules.
+    pub ruleset: String,
+    /// The cells; never empty.
+    pub cells: Vec<Cell>,
+    /// The profile stands in for the one that the spec names: speeds can't be compared.
+    pub stand_in: bool,
+    /// What the author should know though the spec is valid.
+    pub warnings: Vec<Diagnostic>,
+    /// The spec file.
+    pub path: PathBuf,
+    /// The layers that it was built from.
+    pub layers: Merged,
+}
+
+impl Experiment {
+    /// The hardware profile, which all cells share but for precision and batch.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.cells.first().map(|cell| &cell.settings.profile)
+    }
+}
+
+/// Loads a spec with everything it builds on and makes an experiment of it.
+///
+/// # Errors
+/// Every problem of every layer and cell.
+pub fn load(path: &Path, options: &LoadOptions) -> Result<Experiment, SpecErrors> {
+    let loaded = crate::spec::load(path, options)?;
+    meaning::read(loaded)
+}

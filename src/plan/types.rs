@@ -212,6 +212,8 @@ pub enum Precision {
 pub enum InitPlan {
     /// The baseline's distributions, drawn from the run's seed.
     Random,
+    /// The very weights that the baseline drew at step 0 with the run's seed.
+    Baseline,
     /// A safetensors file with the baseline's parameter names.
     Weights(String),
 }
@@ -222,8 +224,8 @@ pub enum InitPlan {
 pub struct Estimate {
     /// Peak memory in GiB.
     pub memory_gib: f64,
-    /// Training time in seconds at the profile's stated rate.
-    pub seconds: f64,
+    /// Training time in seconds at the profile's stated rate; none when the profile states none.
+    pub seconds: Option<f64>,
 }
 
 /// One fully resolved run.

@@ -1,0 +1,369 @@
+//! The matrix: product of the axes, zip, exclude, include. A cell is a set of dotted keys and values.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::patch;
+use crate::spec::{Diagnostic, Entry, Kind, LayerKind, Merged, Node, check, expand_short_forms, rivalry, suggest};
+
+/// Most cells of one experiment.
+pub const MAX_CELLS: usize = 100_000;
+/// Sections whose keys may vary, and single keys that may.
+const VARIABLE: [&str; 9] = [
+    "model",
+    "optimizer",
+    "budget",
+    "data",
+    "tokenizer",
+    "init",
+    "eval",
+    "hardware.dtype",
+    "hardware.device_batch_size",
+];
+
+/// One key set to one value, and where that stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// Dotted key.
+    pub key: String,
+    /// Its value.
+    pub value: Value,
+    /// Path of the value in the spec.
+    pub path: Vec<String>,
+    /// What is laid over the spec for it.
+    patch: Value,
+}
+
+/// One cell: its settings in the order of the axes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CellSettings(pub Vec<Setting>);
+
+impl CellSettings {
+    /// Keys and values.
+    pub fn axes(&self) -> BTreeMap<String, Value> {
+        self.0.iter().map(|setting| (setting.key.clone(), setting.value.clone())).collect()
+    }
+
+    /// Where a key's value stands; of a section, any part of it.
+    pub fn path_of(&self, key: &str) -> Option<&[String]> {
+        let within = |inner: &str, outer: &str| inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
+        let related = |setting: &&Setting| within(key, &setting.key) || within(&setting.key, key);
+        self.0.iter().find(related).map(|setting| setting.path.as_slice())
+    }
+
+    /// Lays the cell over the spec.
+    pub fn apply(&self, document: &mut Value) {
+        self.0.iter().for_each(|setting| patch::apply(document, &setting.patch));
+    }
+}
+
+/// Expands the matrix of a merged spec; a spec without one has one cell of no settings.
+///
+/// # Errors
+/// Every mistake in the matrix.
+pub fn expand(merged: &Merged, base: &Value) -> Result<Vec<CellSettings>, Vec<Diagnostic>> {
+    let mut matrix = Matrix { merged, base, problems: Vec::new() };
+    let cells = matrix.expand();
+    if matrix.problems.is_empty() { Ok(cells) } else { Err(matrix.problems) }
+}
+
+struct Matrix<'a> {
+    merged: &'a Merged,
+    base: &'a Value,
+    problems: Vec<Diagnostic>,
+}
+
+/// The settings that one step along a dimension makes.
+type Dimension = Vec<Vec<Setting>>;
+
+fn path(steps: &[&str]) -> Vec<String> {
+    steps.iter().map(|step| (*step).to_owned()).collect()
+}
+
+impl Matrix<'_> {
+    fn expand(&mut self) -> Vec<CellSettings> {
+        let mut dimensions = self.axes();
+        dimensions.extend(self.zips());
+        self.unique_keys(&dimensions);
+        self.overlays(&dimensions);
+        let count = dimensions.iter().try_fold(1usize, |count, dimension| count.checked_mul(dimension.len()));
+        if count.is_none_or(|count| count > MAX_CELLS) {
+            let product = dimensions.iter().map(|dimension| dimension.len().to_string()).collect::<Vec<_>>().join(" × ");
+            self.problem("matrix", &path(&["matrix"]), format!("the matrix has {product} cells; at most {MAX_CELLS} are planned"));
+        }
+        if !self.problems.is_empty() {
+            return Vec::new();
+        }
+        let keys: Vec<String> = dimensions.iter().filter_map(|dimension| dimension.first()).flatten().map(|setting| setting.key.clone()).collect();
+        let mut cells = product(&dimensions);
+        self.exclude(&keys, &mut cells);
+        self.include(&keys, &mut cells);
+        if cells.is_empty() && self.problems.is_empty() {
+            self.problem("matrix", &path(&["matrix"]), "no cell is left: everything is excluded".to_owned());
+        }
+        cells
+    }
+
+    fn problem(&mut self, code: &'static str, path: &[String], message: String) -> &mut Diagnostic {
+        let place = self.merged.place(path);
+        self.problems.push(Diagnostic::error(code, message).at(place));
+        let last = self.problems.len() - 1;
+        &mut self.problems[last]
+    }
+
+    /// The entries of a mapping in the order written.
+    fn entries(&self, at: &[String]) -> Vec<(String, Value)> {
+        let json = at.iter().try_fold(self.merged.to_json(), |mut value, step| match &mut value {
+            Value::Object(object) => object.remove(step),
+            Value::Array(items) => step.parse::<usize>().ok().filter(|&index| index < items.len()).map(|index| items.swap_remove(index)),
+            _ => None,
+        });
+        let Some(Value::Object(object)) = json else { return Vec::new() };
+        let mut entries: Vec<(String, Value)> = object.into_iter().collect();
+        entries.sort_by_key(|(key, _)| self.written_at(at, key));
+        entries
+    }
+
+    /// Where a key was first written: layer, then place in it.
+    fn written_at(&self, at: &[String], key: &str) -> (usize, usize) {
+        let mut path = at.to_vec();
+        path.push(key.to_owned());
+        let first = self.merged.layers().iter().enumerate().find(|(_, layer)| layer.root.find(&path).is_some());
+        first.map_or((usize::MAX, 0), |(number, layer)| (number, layer.root.key_place(&path).span().start))
+    }
+
+    fn list_length(&self, at: &[String]) -> usize {
+        match self.merged.origin(at).map(|(_, node)| &node.kind) {
+            Some(Kind::List(items)) => items.len(),
+            _ => 0,
+        }
+    }
+
+    fn axes(&mut self) -> Vec<Dimension> {
+        let at = path(&["matrix", "axes"]);
+        let mut dimensions = Vec::new();
+        for (key, values) in self.entries(&at) {
+            let settings = self.column(&at, &key, values);
+            dimensions.push(settings.into_iter().map(|setting| vec![setting]).collect());
+        }
+        dimensions
+    }
+
+    /// The settings of a key and its list of values.
+    fn column(&mut self, at: &[String], key: &str, values: Value) -> Vec<Setting> {
+        let mut here = at.to_vec();
+        here.push(key.to_owned());
+        let values = values.as_array().cloned().unwrap_or_default();
+        if values.is_empty() {
+            self.problem("matrix", &here, format!("`{key}` has no values")).help =
+                Some("list at least one, or delete the line".to_owned());
+        }
+        if !self.may_vary(&here, key) {
+            return Vec::new();
+        }
+        let mut settings: Vec<Setting> = Vec::new();
+        for (number, value) in values.into_iter().enumerate() {
+            let mut here = here.clone();
+            here.push(number.to_string());
+            if at.last().is_some_and(|last| last == "axes") && settings.iter().any(|earlier| earlier.value == value) {
+                self.problem("matrix", &here, format!("`{key}` has the value {value} twice"));
+                continue;
+            }
+            settings.extend(self.setting(here, key, value));
+        }
+        settings
+    }
+
+    /// A key set to a value, the value checked as it would be in the spec.
+    fn setting(&mut self, path: Vec<String>, key: &str, value: Value) -> Option<Setting> {
+        let (_, node) = self.merged.origin(&path)?;
+        let mut root = node.clone();
+        let key_place = self.merged.place(&path).cloned().unwrap_or_else(|| node.place.clone());
+        for step in key.rsplit('.') {
+            let entry = Entry { key: step.to_owned(), key_place: key_place.clone(), value: root };
+            root = Node { kind: Kind::Mapping(vec![entry]), place: key_place.clone() };
+        }
+        let mut problems = check::SPEC.check(&root, false);
+        problems.extend(expand_short_forms(&mut root));
+        problems.extend(rivalry(&root));
+        let sound = problems.is_empty();
+        self.problems.extend(problems);
+        sound.then(|| Setting { key: key.to_owned(), value, path, patch: root.to_json() })
+    }
+
+    fn may_vary(&mut self, path: &[String], key: &str) -> bool {
+        let allowed = VARIABLE.iter().any(|known| key == *known || key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')));
+        if !allowed {
+            let help = match key {
+                "seed" | "seeds" => "list them under `seeds`".to_owned(),
+                _ => format!("what may vary: {}", suggest::list(VARIABLE)),
+            };
+            let place = self.merged.layers().iter().rev().find(|layer| layer.root.find(path).is_some()).map(|layer| layer.root.key_place(path).clone());
+            self.problem("matrix", path, format!("`{key}` can't vary within an experiment")).help = Some(help);
+            if let (Some(last), Some(place)) = (self.problems.last_mut(), place) {
+                last.place = Some(place);
+            }
+        }
+        allowed
+    }
+
+    fn zips(&mut self) -> Vec<Dimension> {
+        let at = path(&["matrix", "zip"]);
+        (0..self.list_length(&at)).filter_map(|number| self.zip(&at, number)).collect()
+    }
+
+    fn zip(&mut self, at: &[String], number: usize) -> Option<Dimension> {
+        let mut here = at.to_vec();
+        here.push(number.to_string());
+        let columns: Vec<(String, Vec<Setting>)> = (self.entries(&here).into_iter())
+            .map(|(key, values)| {
+                let column = self.column(&here, &key, values);
+                (key, column)
+            })
+            .collect();
+        let lengths: Vec<String> = columns.iter().map(|(key, column)| format!("`{key}` has {}", column.len())).collect();
+        let (_, first) = columns.first()?;
+        let length = first.len();
+        if columns.iter().any(|(_, column)| column.len() != length) {
+            if self.problems.is_empty() {
+                let message = format!("the lists of a zip are walked in step, but {}", lengths.join(" and "));
+                self.problem("matrix", &here, message).help = Some("give them equally many values".to_owned());
+            }
+            return None;
+        }
+        let row = |row: usize| columns.iter().filter_map(|(_, column)| column.get(row).cloned()).collect();
+        Some((0..length).map(row).collect())
+    }
+
+    /// No key in two dimensions.
+    fn unique_keys(&mut self, dimensions: &[Dimension]) {
+        let mut seen: Vec<&Setting> = Vec::new();
+        for setting in dimensions.iter().filter_map(|dimension| dimension.first()).flatten() {
+            if seen.iter().any(|earlier| earlier.key == setting.key) {
+                self.problem("matrix", &setting.path, format!("`{}` varies twice", setting.key));
+            }
+            seen.push(setting);
+        }
+    }
+
+    /// What is set from outside must not be a key that varies: the matrix would win without a word.
+    fn overlays(&mut self, dimensions: &[Dimension]) {
+        let outside = |kind: LayerKind| matches!(kind, LayerKind::Environment | LayerKind::Set);
+        let layers = self.merged.layers().to_vec();
+        for setting in dimensions.iter().filter_map(|dimension| dimension.first()).flatten() {
+            let steps: Vec<&str> = setting.key.split('.').collect();
+            for layer in layers.iter().filter(|layer| outside(layer.kind)) {
+                if layer.root.find(&steps).is_some() {
+                    let place = layer.root.key_place(&steps);
+                    let message = format!("`{}` varies in the matrix, so setting it has no effect", setting.key);
+                    let help = format!("to run one value, set the axis: --set 'matrix.axes.{}=[…]'", setting.key);
+                    self.problems.push(Diagnostic::error("matrix", message).at(Some(place)).help(help));
+                }
+            }
+        }
+    }
+
+    fn exclude(&mut self, keys: &[String], cells: &mut Vec<CellSettings>) {
+        let at = path(&["matrix", "exclude"]);
+        for number in 0..self.list_length(&at) {
+            let mut here = at.clone();
+            here.push(number.to_string());
+            let entries = self.entries(&here);
+            for (key, _) in entries.iter().filter(|(key, _)| !keys.contains(key)) {
+                let mut here = here.clone();
+                here.push(key.clone());
+                let help = suggest::help(key, keys.iter().map(String::as_str));
+                self.problem("matrix", &here, format!("`{key}` doesn't vary, so nothing can be excluded by it")).help = Some(help);
+            }
+            let matches = |cell: &CellSettings| {
+                entries.iter().all(|(key, value)| cell.0.iter().any(|setting| setting.key == *key && setting.value == *value))
+            };
+            let before = cells.len();
+            cells.retain(|cell| entries.is_empty() || !matches(cell));
+            if cells.len() == before && self.problems.is_empty() {
+                let help = "values must be written as on the axis; an earlier entry may have taken the cell already";
+                self.problem("matrix", &here, "this excludes no cell".to_owned()).help = Some(help.to_owned());
+            }
+        }
+    }
+
+    fn include(&mut self, keys: &[String], cells: &mut Vec<CellSettings>) {
+        let at = path(&["matrix", "include"]);
+        for number in 0..self.list_length(&at) {
+            let mut here = at.clone();
+            here.push(number.to_string());
+            let mut settings = Vec::new();
+            for (key, value) in self.entries(&here) {
+                let mut here = here.clone();
+                here.push(key.clone());
+                if self.may_vary(&here, &key) {
+                    settings.extend(self.setting(here, &key, value));
+                }
+            }
+            let cell = CellSettings(settings);
+            if cell.0.is_empty() {
+                self.problem("matrix", &here, "this includes nothing".to_owned());
+            } else if cells.iter().any(|existing| self.same(existing, &cell, keys)) {
+                self.problem("matrix", &here, "this cell is there already".to_owned()).help = Some("delete the entry".to_owned());
+            } else {
+                cells.push(cell);
+            }
+        }
+    }
+
+    /// Whether two cells set the same, what they leave out taken from the spec.
+    fn same(&self, a: &CellSettings, b: &CellSettings, keys: &[String]) -> bool {
+        let value = |cell: &CellSettings, key: &str| {
+            let own = cell.0.iter().find(|setting| setting.key == key).map(|setting| setting.value.clone());
+            own.or_else(|| patch::get(self.base, key).cloned())
+        };
+        let all = keys.iter().chain(b.0.iter().map(|setting| &setting.key)).chain(a.0.iter().map(|setting| &setting.key));
+        all.into_iter().all(|key| value(a, key) == value(b, key))
+    }
+}
+
+fn product(dimensions: &[Dimension]) -> Vec<CellSettings> {
+    let mut cells = vec![CellSettings::default()];
+    for dimension in dimensions {
+        let extend = |cell: &CellSettings, step: &Vec<Setting>| CellSettings(cell.0.iter().chain(step).cloned().collect());
+        cells = cells.iter().flat_map(|cell| dimension.iter().map(move |step| extend(cell, step))).collect();
+    }
+    cells
+}
+
+/// Axis values of a cell, those that it leaves to the spec filled in, so that all cells name the same keys.
+pub fn complete_axes(cell: &CellSettings, cells: &[CellSettings], document: &Value) -> BTreeMap<String, Value> {
+    let mut axes = cell.axes();
+    let keys = cells.first().into_iter().flat_map(|first| &first.0).map(|setting| &setting.key);
+    for key in keys {
+        if let Some(value) = patch::get(document, key).filter(|_| !axes.contains_key(key)) {
+            axes.insert(key.clone(), value.clone());
+        }
+    }
+    axes
+}
+
+/// The part of a stand-in that is laid over every cell, after the matrix.
+pub fn stand_in_patch(merged: &Merged) -> Option<Value> {
+    let layer = merged.layers().iter().find(|layer| layer.kind == LayerKind::StandIn)?;
+    let mut patch = layer.root.to_json();
+    if let Some(object) = patch.as_object_mut() {
+        object.retain(|key, _| !matches!(key.as_str(), "name" | "seeds"));
+    }
+    Some(patch)
+}
+
+/// Whether a patch sets a key.
+pub fn sets(patch: &Value, key: &str) -> bool {
+    let rival = crate::spec::RIVALS.iter().any(|(section, members)| {
+        let Some((parent, leaf)) = key.rsplit_once('.') else { return false };
+        parent == section.join(".") && members.contains(&leaf) && members.iter().any(|member| patch::get(patch, &format!("{parent}.{member}")).is_some())
+    });
+    rival || patch::get(patch, key).is_some()
+}
+
+/// An empty mapping.
+pub fn nothing() -> Value {
+    Value::Object(Map::new())
+}

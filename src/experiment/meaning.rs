@@ -1,0 +1,152 @@
+//! From the merged spec to an experiment: rules, seeds, cells, each problem at the place that caused it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::matrix::{self, CellSettings};
+use super::problem::Problem;
+use super::settings::{self, Context};
+use super::{Cell, Experiment, patch, paths};
+use crate::artifacts::{QualityRule, ReproducibilityLevel, ReproducibilityRule, SpeedRule, check_name};
+use crate::spec::document::{QualityMetric, QualitySpec, ReproducibilitySpec, SpecDocument, SpeedSpec};
+use crate::spec::{Diagnostic, Loaded, LayerKind, Merged, SpecErrors};
+
+/// Cells that are told of when many have the same fault.
+const MAX_FAULTS: usize = 20;
+
+/// Makes an experiment of a loaded spec.
+pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
+    let subject = loaded.path.display().to_string();
+    let mut problems = loaded.diagnostics;
+    let merged = loaded.merged;
+    if !problems.is_empty() {
+        return Err(SpecErrors::new(subject, problems));
+    }
+    let mut base = merged.to_json();
+    if let Some(object) = base.as_object_mut() {
+        object.remove("matrix");
+    }
+    let document = match SpecDocument::deserialize(&base) {
+        Ok(document) => document,
+        Err(error) => return Err(SpecErrors::one(subject, Diagnostic::error("bad-spec", error.to_string()))),
+    };
+    let cells = match matrix::expand(&merged, &base) {
+        Ok(cells) => read_cells(&merged, &base, &cells, &mut problems),
+        Err(found) => {
+            problems.extend(found);
+            Vec::new()
+        }
+    };
+    let name = document.name.clone().unwrap_or_default();
+    if let Err(error) = check_name("the experiment's name", &name) {
+        problems.push(Diagnostic::error("bad-value", error.to_string()).at(merged.place(&["name"])));
+    }
+    if !problems.is_empty() {
+        return Err(SpecErrors::new(subject, problems));
+    }
+    let baseline = document.baseline.clone().unwrap_or_default();
+    Ok(Experiment {
+        name,
+        description: document.description.clone().unwrap_or_default(),
+        baseline_commit: baseline.commit.unwrap_or_default(),
+        baseline_results: baseline.results,
+        seeds: document.seeds.clone().unwrap_or_else(|| document.seed.into_iter().collect()),
+        quality: quality(document.quality.as_ref()),
+        speed: speed(document.speed.as_ref()),
+        reproducibility: reproducibility(document.reproducibility.as_ref()),
+        ruleset: "v1".to_owned(),
+        cells,
+        stand_in: loaded.stand_in,
+        warnings: Vec::new(),
+        path: loaded.path,
+        layers: merged,
+    })
+}
+
+/// The meaning of every cell.
+fn read_cells(merged: &Merged, base: &Value, cells: &[CellSettings], problems: &mut Vec<Diagnostic>) -> Vec<Cell> {
+    let stand_in = matrix::stand_in_patch(merged).unwrap_or_else(matrix::nothing);
+    let known: RefCell<HashMap<String, Result<usize, String>>> = RefCell::default();
+    let vocabulary = |path: &str| known.borrow_mut().entry(path.to_owned()).or_insert_with(|| paths::vocabulary(path)).clone();
+    let mut read = Vec::with_capacity(cells.len());
+    for cell in cells {
+        let mut document = base.clone();
+        cell.apply(&mut document);
+        patch::apply(&mut document, &stand_in);
+        match read_cell(merged, cell, &document, &vocabulary) {
+            Ok(settings) => {
+                let mut axes = matrix::complete_axes(cell, cells, &document);
+                axes.retain(|key, _| !matrix::sets(&stand_in, key));
+                let order = cell.0.iter().map(|setting| setting.key.clone()).filter(|key| axes.contains_key(key)).collect();
+                read.push(Cell { axes, order, settings });
+            }
+            Err(found) => problems.extend(found),
+        }
+        if problems.len() >= MAX_FAULTS {
+            break;
+        }
+    }
+    read
+}
+
+fn read_cell(
+    merged: &Merged,
+    cell: &CellSettings,
+    document: &Value,
+    vocabulary: &dyn Fn(&str) -> Result<usize, String>,
+) -> Result<settings::Settings, Vec<Diagnostic>> {
+    let stated = |key: &str| {
+        let steps: Vec<&str> = key.split('.').collect();
+        let by_layer = merged.origin(&steps).is_some_and(|(layer, _)| layer.kind != LayerKind::Defaults);
+        by_layer || cell.path_of(key).is_some()
+    };
+    let blame = |problem: Problem| diagnostic(merged, cell, problem);
+    let document = SpecDocument::deserialize(document)
+        .map_err(|error| vec![Diagnostic::error("bad-spec", error.to_string()).at(merged.place(&["matrix"]))])?;
+    let settings = settings::read(&document, &Context { stated: &stated, vocabulary });
+    let settings = settings.map_err(|problems| problems.into_iter().map(blame).collect::<Vec<_>>())?;
+    match crate::plan::resolve(&settings) {
+        Ok(_) => Ok(settings),
+        Err(error) => {
+            let problem = Problem::new("impossible", error.key(), error.to_string());
+            Err(vec![blame(Problem { help: error.way_out(), ..problem })])
+        }
+    }
+}
+
+/// A problem at the place that caused it: the cell's own value, else the layer's.
+fn diagnostic(merged: &Merged, cell: &CellSettings, problem: Problem) -> Diagnostic {
+    let steps: Vec<String> = problem.key.split('.').map(str::to_owned).collect();
+    let place = match cell.path_of(&problem.key) {
+        Some(path) => merged.place(path),
+        None => merged.place(&steps),
+    };
+    let diagnostic = Diagnostic::error(problem.code, problem.message).at(place);
+    Diagnostic { help: problem.help, ..diagnostic }
+}
+
+fn quality(stated: Option<&QualitySpec>) -> QualityRule {
+    let stated = stated.cloned().unwrap_or_default();
+    let tolerance = stated.tolerance.unwrap_or_default();
+    let metric = match stated.metric {
+        Some(QualityMetric::CoreMetric) => "core_metric",
+        _ => "val_bpb",
+    };
+    QualityRule { metric: metric.to_owned(), relative: tolerance.relative, absolute: tolerance.absolute }
+}
+
+fn speed(stated: Option<&SpeedSpec>) -> SpeedRule {
+    let min_ratio = stated.and_then(|speed| speed.min_ratio).unwrap_or(1.0);
+    SpeedRule { metric: "tokens_per_second".to_owned(), min_ratio }
+}
+
+fn reproducibility(stated: Option<&ReproducibilitySpec>) -> ReproducibilityRule {
+    let stated = stated.cloned().unwrap_or_default();
+    ReproducibilityRule {
+        repeats: stated.repeats.unwrap_or(0),
+        require: stated.require.unwrap_or(ReproducibilityLevel::Bitwise),
+    }
+}

@@ -1,0 +1,225 @@
+//! What one cell of the matrix means: every setting typed, complete and consistent.
+
+use super::problem::Problem;
+use super::sources;
+use crate::hardware::Profile;
+use crate::plan::{BudgetPlan, CheckpointPlan, CorePlan, DataPlan, DeriveInputs, EvalPlan, InitPlan, OptimizerPlan, TokenizerPlan};
+use crate::spec::document::{InitKind, SpecDocument};
+
+/// Where the evaluation bundle lies unless the spec says otherwise.
+const DEFAULT_BUNDLE: &str = "~/.cache/nanochat/eval_bundle";
+/// The widest model that is planned for, in channels.
+const MAX_WIDTH: usize = 131_072;
+
+/// The settings of one cell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where documents come from.
+    pub data: DataPlan,
+    /// Where the tokenizer comes from.
+    pub tokenizer: TokenizerPlan,
+    /// The dials of shape, batch and budget.
+    pub dials: DeriveInputs,
+    /// Optimizer settings before scaling.
+    pub optimizer: OptimizerPlan,
+    /// Starting weights.
+    pub init: InitPlan,
+    /// Evaluation.
+    pub eval: EvalPlan,
+    /// Checkpoints.
+    pub checkpoint: CheckpointPlan,
+    /// Cap on wall clock in seconds.
+    pub wall_clock_seconds: Option<f64>,
+    /// The hardware profile.
+    pub profile: Profile,
+}
+
+/// What the settings need to know besides the document.
+pub struct Context<'a> {
+    /// Whether a key was set by the user (rather than by the built-in defaults).
+    pub stated: &'a dyn Fn(&str) -> bool,
+    /// Vocabulary of a stored tokenizer, by path.
+    pub vocabulary: &'a dyn Fn(&str) -> Result<usize, String>,
+}
+
+/// Reads the settings out of a merged document.
+///
+/// # Errors
+/// Everything that is missing or contradicts itself.
+pub fn read(document: &SpecDocument, context: &Context<'_>) -> Result<Settings, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let data = keep(sources::data(document.data.as_ref()), &mut problems);
+    let tokenizer = keep(sources::tokenizer(document.tokenizer.as_ref(), context.vocabulary), &mut problems);
+    let profile = keep(sources::profile(document.hardware.as_ref()), &mut problems);
+    let budget = keep(budget(document), &mut problems);
+    let optimizer = keep(optimizer(document), &mut problems);
+    let init = keep(init(document), &mut problems);
+    let vocab = tokenizer.as_ref().map_or(0, |(_, size)| *size);
+    let dials = keep(dials(document, vocab, budget, context.stated), &mut problems);
+    if let (Some(data), Some((tokenizer, _)), Some(profile), Some(optimizer), Some(init), Some(dials), true) =
+        (data, tokenizer, profile, optimizer, init, dials, problems.is_empty())
+    {
+        let wall_clock_seconds = document.budget.as_ref().and_then(|budget| budget.wall_clock);
+        let (eval, checkpoint) = (eval(document), checkpoint(document));
+        return Ok(Settings { data, tokenizer, dials, optimizer, init, eval, checkpoint, wall_clock_seconds, profile });
+    }
+    Err(problems)
+}
+
+fn keep<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
+    result.map_err(|found| problems.extend(found)).ok()
+}
+
+fn budget(document: &SpecDocument) -> Result<BudgetPlan, Vec<Problem>> {
+    let choice = "state one of `iterations`, `tokens`, `flops`, `param_data_ratio`";
+    let Some(budget) = &document.budget else {
+        let help = "the baseline's own budget is `budget: { param_data_ratio: 12 }`";
+        return Err(vec![Problem::missing("budget", choice).help(help)]);
+    };
+    let stated = [
+        budget.iterations.map(BudgetPlan::Iterations),
+        budget.tokens.map(BudgetPlan::Tokens),
+        budget.flops.map(BudgetPlan::Flops),
+        budget.param_data_ratio.map(BudgetPlan::ParamDataRatio),
+    ];
+    let stated: Vec<BudgetPlan> = stated.into_iter().flatten().collect();
+    match stated.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(vec![Problem::new("missing-key", "budget", "`budget` has no measure").help(choice)]),
+        _ => Err(vec![Problem::new("rivals", "budget", "`budget` has more than one measure").help(choice)]),
+    }
+}
+
+fn optimizer(document: &SpecDocument) -> Result<OptimizerPlan, Vec<Problem>> {
+    let stated = document.optimizer.clone().unwrap_or_default();
+    let mut problems = Vec::new();
+    let mut need = |value: Option<f64>, key: &str| {
+        value.unwrap_or_else(|| {
+            problems.push(Problem::missing(&format!("optimizer.{key}"), "it takes a number"));
+            0.0
+        })
+    };
+    let plan = OptimizerPlan {
+        embedding_lr: need(stated.embedding_lr, "embedding_lr"),
+        unembedding_lr: need(stated.unembedding_lr, "unembedding_lr"),
+        matrix_lr: need(stated.matrix_lr, "matrix_lr"),
+        scalar_lr: need(stated.scalar_lr, "scalar_lr"),
+        weight_decay: need(stated.weight_decay, "weight_decay"),
+        warmup_steps: stated.warmup_steps.unwrap_or(0),
+        warmdown_ratio: need(stated.warmdown_ratio, "warmdown_ratio"),
+        final_lr_frac: need(stated.final_lr_frac, "final_lr_frac"),
+    };
+    if problems.is_empty() { Ok(plan) } else { Err(problems) }
+}
+
+fn init(document: &SpecDocument) -> Result<InitPlan, Vec<Problem>> {
+    let stated = document.init.clone().unwrap_or_default();
+    match (stated.kind, stated.weights) {
+        (_, Some(path)) => Ok(InitPlan::Weights(path)),
+        (Some(InitKind::Random), None) => Ok(InitPlan::Random),
+        (Some(InitKind::Baseline), None) => Ok(InitPlan::Baseline),
+        (None, None) => {
+            let help = "write `init: random`, `init: baseline`, or `init: { weights: FILE }`";
+            Err(vec![Problem::missing("init", "nothing says where the weights come from").help(help)])
+        }
+    }
+}
+
+fn eval(document: &SpecDocument) -> EvalPlan {
+    let stated = document.eval.clone().unwrap_or_default();
+    let core = stated.core.map(|core| CorePlan {
+        every: core.every.unwrap_or(2000),
+        max_per_task: core.max_per_task.unwrap_or(500),
+        bundle: core.bundle.unwrap_or_else(|| DEFAULT_BUNDLE.to_owned()),
+    });
+    EvalPlan { every: stated.every.unwrap_or(0), tokens: stated.tokens.unwrap_or(1), core }
+}
+
+fn checkpoint(document: &SpecDocument) -> CheckpointPlan {
+    let stated = document.checkpoint.clone().unwrap_or_default();
+    CheckpointPlan { every: stated.every.unwrap_or(0), keep: stated.keep.unwrap_or(1) }
+}
+
+/// The dials, with what was set by hand held against what it would follow from.
+fn dials(
+    document: &SpecDocument,
+    tokenizer_vocab: usize,
+    budget: Option<BudgetPlan>,
+    stated: &dyn Fn(&str) -> bool,
+) -> Result<DeriveInputs, Vec<Problem>> {
+    let model = document.model.clone().unwrap_or_default();
+    let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let mut problems = Vec::new();
+    let depth = match (model.depth, model.n_layer) {
+        (Some(depth), Some(n_layer)) if depth != n_layer => {
+            let message = format!("`model.n_layer` is {n_layer} but `model.depth` is {depth}; they are the same thing");
+            problems.push(Problem::new("contradiction", "model.n_layer", message).help("keep one of them"));
+            depth
+        }
+        (Some(depth), _) | (None, Some(depth)) => depth,
+        (None, None) => {
+            let what = "the one dial, from which the shape follows";
+            problems.push(Problem::missing("model.depth", what).help("for a small model, `model: { depth: 4 }`"));
+            1
+        }
+    };
+    let mut dials = DeriveInputs::baseline(size(depth), size(model.vocab_size.unwrap_or(tokenizer_vocab as u64)));
+    dials.sequence_len = model.sequence_len.map_or(dials.sequence_len, size);
+    dials.window_pattern = model.window_pattern.map_or(dials.window_pattern, |pattern| pattern.to_uppercase());
+    dials.aspect_ratio = model.aspect_ratio.map_or(dials.aspect_ratio, size);
+    dials.head_dim = model.head_dim.map_or(dials.head_dim, size);
+    dials.n_embd = model.n_embd.map(size);
+    dials.n_head = model.n_head.map(size);
+    dials.n_kv_head = model.n_kv_head.map(size);
+    if let Some(width) = dials.n_embd.filter(|_| !stated("model.aspect_ratio")) {
+        dials.aspect_ratio = (width / dials.depth.max(1)).max(1);
+    }
+    heads(&mut dials, stated, &mut problems);
+    if let Some(by_hand) = model.vocab_size.filter(|&size| tokenizer_vocab > 0 && size != tokenizer_vocab as u64) {
+        let message = format!("`model.vocab_size` is {by_hand} but the tokenizer has {tokenizer_vocab} tokens");
+        problems.push(Problem::new("contradiction", "model.vocab_size", message).help("leave it out"));
+    }
+    if dials.shape().n_embd > MAX_WIDTH {
+        let message = format!("the model would be {} channels wide; at most {MAX_WIDTH} are planned for", dials.shape().n_embd);
+        problems.push(Problem::new("bad-value", "model.aspect_ratio", message));
+    }
+    dials.total_batch_size = document.optimizer.as_ref().and_then(|optimizer| optimizer.total_batch_size);
+    dials.weight_decay = document.optimizer.as_ref().and_then(|optimizer| optimizer.weight_decay).unwrap_or_default();
+    match budget {
+        Some(budget) if problems.is_empty() => Ok(DeriveInputs { budget, ..dials }),
+        _ => Err(problems),
+    }
+}
+
+/// Heads set by hand decide the head dimension, unless both are stated and differ.
+fn heads(dials: &mut DeriveInputs, stated: &dyn Fn(&str) -> bool, problems: &mut Vec<Problem>) {
+    let width = dials.shape().n_embd;
+    match dials.n_head {
+        Some(heads) if heads > 0 && width.is_multiple_of(heads) => {
+            let head_dim = width / heads;
+            if stated("model.head_dim") && head_dim != dials.head_dim {
+                let message = format!(
+                    "{heads} heads over {width} channels are {head_dim} channels each, but `model.head_dim` is {}",
+                    dials.head_dim
+                );
+                problems.push(Problem::new("contradiction", "model.n_head", message).help("keep one of the two"));
+            }
+            dials.head_dim = head_dim;
+        }
+        Some(heads) => {
+            let message = format!("`model.n_head` is {heads}, which doesn't divide the width of {width} channels");
+            problems.push(Problem::new("contradiction", "model.n_head", message).help(divisors(width)));
+        }
+        None if dials.n_embd.is_some() && !width.is_multiple_of(dials.head_dim) => {
+            let message = format!("the width of {width} channels is not a multiple of the head dimension, {}", dials.head_dim);
+            let help = format!("set `model.head_dim` or `model.n_head`; {}", divisors(width));
+            problems.push(Problem::new("contradiction", "model.n_embd", message).help(help));
+        }
+        None => {}
+    }
+}
+
+fn divisors(width: usize) -> String {
+    let heads: Vec<String> = (1..=64).filter(|heads| width.is_multiple_of(*heads) && (width / heads).is_multiple_of(2)).map(|heads| heads.to_string()).collect();
+    format!("numbers of heads that would do: {}", heads.join(", "))
+}

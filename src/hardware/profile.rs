@@ -1,0 +1,138 @@
+//! What a hardware profile says, and whether a machine is what it says.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Machine;
+use crate::plan::{DeviceKind, Precision};
+
+/// Bytes in a GiB.
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// What the machine must look like; what isn't stated doesn't matter.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Requirements {
+    /// Operating system: `linux`, `macos` or `windows`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os: Option<String>,
+    /// Processor architecture, such as `x86_64` or `aarch64`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// A part of the processor's model name, whatever its case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// Processor features, such as `avx2`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_features: Option<Vec<String>>,
+    /// Cores that the process may use, at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_cores: Option<u64>,
+    /// Memory in GiB, at least; the control group's limit counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_memory_gib: Option<f64>,
+    /// A part of each GPU's model name, whatever its case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
+    /// Number of such GPUs, at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_count: Option<u64>,
+}
+
+/// A hardware profile, complete.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// Its name; `inline` when the spec holds it.
+    pub name: String,
+    /// Kind of device.
+    pub device: DeviceKind,
+    /// Number of devices.
+    pub device_count: u64,
+    /// Arithmetic.
+    pub dtype: Precision,
+    /// Sequences per device and micro-step.
+    pub device_batch_size: u64,
+    /// Threads for CPU work; 0: all cores.
+    pub threads: u64,
+    /// Memory of one device in GiB, when stated.
+    pub memory_gib: Option<f64>,
+    /// Peak rate of one device in TFLOP/s, when stated.
+    pub peak_tflops: Option<f64>,
+    /// Share of the peak that training reaches.
+    pub efficiency: f64,
+    /// Memory bandwidth of one device in GB/s, when stated.
+    pub memory_bandwidth_gbs: Option<f64>,
+    /// What the machine must look like.
+    pub requirements: Requirements,
+}
+
+/// The machine is not what the profile says: every way in which it differs.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("this machine is not what the hardware profile `{profile}` describes: {}", differences.join("; "))]
+pub struct Mismatch {
+    /// Name of the profile.
+    pub profile: String,
+    /// What differs, one sentence each.
+    pub differences: Vec<String>,
+}
+
+/// Whether a machine is what a profile says.
+///
+/// # Errors
+/// Everything in which it differs.
+pub fn check(profile: &Profile, machine: &Machine) -> Result<(), Mismatch> {
+    let mut differences = Vec::new();
+    system(&profile.requirements, machine, &mut differences);
+    processor(&profile.requirements, machine, &mut differences);
+    devices(profile, machine, &mut differences);
+    if differences.is_empty() { Ok(()) } else { Err(Mismatch { profile: profile.name.clone(), differences }) }
+}
+
+fn system(wanted: &Requirements, machine: &Machine, differences: &mut Vec<String>) {
+    let pairs = [("operating system", &wanted.os, &machine.family), ("architecture", &wanted.arch, &machine.arch)];
+    for (what, wanted, found) in pairs {
+        if let Some(wanted) = wanted.as_ref().filter(|wanted| !wanted.eq_ignore_ascii_case(found)) {
+            differences.push(format!("the {what} must be {wanted}, here it is {found}"));
+        }
+    }
+    let gib = machine.memory_bytes as f64 / GIB;
+    if let Some(wanted) = wanted.min_memory_gib.filter(|&wanted| gib < wanted) {
+        differences.push(format!("it needs {wanted} GiB of memory, here are {gib:.1}"));
+    }
+}
+
+fn processor(wanted: &Requirements, machine: &Machine, differences: &mut Vec<String>) {
+    if let Some(wanted) = wanted.cpu.as_ref().filter(|wanted| !contains(&machine.cpu, wanted)) {
+        differences.push(format!("the processor must be a {wanted}, here it is {}", machine.cpu));
+    }
+    if let Some(wanted) = wanted.min_cores.filter(|&wanted| machine.cores < wanted) {
+        differences.push(format!("it needs {wanted} cores, here are {}", machine.cores));
+    }
+    let features = wanted.cpu_features.iter().flatten();
+    let missing: Vec<&str> = features.filter(|wanted| !machine.cpu_features.contains(wanted)).map(String::as_str).collect();
+    if !missing.is_empty() {
+        differences.push(format!("the processor lacks {}", missing.join(", ")));
+    }
+}
+
+fn devices(profile: &Profile, machine: &Machine, differences: &mut Vec<String>) {
+    let wanted = &profile.requirements;
+    if profile.device == DeviceKind::Metal && machine.family != "macos" {
+        differences.push(format!("Metal is Apple's, here is {}", machine.family));
+    }
+    let model = wanted.gpu.as_deref().unwrap_or("");
+    let fitting = machine.gpus.iter().filter(|gpu| contains(&gpu.name, model)).count() as u64;
+    let implied = if profile.device == DeviceKind::Cuda { profile.device_count } else { 0 };
+    let implied = if wanted.gpu.is_some() { implied.max(1) } else { implied };
+    let needed = wanted.gpu_count.unwrap_or(0).max(implied);
+    if fitting < needed {
+        let model = if model.is_empty() { "NVIDIA" } else { model };
+        let here: Vec<&str> = machine.gpus.iter().map(|gpu| gpu.name.as_str()).collect();
+        let here = if here.is_empty() { "none".to_owned() } else { here.join(", ") };
+        differences.push(format!("it needs {needed} {model} GPU(s), here: {here}"));
+    }
+}
+
+fn contains(text: &str, part: &str) -> bool {
+    text.to_lowercase().contains(&part.to_lowercase())
+}

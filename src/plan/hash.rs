@@ -1,0 +1,100 @@
+//! The plan's hash: SHA-256 over what decides the result, and nothing else.
+//!
+//! In it: model, data (its kind and, for generated data, its parameters), tokenizer, batch and steps, optimizer, seed,
+//! starting weights, evaluation, precision, device. Not in it: names, paths, reporting, checkpoints, costs, and how the
+//! budget was put (600 steps are 600 steps). A path that the matrix varies is in it after all, as the author's word that
+//! it decides the result.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{DataPlan, InitPlan, RunPlan, TokenizerPlan};
+
+/// The plan's hash, 64 hexadecimal digits.
+pub fn plan_hash(plan: &RunPlan) -> String {
+    let digest = Sha256::digest(canonical(&deciding(plan)).as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Everything that decides the result.
+fn deciding(plan: &RunPlan) -> Value {
+    let optimizer = &plan.optimizer;
+    json!({
+        "version": 1,
+        "model": plan.model,
+        "data": data(&plan.data),
+        "tokenizer": tokenizer(&plan.tokenizer),
+        "total_batch_size": plan.total_batch_size,
+        "device_batch_size": plan.device_batch_size,
+        "num_iterations": plan.num_iterations,
+        "seed": plan.seed,
+        "lr_scale": plan.lr_scale,
+        "weight_decay": plan.weight_decay,
+        "optimizer": {
+            "embedding_lr": optimizer.embedding_lr,
+            "unembedding_lr": optimizer.unembedding_lr,
+            "matrix_lr": optimizer.matrix_lr,
+            "scalar_lr": optimizer.scalar_lr,
+            "warmup_steps": optimizer.warmup_steps,
+            "warmdown_ratio": optimizer.warmdown_ratio,
+            "final_lr_frac": optimizer.final_lr_frac,
+        },
+        "init": match plan.init {
+            InitPlan::Random => "random",
+            InitPlan::Baseline => "baseline",
+            InitPlan::Weights(_) => "weights",
+        },
+        "eval": {
+            "every": plan.eval.every,
+            "tokens": plan.eval.tokens,
+            "core": plan.eval.core.as_ref().map(|core| json!({ "every": core.every, "max_per_task": core.max_per_task })),
+        },
+        "device": plan.device,
+        "device_count": plan.device_count,
+        "dtype": plan.dtype,
+        "paths": varied_paths(plan),
+    })
+}
+
+fn data(data: &DataPlan) -> Value {
+    match data {
+        DataPlan::Parquet { .. } => json!({ "source": "parquet" }),
+        DataPlan::Jsonl { field, .. } => json!({ "source": "jsonl", "field": field }),
+        DataPlan::Text { .. } => json!({ "source": "text" }),
+        DataPlan::Synthetic { seed, bytes } => json!({ "source": "synthetic", "seed": seed, "bytes": bytes }),
+    }
+}
+
+fn tokenizer(tokenizer: &TokenizerPlan) -> Value {
+    match tokenizer {
+        TokenizerPlan::Path(_) => json!("stored"),
+        TokenizerPlan::Train { vocab_size, max_chars_per_document, max_chars } => json!({
+            "vocab_size": vocab_size,
+            "max_chars_per_document": max_chars_per_document,
+            "max_chars": max_chars,
+        }),
+    }
+}
+
+/// Paths, and sections with paths in them, that the matrix varies.
+fn varied_paths(plan: &RunPlan) -> BTreeMap<&String, &Value> {
+    let holds_path = |key: &str| {
+        ["path", "weights", "bundle"].contains(&key.rsplit('.').next().unwrap_or(key)) || ["data", "tokenizer", "init"].contains(&key)
+    };
+    plan.axes.iter().filter(|(key, _)| holds_path(key)).collect()
+}
+
+/// JSON with sorted keys and no blanks.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(object) => {
+            let sorted: BTreeMap<&String, &Value> = object.iter().collect();
+            let entries = sorted.into_iter().map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), canonical(value)));
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        scalar => scalar.to_string(),
+    }
+}

@@ -1,0 +1,69 @@
+//! Schemas of the keys that have a short form: one value as well as a list or a mapping. The short form is rewritten
+//! before the types see it, so that no type has to guess.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+use super::document::{HardwareSpec, InitKind, PROFILE_SCHEMA, SPEC_SCHEMA};
+use super::scalar::EXACT_INTEGER;
+
+/// The `schema` entry of a spec.
+pub fn spec_schema_id(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "const": SPEC_SCHEMA })
+}
+
+/// The `schema` entry of a hardware profile.
+pub fn profile_schema_id(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "const": PROFILE_SCHEMA })
+}
+
+/// A path, or several.
+pub fn extends(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [
+        { "type": "string", "minLength": 1 },
+        { "type": "array", "items": { "type": "string", "minLength": 1 }, "maxItems": 32 },
+    ] })
+}
+
+/// At least one seed, each once.
+pub fn seeds(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "items": { "type": "integer", "minimum": 0, "maximum": EXACT_INTEGER },
+        "minItems": 1,
+        "maxItems": 1000,
+        "uniqueItems": true,
+        "examples": [[42, 43, 44]],
+    })
+}
+
+/// A profile's name, or a profile.
+pub fn hardware(generator: &mut SchemaGenerator) -> Schema {
+    let inline = generator.subschema_for::<HardwareSpec>();
+    json_schema!({ "anyOf": [{ "type": "string", "minLength": 1 }, inline], "examples": ["cpu", "h100-x8"] })
+}
+
+/// `random`, `baseline`, or a file.
+pub fn init(generator: &mut SchemaGenerator) -> Schema {
+    let kind = generator.subschema_for::<InitKind>();
+    json_schema!({ "anyOf": [
+        kind,
+        {
+            "type": "object",
+            "properties": { "weights": {
+                "type": "string",
+                "minLength": 1,
+                "description": "A safetensors file with the baseline's parameter names.",
+            } },
+            "additionalProperties": false,
+        },
+    ] })
+}
+
+/// Seconds, or text with units.
+pub fn duration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [{ "type": "number", "exclusiveMinimum": 0 }, { "type": "string" }, { "type": "null" }],
+        "x-nullable": true,
+        "examples": [3600, "90m", "2h30m"],
+    })
+}
