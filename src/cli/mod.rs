@@ -10,6 +10,7 @@ mod list;
 mod output;
 mod parity;
 mod plan;
+mod plan_text;
 mod report;
 mod run;
 mod schema;
@@ -19,6 +20,7 @@ mod verify;
 
 pub use exit::{CliError, CliResult, Exit};
 pub use output::Format;
+pub use plan::Overlay;
 
 use clap::{Parser, Subcommand};
 

@@ -47,7 +47,9 @@ impl CellSettings {
 
     /// Where a key's value stands; of a section, any part of it.
     pub fn path_of(&self, key: &str) -> Option<&[String]> {
-        let within = |inner: &str, outer: &str| inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
+        let within = |inner: &str, outer: &str| {
+            inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
+        };
         let related = |setting: &&Setting| within(key, &setting.key) || within(&setting.key, key);
         self.0.iter().find(related).map(|setting| setting.path.as_slice())
     }
@@ -63,7 +65,7 @@ impl CellSettings {
 /// # Errors
 /// Every mistake in the matrix.
 pub fn expand(merged: &Merged, base: &Value) -> Result<Vec<CellSettings>, Vec<Diagnostic>> {
-    let mut matrix = Matrix { merged, base, problems: Vec::new() };
+    let mut matrix = Matrix { merged, base, whole: merged.to_json(), problems: Vec::new() };
     let cells = matrix.expand();
     if matrix.problems.is_empty() { Ok(cells) } else { Err(matrix.problems) }
 }
@@ -71,6 +73,7 @@ pub fn expand(merged: &Merged, base: &Value) -> Result<Vec<CellSettings>, Vec<Di
 struct Matrix<'a> {
     merged: &'a Merged,
     base: &'a Value,
+    whole: Value,
     problems: Vec<Diagnostic>,
 }
 
@@ -89,13 +92,23 @@ impl Matrix<'_> {
         self.overlays(&dimensions);
         let count = dimensions.iter().try_fold(1usize, |count, dimension| count.checked_mul(dimension.len()));
         if count.is_none_or(|count| count > MAX_CELLS) {
-            let product = dimensions.iter().map(|dimension| dimension.len().to_string()).collect::<Vec<_>>().join(" × ");
-            self.problem("matrix", &path(&["matrix"]), format!("the matrix has {product} cells; at most {MAX_CELLS} are planned"));
+            let product =
+                dimensions.iter().map(|dimension| dimension.len().to_string()).collect::<Vec<_>>().join(" × ");
+            self.problem(
+                "matrix",
+                &path(&["matrix"]),
+                format!("the matrix has {product} cells; at most {MAX_CELLS} are planned"),
+            );
         }
         if !self.problems.is_empty() {
             return Vec::new();
         }
-        let keys: Vec<String> = dimensions.iter().filter_map(|dimension| dimension.first()).flatten().map(|setting| setting.key.clone()).collect();
+        let keys: Vec<String> = dimensions
+            .iter()
+            .filter_map(|dimension| dimension.first())
+            .flatten()
+            .map(|setting| setting.key.clone())
+            .collect();
         let mut cells = product(&dimensions);
         self.exclude(&keys, &mut cells);
         self.include(&keys, &mut cells);
@@ -114,13 +127,12 @@ impl Matrix<'_> {
 
     /// The entries of a mapping in the order written.
     fn entries(&self, at: &[String]) -> Vec<(String, Value)> {
-        let json = at.iter().try_fold(self.merged.to_json(), |mut value, step| match &mut value {
-            Value::Object(object) => object.remove(step),
-            Value::Array(items) => step.parse::<usize>().ok().filter(|&index| index < items.len()).map(|index| items.swap_remove(index)),
-            _ => None,
+        let found = at.iter().try_fold(&self.whole, |value, step| match value {
+            Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+            value => value.get(step),
         });
-        let Some(Value::Object(object)) = json else { return Vec::new() };
-        let mut entries: Vec<(String, Value)> = object.into_iter().collect();
+        let Some(Value::Object(object)) = found else { return Vec::new() };
+        let mut entries: Vec<(String, Value)> = object.clone().into_iter().collect();
         entries.sort_by_key(|(key, _)| self.written_at(at, key));
         entries
     }
@@ -193,13 +205,21 @@ impl Matrix<'_> {
     }
 
     fn may_vary(&mut self, path: &[String], key: &str) -> bool {
-        let allowed = VARIABLE.iter().any(|known| key == *known || key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')));
+        let allowed = VARIABLE
+            .iter()
+            .any(|known| key == *known || key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')));
         if !allowed {
             let help = match key {
                 "seed" | "seeds" => "list them under `seeds`".to_owned(),
                 _ => format!("what may vary: {}", suggest::list(VARIABLE)),
             };
-            let place = self.merged.layers().iter().rev().find(|layer| layer.root.find(path).is_some()).map(|layer| layer.root.key_place(path).clone());
+            let place = self
+                .merged
+                .layers()
+                .iter()
+                .rev()
+                .find(|layer| layer.root.find(path).is_some())
+                .map(|layer| layer.root.key_place(path).clone());
             self.problem("matrix", path, format!("`{key}` can't vary within an experiment")).help = Some(help);
             if let (Some(last), Some(place)) = (self.problems.last_mut(), place) {
                 last.place = Some(place);
@@ -222,7 +242,8 @@ impl Matrix<'_> {
                 (key, column)
             })
             .collect();
-        let lengths: Vec<String> = columns.iter().map(|(key, column)| format!("`{key}` has {}", column.len())).collect();
+        let lengths: Vec<String> =
+            columns.iter().map(|(key, column)| format!("`{key}` has {}", column.len())).collect();
         let (_, first) = columns.first()?;
         let length = first.len();
         if columns.iter().any(|(_, column)| column.len() != length) {
@@ -274,10 +295,13 @@ impl Matrix<'_> {
                 let mut here = here.clone();
                 here.push(key.clone());
                 let help = suggest::help(key, keys.iter().map(String::as_str));
-                self.problem("matrix", &here, format!("`{key}` doesn't vary, so nothing can be excluded by it")).help = Some(help);
+                self.problem("matrix", &here, format!("`{key}` doesn't vary, so nothing can be excluded by it")).help =
+                    Some(help);
             }
             let matches = |cell: &CellSettings| {
-                entries.iter().all(|(key, value)| cell.0.iter().any(|setting| setting.key == *key && setting.value == *value))
+                entries
+                    .iter()
+                    .all(|(key, value)| cell.0.iter().any(|setting| setting.key == *key && setting.value == *value))
             };
             let before = cells.len();
             cells.retain(|cell| entries.is_empty() || !matches(cell));
@@ -305,7 +329,8 @@ impl Matrix<'_> {
             if cell.0.is_empty() {
                 self.problem("matrix", &here, "this includes nothing".to_owned());
             } else if cells.iter().any(|existing| self.same(existing, &cell, keys)) {
-                self.problem("matrix", &here, "this cell is there already".to_owned()).help = Some("delete the entry".to_owned());
+                self.problem("matrix", &here, "this cell is there already".to_owned()).help =
+                    Some("delete the entry".to_owned());
             } else {
                 cells.push(cell);
             }
@@ -318,7 +343,8 @@ impl Matrix<'_> {
             let own = cell.0.iter().find(|setting| setting.key == key).map(|setting| setting.value.clone());
             own.or_else(|| patch::get(self.base, key).cloned())
         };
-        let all = keys.iter().chain(b.0.iter().map(|setting| &setting.key)).chain(a.0.iter().map(|setting| &setting.key));
+        let all =
+            keys.iter().chain(b.0.iter().map(|setting| &setting.key)).chain(a.0.iter().map(|setting| &setting.key));
         all.into_iter().all(|key| value(a, key) == value(b, key))
     }
 }
@@ -326,7 +352,8 @@ impl Matrix<'_> {
 fn product(dimensions: &[Dimension]) -> Vec<CellSettings> {
     let mut cells = vec![CellSettings::default()];
     for dimension in dimensions {
-        let extend = |cell: &CellSettings, step: &Vec<Setting>| CellSettings(cell.0.iter().chain(step).cloned().collect());
+        let extend =
+            |cell: &CellSettings, step: &Vec<Setting>| CellSettings(cell.0.iter().chain(step).cloned().collect());
         cells = cells.iter().flat_map(|cell| dimension.iter().map(move |step| extend(cell, step))).collect();
     }
     cells
@@ -358,7 +385,9 @@ pub fn stand_in_patch(merged: &Merged) -> Option<Value> {
 pub fn sets(patch: &Value, key: &str) -> bool {
     let rival = crate::spec::RIVALS.iter().any(|(section, members)| {
         let Some((parent, leaf)) = key.rsplit_once('.') else { return false };
-        parent == section.join(".") && members.contains(&leaf) && members.iter().any(|member| patch::get(patch, &format!("{parent}.{member}")).is_some())
+        parent == section.join(".")
+            && members.contains(&leaf)
+            && members.iter().any(|member| patch::get(patch, &format!("{parent}.{member}")).is_some())
     });
     rival || patch::get(patch, key).is_some()
 }

@@ -12,7 +12,7 @@ use super::settings::{self, Context};
 use super::{Cell, Experiment, patch, paths};
 use crate::artifacts::{QualityRule, ReproducibilityLevel, ReproducibilityRule, SpeedRule, check_name};
 use crate::spec::document::{QualityMetric, QualitySpec, ReproducibilitySpec, SpecDocument, SpeedSpec};
-use crate::spec::{Diagnostic, Loaded, LayerKind, Merged, SpecErrors};
+use crate::spec::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors};
 
 /// Cells that are told of when many have the same fault.
 const MAX_FAULTS: usize = 20;
@@ -70,7 +70,8 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
 fn read_cells(merged: &Merged, base: &Value, cells: &[CellSettings], problems: &mut Vec<Diagnostic>) -> Vec<Cell> {
     let stand_in = matrix::stand_in_patch(merged).unwrap_or_else(matrix::nothing);
     let known: RefCell<HashMap<String, Result<usize, String>>> = RefCell::default();
-    let vocabulary = |path: &str| known.borrow_mut().entry(path.to_owned()).or_insert_with(|| paths::vocabulary(path)).clone();
+    let vocabulary =
+        |path: &str| known.borrow_mut().entry(path.to_owned()).or_insert_with(|| paths::vocabulary(path)).clone();
     let mut read = Vec::with_capacity(cells.len());
     for cell in cells {
         let mut document = base.clone();
@@ -80,7 +81,8 @@ fn read_cells(merged: &Merged, base: &Value, cells: &[CellSettings], problems: &
             Ok(settings) => {
                 let mut axes = matrix::complete_axes(cell, cells, &document);
                 axes.retain(|key, _| !matrix::sets(&stand_in, key));
-                let order = cell.0.iter().map(|setting| setting.key.clone()).filter(|key| axes.contains_key(key)).collect();
+                let order =
+                    cell.0.iter().map(|setting| setting.key.clone()).filter(|key| axes.contains_key(key)).collect();
                 read.push(Cell { axes, order, settings });
             }
             Err(found) => problems.extend(found),

@@ -5,6 +5,7 @@
 //! They are not looked at here, so that a spec validates and plans on a machine without the data; [`missing_paths`] says
 //! what a run would lack.
 
+mod explain;
 mod matrix;
 mod meaning;
 mod patch;
@@ -24,6 +25,7 @@ use crate::hardware::Profile;
 use crate::spec::{Diagnostic, Merged, SpecErrors};
 
 pub use crate::spec::LoadOptions;
+pub use explain::{Explained, parse_filter};
 pub use paths::{missing_paths, resolve_path};
 pub use settings::Settings;
 

@@ -1,13 +1,15 @@
 //! A piece of a spec laid over another, with the same rules as between layers: key by key, a rival replacing its rivals.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::spec::RIVALS;
 
 /// Lays `patch` over `document`.
 pub fn apply(document: &mut Value, patch: &Value) {
     for (section, members) in RIVALS {
-        let chosen = at(patch, section).and_then(Value::as_object).and_then(|patch| members.iter().find(|key| patch.contains_key(**key)));
+        let chosen = at(patch, section)
+            .and_then(Value::as_object)
+            .and_then(|patch| members.iter().find(|key| patch.contains_key(**key)));
         let Some(chosen) = chosen else { continue };
         if let Some(object) = at_mut(document, section).and_then(Value::as_object_mut) {
             object.retain(|key, _| key == chosen || !members.contains(&key.as_str()));
@@ -46,11 +48,6 @@ pub fn get<'a>(document: &'a Value, key: &str) -> Option<&'a Value> {
     key.split('.').try_fold(document, |value, step| value.get(step))
 }
 
-/// A value nested under a dotted key.
-pub fn nest(key: &str, value: Value) -> Value {
-    key.rsplit('.').fold(value, |value, step| Value::Object(Map::from_iter([(step.to_owned(), value)])))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,7 +65,7 @@ mod tests {
             assert_eq!(document["budget"], expected);
         }
         let mut document = base;
-        apply(&mut document, &nest("data", json!({"source": "synthetic", "bytes": 5000})));
+        apply(&mut document, &json!({"data": {"source": "synthetic", "bytes": 5000}}));
         assert_eq!(document["data"], json!({"source": "synthetic", "bytes": 5000}));
         assert_eq!(get(&document, "model.depth"), Some(&json!(4)));
     }

@@ -40,7 +40,12 @@ pub fn missing_paths(experiment: &Experiment) -> Vec<Diagnostic> {
         let tokenizer = if let TokenizerPlan::Path(path) = &settings.tokenizer { Some(path) } else { None };
         let weights = if let InitPlan::Weights(path) = &settings.init { Some(path) } else { None };
         let bundle = settings.eval.core.as_ref().map(|core| &core.bundle);
-        let named = [("data.path", data), ("tokenizer.path", tokenizer), ("init.weights", weights), ("eval.core.bundle", bundle)];
+        let named = [
+            ("data.path", data),
+            ("tokenizer.path", tokenizer),
+            ("init.weights", weights),
+            ("eval.core.bundle", bundle),
+        ];
         for (key, path) in named {
             let absent = path.filter(|path| !resolve_path(path).exists());
             missing.extend(absent.map(|path| absence(experiment, key, path)));

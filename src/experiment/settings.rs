@@ -3,7 +3,9 @@
 use super::problem::Problem;
 use super::sources;
 use crate::hardware::Profile;
-use crate::plan::{BudgetPlan, CheckpointPlan, CorePlan, DataPlan, DeriveInputs, EvalPlan, InitPlan, OptimizerPlan, TokenizerPlan};
+use crate::plan::{
+    BudgetPlan, CheckpointPlan, CorePlan, DataPlan, DeriveInputs, EvalPlan, InitPlan, OptimizerPlan, TokenizerPlan,
+};
 use crate::spec::document::{InitKind, SpecDocument};
 
 /// Where the evaluation bundle lies unless the spec says otherwise.
@@ -180,7 +182,8 @@ fn dials(
         problems.push(Problem::new("contradiction", "model.vocab_size", message).help("leave it out"));
     }
     if dials.shape().n_embd > MAX_WIDTH {
-        let message = format!("the model would be {} channels wide; at most {MAX_WIDTH} are planned for", dials.shape().n_embd);
+        let message =
+            format!("the model would be {} channels wide; at most {MAX_WIDTH} are planned for", dials.shape().n_embd);
         problems.push(Problem::new("bad-value", "model.aspect_ratio", message));
     }
     dials.total_batch_size = document.optimizer.as_ref().and_then(|optimizer| optimizer.total_batch_size);
@@ -211,7 +214,8 @@ fn heads(dials: &mut DeriveInputs, stated: &dyn Fn(&str) -> bool, problems: &mut
             problems.push(Problem::new("contradiction", "model.n_head", message).help(divisors(width)));
         }
         None if dials.n_embd.is_some() && !width.is_multiple_of(dials.head_dim) => {
-            let message = format!("the width of {width} channels is not a multiple of the head dimension, {}", dials.head_dim);
+            let message =
+                format!("the width of {width} channels is not a multiple of the head dimension, {}", dials.head_dim);
             let help = format!("set `model.head_dim` or `model.n_head`; {}", divisors(width));
             problems.push(Problem::new("contradiction", "model.n_embd", message).help(help));
         }
@@ -220,6 +224,9 @@ fn heads(dials: &mut DeriveInputs, stated: &dyn Fn(&str) -> bool, problems: &mut
 }
 
 fn divisors(width: usize) -> String {
-    let heads: Vec<String> = (1..=64).filter(|heads| width.is_multiple_of(*heads) && (width / heads).is_multiple_of(2)).map(|heads| heads.to_string()).collect();
+    let heads: Vec<String> = (1..=64)
+        .filter(|heads| width.is_multiple_of(*heads) && (width / heads).is_multiple_of(2))
+        .map(|heads| heads.to_string())
+        .collect();
     format!("numbers of heads that would do: {}", heads.join(", "))
 }

@@ -19,7 +19,9 @@ pub fn data(stated: Option<&DataSpec>) -> Result<DataPlan, Vec<Problem>> {
         return Err(vec![Problem::missing("data", "nothing says what to train on").help(example)]);
     };
     let Some(source) = data.source else {
-        return Err(vec![Problem::missing("data.source", "one of `parquet`, `jsonl`, `text`, `synthetic`").help(example)]);
+        return Err(vec![
+            Problem::missing("data.source", "one of `parquet`, `jsonl`, `text`, `synthetic`").help(example),
+        ]);
     };
     let mut problems = foreign_keys(data, source);
     let plan = match source {
@@ -55,7 +57,9 @@ fn foreign_keys(data: &DataSpec, source: DataSource) -> Vec<Problem> {
         ("data.bytes", data.bytes.is_some() && !synthetic),
     ];
     let name = format!("{source:?}").to_lowercase();
-    let refuse = |key: &str| Problem::new("meaningless", key, format!("`{key}` means nothing with `source: {name}`")).help("delete it");
+    let refuse = |key: &str| {
+        Problem::new("meaningless", key, format!("`{key}` means nothing with `source: {name}`")).help("delete it")
+    };
     rules.into_iter().filter(|(_, foreign)| *foreign).map(|(key, _)| refuse(key)).collect()
 }
 
@@ -71,7 +75,9 @@ pub fn tokenizer(
     if let Some(train) = &tokenizer.train {
         if tokenizer.vocab_size.is_some() {
             let message = "`tokenizer.vocab_size` belongs to a stored tokenizer";
-            return Err(vec![Problem::new("meaningless", "tokenizer.vocab_size", message).help("write it under `train`")]);
+            return Err(vec![
+                Problem::new("meaningless", "tokenizer.vocab_size", message).help("write it under `train`"),
+            ]);
         }
         let vocab_size = train.vocab_size.unwrap_or(TRAIN_DEFAULTS.0) as usize;
         let max_chars_per_document = train.max_chars_per_document.unwrap_or(TRAIN_DEFAULTS.1);
@@ -109,7 +115,8 @@ pub fn profile(stated: Option<&HardwareSpec>) -> Result<Profile, Vec<Problem>> {
     if stated.device_batch_size.is_none() {
         missing("hardware.device_batch_size", "sequences per device and micro-step");
     }
-    let (Some(device), Some(dtype), Some(device_batch_size)) = (stated.device, stated.dtype, stated.device_batch_size) else {
+    let (Some(device), Some(dtype), Some(device_batch_size)) = (stated.device, stated.dtype, stated.device_batch_size)
+    else {
         return Err(problems);
     };
     Ok(Profile {

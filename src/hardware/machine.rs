@@ -46,8 +46,8 @@ impl Machine {
     pub fn machine_id(&self) -> String {
         let gib = (self.memory_bytes + (1 << 29)) >> 30;
         let gpus: Vec<&str> = self.gpus.iter().map(|gpu| gpu.name.as_str()).collect();
-        let parts = [&self.arch, &self.cpu, &self.cores.to_string(), &gib.to_string(), &gpus.join(",")].map(String::as_str);
-        let digest = Sha256::digest(parts.join("\n").as_bytes());
+        let parts = format!("{}\n{}\n{}\n{gib}\n{}", self.arch, self.cpu, self.cores, gpus.join(","));
+        let digest = Sha256::digest(parts.as_bytes());
         digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }
@@ -89,7 +89,8 @@ fn cpu_model() -> String {
 
 fn total_memory() -> u64 {
     let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = info.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let kib =
+        info.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
     if let Some(kib) = kib {
         return kib * 1024;
     }
@@ -110,9 +111,9 @@ fn control_group_limit(root: &Path) -> Option<u64> {
             _ => continue,
         };
         let relative = PathBuf::from(path.trim_start_matches('/'));
-        let limits = relative.ancestors().filter_map(|folder| {
-            fs::read_to_string(base.join(folder).join(file)).ok()?.trim().parse::<u64>().ok()
-        });
+        let limits = relative
+            .ancestors()
+            .filter_map(|folder| fs::read_to_string(base.join(folder).join(file)).ok()?.trim().parse::<u64>().ok());
         lowest = limits.chain(lowest).min();
     }
     lowest
@@ -144,7 +145,18 @@ fn cpu_features() -> Vec<String> {
     macro_rules! present {
         ($($name:tt),*) => { [$(($name, std::arch::is_x86_feature_detected!($name))),*] };
     }
-    let known = present!["avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512bf16", "avx512fp16"];
+    let known = present![
+        "avx",
+        "avx2",
+        "fma",
+        "f16c",
+        "avx512f",
+        "avx512bw",
+        "avx512vl",
+        "avx512vnni",
+        "avx512bf16",
+        "avx512fp16"
+    ];
     known.into_iter().filter(|(_, here)| *here).map(|(name, _)| name.to_owned()).collect()
 }
 
@@ -177,7 +189,8 @@ mod tests {
     #[test]
     fn what_the_driver_prints_is_read() {
         let gpus = parse_gpus("NVIDIA H100 80GB HBM3, 81559, 550.54.15\n\ngarbage\n");
-        let expected = Gpu { name: "NVIDIA H100 80GB HBM3".into(), memory_bytes: 81559 << 20, driver: "550.54.15".into() };
+        let expected =
+            Gpu { name: "NVIDIA H100 80GB HBM3".into(), memory_bytes: 81559 << 20, driver: "550.54.15".into() };
         assert_eq!(gpus, [expected]);
     }
 }

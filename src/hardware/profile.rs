@@ -109,7 +109,8 @@ fn processor(wanted: &Requirements, machine: &Machine, differences: &mut Vec<Str
         differences.push(format!("it needs {wanted} cores, here are {}", machine.cores));
     }
     let features = wanted.cpu_features.iter().flatten();
-    let missing: Vec<&str> = features.filter(|wanted| !machine.cpu_features.contains(wanted)).map(String::as_str).collect();
+    let missing: Vec<&str> =
+        features.filter(|wanted| !machine.cpu_features.contains(wanted)).map(String::as_str).collect();
     if !missing.is_empty() {
         differences.push(format!("the processor lacks {}", missing.join(", ")));
     }

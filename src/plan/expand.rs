@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{
-    Derived, ModelShape, ParameterCounts, PlanError, RunPlan, ScalingPlan, derive, estimate, hash, run_id,
-};
+use super::{Derived, ModelShape, ParameterCounts, PlanError, RunPlan, ScalingPlan, derive, estimate, hash, run_id};
 use crate::experiment::{Cell, Experiment, Settings};
 
 /// `schema` entry of a run plan.

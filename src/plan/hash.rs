@@ -81,7 +81,8 @@ fn tokenizer(tokenizer: &TokenizerPlan) -> Value {
 /// Paths, and sections with paths in them, that the matrix varies.
 fn varied_paths(plan: &RunPlan) -> BTreeMap<&String, &Value> {
     let holds_path = |key: &str| {
-        ["path", "weights", "bundle"].contains(&key.rsplit('.').next().unwrap_or(key)) || ["data", "tokenizer", "init"].contains(&key)
+        ["path", "weights", "bundle"].contains(&key.rsplit('.').next().unwrap_or(key))
+            || ["data", "tokenizer", "init"].contains(&key)
     };
     plan.axes.iter().filter(|(key, _)| holds_path(key)).collect()
 }
@@ -91,7 +92,8 @@ fn canonical(value: &Value) -> String {
     match value {
         Value::Object(object) => {
             let sorted: BTreeMap<&String, &Value> = object.iter().collect();
-            let entries = sorted.into_iter().map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), canonical(value)));
+            let entries =
+                sorted.into_iter().map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), canonical(value)));
             format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),

@@ -235,7 +235,7 @@ fn plan(experiment: &str, wanted: &Wanted, steps: u64) -> RunPlan {
         device_count: 1,
         dtype: Precision::F32,
         threads: 2,
-        estimate: Estimate { memory_gib: 0.3, seconds: 12.0 },
+        estimate: Estimate { memory_gib: 0.3, seconds: Some(12.0) },
     }
 }
 

@@ -34,7 +34,8 @@ impl Checker {
         };
         let value = node.to_json();
         let mut report = Report { node, schema: self.schema, found: Vec::new() };
-        let matters = |error: &ValidationError<'_>| whole || !matches!(error.kind(), ValidationErrorKind::Required { .. });
+        let matters =
+            |error: &ValidationError<'_>| whole || !matches!(error.kind(), ValidationErrorKind::Required { .. });
         validator.iter_errors(&value).filter(matters).for_each(|error| report.add(&error));
         report.found
     }
@@ -95,7 +96,9 @@ impl Report<'_> {
         let elsewhere = (!allowed.iter().any(|word| word == key)).then(|| self.home_of(key)).flatten();
         let near = suggest::nearest(key, allowed.iter().map(String::as_str));
         let help = match (near, elsewhere) {
-            (None, Some(home)) => format!("did you mean `{home}`? Allowed here: {}", suggest::list(allowed.iter().map(String::as_str))),
+            (None, Some(home)) => {
+                format!("did you mean `{home}`? Allowed here: {}", suggest::list(allowed.iter().map(String::as_str)))
+            }
             _ => suggest::help(key, allowed.iter().map(String::as_str)),
         };
         let message = match path {
@@ -109,7 +112,9 @@ impl Report<'_> {
     /// The section that a misplaced key belongs to.
     fn home_of(&self, key: &str) -> Option<String> {
         let sections = schema::keys_at(self.schema, &[]);
-        let home = sections.iter().find(|section| schema::keys_at(self.schema, &[(*section).clone()]).iter().any(|k| k == key));
+        let home = sections
+            .iter()
+            .find(|section| schema::keys_at(self.schema, &[(*section).clone()]).iter().any(|k| k == key));
         home.map(|section| format!("{section}.{key}"))
     }
 
@@ -132,7 +137,8 @@ impl Report<'_> {
         let wrong_kind = |branch: &&Vec<ValidationError<'static>>| {
             branch.iter().filter(here).any(|error| {
                 let nested = matches!(error.kind(), ValidationErrorKind::OneOfNotValid { .. });
-                nested || matches!(error.kind(), ValidationErrorKind::Type { .. } | ValidationErrorKind::Constant { .. })
+                nested
+                    || matches!(error.kind(), ValidationErrorKind::Type { .. } | ValidationErrorKind::Constant { .. })
             })
         };
         let fitting: Vec<_> = context.iter().filter(|branch| !wrong_kind(branch)).collect();
@@ -157,7 +163,13 @@ impl Report<'_> {
         let subject = if path.is_empty() { "a document".to_owned() } else { format!("`{}`", dotted(path)) };
         if found.kind == Kind::Null {
             let help = "write a value, or delete the line".to_owned();
-            return self.push("no-value", path, format!("{subject} has no value; it takes {wanted}"), "nothing follows", Some(help));
+            return self.push(
+                "no-value",
+                path,
+                format!("{subject} has no value; it takes {wanted}"),
+                "nothing follows",
+                Some(help),
+            );
         }
         let help = type_help(found, expected);
         let message = format!("{subject} must be {wanted}, not {}", found.describe());
@@ -188,9 +200,10 @@ impl Report<'_> {
             ValidationErrorKind::MinItems { limit } => (format!("{subject} needs at least {limit} value"), None),
             ValidationErrorKind::MaxItems { limit } => (format!("{subject} takes at most {limit} values"), None),
             ValidationErrorKind::MinLength { .. } => (format!("{subject} is empty text"), None),
-            ValidationErrorKind::UniqueItems => {
-                (format!("{subject} names a value twice"), Some("name each once; `reproducibility.repeats` repeats a run".to_owned()))
-            }
+            ValidationErrorKind::UniqueItems => (
+                format!("{subject} names a value twice"),
+                Some("name each once; `reproducibility.repeats` repeats a run".to_owned()),
+            ),
             ValidationErrorKind::Pattern { pattern } => pattern_message(&subject, path, found, pattern),
             _ => (format!("{subject}: {error}"), None),
         };
@@ -231,7 +244,9 @@ fn type_help(found: &Node, expected: &BTreeSet<String>) -> Option<String> {
             let is_number = bare.parse::<f64>().is_ok_and(f64::is_finite);
             is_number.then(|| format!("write {bare}, without quotes, underscores or spaces"))
         }
-        Kind::Text(text) if wants("true or false") && ["yes", "no", "on", "off"].contains(&text.to_lowercase().as_str()) => {
+        Kind::Text(text)
+            if wants("true or false") && ["yes", "no", "on", "off"].contains(&text.to_lowercase().as_str()) =>
+        {
             Some("YAML 1.2 reads `yes`, `no`, `on` and `off` as text: write true or false".to_owned())
         }
         Kind::Number(_) | Kind::Bool(_) | Kind::Huge(_) if wants("text") => {
@@ -244,7 +259,8 @@ fn type_help(found: &Node, expected: &BTreeSet<String>) -> Option<String> {
 }
 
 fn maximum_help(path: &[String]) -> Option<String> {
-    let is_seed = path.first().is_some_and(|key| key == "seed" || key == "seeds") || path.last().is_some_and(|key| key == "seed");
+    let is_seed =
+        path.first().is_some_and(|key| key == "seed" || key == "seeds") || path.last().is_some_and(|key| key == "seed");
     is_seed.then(|| "beyond 2^53 - 1 many JSON readers change a number; choose a smaller seed".to_owned())
 }
 
@@ -255,17 +271,20 @@ fn pattern_message(subject: &str, path: &[String], found: &Node, pattern: &str) 
             let help = if text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit()) {
                 format!("write it in lower case: {}", text.to_lowercase())
             } else {
-                "a branch or a short hash can move; `git rev-parse <name>` in the checkout prints the full commit".to_owned()
+                "a branch or a short hash can move; `git rev-parse <name>` in the checkout prints the full commit"
+                    .to_owned()
             };
             (format!("{subject} must be a full commit of 40 hexadecimal digits, not {text:?}"), Some(help))
         }
         Some("name") => {
-            let help = "it names a folder: letters, digits, `.`, `_` and `-`, beginning with a letter or digit, at most 100";
+            let help =
+                "it names a folder: letters, digits, `.`, `_` and `-`, beginning with a letter or digit, at most 100";
             (format!("{subject} can't be {text:?}"), Some(help.to_owned()))
         }
-        Some("window_pattern") => {
-            (format!("{subject} can't be {text:?}"), Some("it is made of the letters S (short) and L (long), such as SSSL".to_owned()))
-        }
+        Some("window_pattern") => (
+            format!("{subject} can't be {text:?}"),
+            Some("it is made of the letters S (short) and L (long), such as SSSL".to_owned()),
+        ),
         _ => (format!("{subject} can't be {text:?}"), Some(format!("it must match {pattern}"))),
     }
 }

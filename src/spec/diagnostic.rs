@@ -202,6 +202,7 @@ impl miette::Diagnostic for SpecErrors {
 
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
         let several = self.diagnostics.len() > 1;
-        several.then(|| Box::new(self.diagnostics.iter().map(|diagnostic| diagnostic as _)) as _)
+        let each = self.diagnostics.iter().map(|diagnostic| diagnostic as &dyn miette::Diagnostic);
+        if several { Some(Box::new(each)) } else { None }
     }
 }

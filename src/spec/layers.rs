@@ -63,11 +63,13 @@ pub fn rivalry(root: &Node) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (section, members) in RIVALS {
         let Some(node) = root.find(section) else { continue };
-        let present: Vec<&Entry> = node.entries().iter().filter(|entry| members.contains(&entry.key.as_str())).collect();
+        let present: Vec<&Entry> =
+            node.entries().iter().filter(|entry| members.contains(&entry.key.as_str())).collect();
         if let [first, second, ..] = present.as_slice() {
             let names = super::suggest::list(present.iter().map(|entry| entry.key.as_str()));
             let within = if section.is_empty() { "a spec".to_owned() } else { format!("`{}`", section.join(".")) };
-            let error = Diagnostic::error("rivals", format!("{within} takes one of {names}, not {}", count(present.len())));
+            let error =
+                Diagnostic::error("rivals", format!("{within} takes one of {names}, not {}", count(present.len())));
             let error = error.at(Some(&second.key_place)).label("and this").other(&first.key_place, "this");
             found.push(error.help("keep one of them"));
         }

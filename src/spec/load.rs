@@ -87,7 +87,12 @@ impl Loader {
         }
         self.profile(&mut layers, stand_in.is_some())?;
         let diagnostics = std::mem::take(&mut self.problems);
-        Some(Loaded { path: path.to_path_buf(), merged: Merged::new(layers), diagnostics, stand_in: stand_in.is_some() })
+        Some(Loaded {
+            path: path.to_path_buf(),
+            merged: Merged::new(layers),
+            diagnostics,
+            stand_in: stand_in.is_some(),
+        })
     }
 
     /// A spec file's tree; what it extends goes into `layers`, lowest first.
@@ -120,7 +125,8 @@ impl Loader {
             Ok(real) => real,
             Err(error) => {
                 let diagnostic = Diagnostic::error("extends", format!("can't read {}: {error}", path.display()));
-                self.problems.push(diagnostic.at(Some(&node.place)).help("`extends` is relative to the file that says it"));
+                self.problems
+                    .push(diagnostic.at(Some(&node.place)).help("`extends` is relative to the file that says it"));
                 return None;
             }
         };
@@ -203,10 +209,8 @@ fn file_name(path: &Path) -> String {
 /// The built-in defaults as a tree.
 fn defaults() -> Node {
     let source = Source::new("built-in defaults", schema::DEFAULTS);
-    let mut root = parse(&source).unwrap_or_else(|_| Node {
-        kind: Kind::Mapping(Vec::<Entry>::new()),
-        place: super::Place::new(&source, 0..0),
-    });
+    let mut root = parse(&source)
+        .unwrap_or_else(|_| Node { kind: Kind::Mapping(Vec::<Entry>::new()), place: super::Place::new(&source, 0..0) });
     short_forms::expand(&mut root);
     root
 }

@@ -76,7 +76,12 @@ pub fn from_environment(variables: &[(String, String)]) -> Result<Vec<Layer>, Ve
 }
 
 /// Nests the value, which begins at `value_at`, in a mapping for each step.
-fn build(kind: LayerKind, source: &std::sync::Arc<Source>, steps: &[(usize, &str)], value_at: usize) -> Result<Layer, Vec<Diagnostic>> {
+fn build(
+    kind: LayerKind,
+    source: &std::sync::Arc<Source>,
+    steps: &[(usize, &str)],
+    value_at: usize,
+) -> Result<Layer, Vec<Diagnostic>> {
     let mut root = parse_part(source, value_at)?;
     for (at, step) in steps.iter().rev() {
         let key_place = Place::new(source, *at..at + step.len());
@@ -120,7 +125,13 @@ mod tests {
 
     #[test]
     fn the_baselines_variables_are_left_alone() {
-        let pairs = [("NANOCHAT_BASE_DIR", "/x"), ("NANOCHAT_DTYPE", "float32"), ("NANOCHAT_MODEL__DEPTH", "8"), ("NANOCHAT_SEED", "7"), ("HOME", "/")];
+        let pairs = [
+            ("NANOCHAT_BASE_DIR", "/x"),
+            ("NANOCHAT_DTYPE", "float32"),
+            ("NANOCHAT_MODEL__DEPTH", "8"),
+            ("NANOCHAT_SEED", "7"),
+            ("HOME", "/"),
+        ];
         let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let layers = from_environment(&pairs).unwrap();
         let values: Vec<_> = layers.iter().map(|layer| layer.root.to_json()).collect();

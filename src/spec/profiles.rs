@@ -95,7 +95,8 @@ pub fn stand_in_layer(replacement: Option<Node>, profile: &Node, name: &str, lay
         let batch = entries.swap_remove(at);
         entries.push(entry("hardware", mapping(vec![batch], place)));
     }
-    let own = layers.iter().filter(|layer| layer.kind == LayerKind::Spec).find_map(|layer| layer.root.get("name")?.text());
+    let own =
+        layers.iter().filter(|layer| layer.kind == LayerKind::Spec).find_map(|layer| layer.root.get("name")?.text());
     if let Some(own) = own {
         let suffix = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".yaml");
         let kind = Kind::Text(format!("{own}-{suffix}"));

@@ -44,8 +44,11 @@ fn finish(schema: &mut Value, defaults: &Value) {
     set_defaults(schema, defaults);
 }
 
-/// Titles, and no `null` where a value is meant.
+/// Titles, and no `null` where a value is meant. No section demands a key, since any layer may hold it.
 fn finish_object(schema: &mut Value, definitions: &Value) {
+    if let Some(object) = schema.as_object_mut().filter(|object| !object.contains_key("$defs")) {
+        object.remove("required");
+    }
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for (key, property) in properties.iter_mut() {
         let Some(property) = property.as_object_mut() else { continue };

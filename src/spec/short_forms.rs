@@ -57,7 +57,12 @@ fn expand_duration(node: &mut Node) -> Option<Diagnostic> {
         }
         None => {
             let error = Diagnostic::error("bad-value", format!("`budget.wall_clock` can't be {text:?}"));
-            Some(error.at(Some(&node.place)).label("not a duration").help("write seconds, or text such as `45s`, `90m`, `2h30m`, `1d`"))
+            Some(
+                error
+                    .at(Some(&node.place))
+                    .label("not a duration")
+                    .help("write seconds, or text such as `45s`, `90m`, `2h30m`, `1d`"),
+            )
         }
     }
 }

@@ -46,13 +46,18 @@ pub fn parse_part(source: &Arc<Source>, start: usize) -> Result<Node, Vec<Diagno
         return Ok(Node { kind: Kind::Null, place: Place::new(source, start..source.text().len()) });
     }
     // Blanks stand for what comes before, so that offsets are the source's own.
-    let padding: String = source.text().chars().take_while({
-        let mut at = 0;
-        move |c| {
-            at += c.len_utf8();
-            at <= start
-        }
-    }).map(|_| ' ').collect();
+    let padding: String = source
+        .text()
+        .chars()
+        .take_while({
+            let mut at = 0;
+            move |c| {
+                at += c.len_utf8();
+                at <= start
+            }
+        })
+        .map(|_| ' ')
+        .collect();
     let mut builder = Builder::new(source);
     builder.run(&format!("{padding}{part}"));
     builder.finish()
@@ -115,7 +120,8 @@ impl<'s> Builder<'s> {
                     documents += 1;
                     if documents > 1 {
                         let place = self.place(span);
-                        let error = Diagnostic::error("several-documents", "a file holds one document, here begins a second");
+                        let error =
+                            Diagnostic::error("several-documents", "a file holds one document, here begins a second");
                         return self.problem(error.at(Some(&place)).help("keep one, without `---` between"));
                     }
                 }
@@ -135,7 +141,8 @@ impl<'s> Builder<'s> {
             Some(root) if root.kind != Kind::Null => Ok(root),
             _ => {
                 let message = format!("{} is empty", self.source.name());
-                let help = "a spec begins with `schema: nanochat.experiment/v1`; `experiments/quickstart.yaml` is one to copy";
+                let help =
+                    "a spec begins with `schema: nanochat.experiment/v1`; `experiments/quickstart.yaml` is one to copy";
                 Err(vec![Diagnostic::error("empty", message).help(help)])
             }
         }
@@ -253,7 +260,8 @@ impl<'s> Builder<'s> {
         }
         let place = self.place(span);
         if self.frames.len() >= MAX_DEPTH {
-            return self.stop(Diagnostic::error("too-deep", format!("more than {MAX_DEPTH} levels deep")).at(Some(&place)));
+            return self
+                .stop(Diagnostic::error("too-deep", format!("more than {MAX_DEPTH} levels deep")).at(Some(&place)));
         }
         if let Some(Frame { content: Content::Mapping { key: None, .. }, .. }) = self.frames.last() {
             return self.stop(Diagnostic::error("bad-key", "a key must be text").at(Some(&place)).label("not text"));
@@ -292,7 +300,8 @@ impl<'s> Builder<'s> {
         };
         let depth = depth(&node);
         if self.frames.len() + depth > MAX_DEPTH {
-            return self.stop(Diagnostic::error("too-deep", format!("more than {MAX_DEPTH} levels deep")).at(Some(&place)));
+            return self
+                .stop(Diagnostic::error("too-deep", format!("more than {MAX_DEPTH} levels deep")).at(Some(&place)));
         }
         if self.count(size, span) {
             self.complete(node, 0, 0);

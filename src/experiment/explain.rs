@@ -1,0 +1,89 @@
+//! Where each value of an experiment comes from, the resolved spec, and filters over its cells.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Experiment;
+use crate::spec::{self, Diagnostic, LayerKind, Source, SpecErrors, suggest};
+
+/// A value and its origin.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explained {
+    /// Dotted key.
+    pub key: String,
+    /// Its value.
+    pub value: Value,
+    /// The layer that set it.
+    pub layer: String,
+    /// Where in that layer.
+    pub place: String,
+}
+
+impl Experiment {
+    /// Every value with its layer and place, in order of key.
+    pub fn explain(&self) -> Vec<Explained> {
+        let explained = |(path, value): (Vec<String>, Value)| {
+            let origin = self.layers.origin(&path);
+            let layer = origin.map_or("", |(layer, _)| layer.kind.name()).to_owned();
+            let place = origin.map(|(_, node)| node.place.to_string()).unwrap_or_default();
+            Explained { key: path.join("."), value, layer, place }
+        };
+        self.layers.leaves().into_iter().map(explained).collect()
+    }
+
+    /// The spec with everything that it builds on written out, as YAML. It plans to the same hashes.
+    pub fn resolved_yaml(&self) -> String {
+        let mut document = self.layers.to_json();
+        if let Some(object) = document.as_object_mut() {
+            object.remove("extends");
+            if let Some(hardware) = object.get_mut("hardware").and_then(Value::as_object_mut) {
+                hardware.remove("profile");
+            }
+            let init = object.get("init").and_then(|init| init.get("kind")).cloned();
+            if let Some(kind) = init {
+                object.insert("init".to_owned(), kind);
+            }
+        }
+        serde_yaml::to_string(&document).unwrap_or_default()
+    }
+
+    /// Whether any file but the built-in defaults says a key.
+    pub fn states(&self, key: &str) -> bool {
+        let steps: Vec<&str> = key.split('.').collect();
+        self.layers.origin(&steps).is_some_and(|(layer, _)| layer.kind != LayerKind::Defaults)
+    }
+}
+
+/// An `--only axis=value` argument as key and value.
+///
+/// # Errors
+/// No `=`, a key that doesn't vary, a value that no cell has.
+pub fn parse_filter(experiment: &Experiment, argument: &str) -> Result<(String, Value), SpecErrors> {
+    let source = Source::new(format!("--only {argument}"), argument);
+    let refuse = |message: String, help: String| {
+        let place = spec::Place::new(&source, 0..argument.len());
+        SpecErrors::one("--only", Diagnostic::error("bad-filter", message).at(Some(&place)).help(help))
+    };
+    let Some((key, text)) = argument.split_once('=') else {
+        return Err(refuse(format!("`--only {argument}` has no `=`"), "write --only axis=value".to_owned()));
+    };
+    let keys: std::collections::BTreeSet<&str> =
+        experiment.cells.iter().flat_map(|cell| cell.axes.keys().map(String::as_str)).collect();
+    let near: Vec<&str> =
+        keys.iter().copied().filter(|full| *full == key || full.rsplit('.').next() == Some(key)).collect();
+    let [key] = near.as_slice() else {
+        return Err(refuse(
+            format!("`{key}` does not vary in this experiment"),
+            suggest::help(key, keys.iter().copied()),
+        ));
+    };
+    let node = spec::parse(&Source::new("--only", text)).map_err(|problems| SpecErrors::new("--only", problems))?;
+    let value = node.to_json();
+    let values: std::collections::BTreeSet<String> =
+        experiment.cells.iter().filter_map(|cell| cell.axes.get(*key)).map(Value::to_string).collect();
+    if !values.contains(&value.to_string()) {
+        let help = format!("values of `{key}`: {}", values.into_iter().collect::<Vec<_>>().join(", "));
+        return Err(refuse(format!("no cell has {key} = {value}"), help));
+    }
+    Ok(((*key).to_owned(), value))
+}
