@@ -253,6 +253,6 @@ fn plan_of(path: &Path, reference: &Reference, data: &Path) -> Result<RunPlan, P
         device_count: 1,
         dtype: Precision::F32,
         threads: 0,
-        estimate: Estimate { memory_gib: 0.0, seconds: 0.0 },
+        estimate: Estimate { memory_gib: 0.0, seconds: None },
     })
 }
