@@ -9,6 +9,7 @@ pub mod attention;
 pub mod element;
 pub mod embedding;
 pub mod gemm;
+pub mod gemm_bf16;
 pub mod head;
 pub mod lanes;
 pub mod norm;

@@ -1,0 +1,178 @@
+//! AMX-BF16: 2 × 2 tiles of 16 × 16 sums, by `tdpbf16ps` on tiles of 16 rows × 32 bf16.
+//!
+//! The intrinsics aren't stable, hence inline assembly; the tile registers are named in its text, and the compiler uses
+//! none of its own. Both operands are packed so that a step of 32 summation indices is 2 KiB in one piece: two tiles of A
+//! (16 rows × 32 indices each) or two of B (16 pairs of indices × 16 columns each).
+//!
+//! Arithmetic (Intel SDM, TDPBF16PS): per element and instruction two chains of 16 fused multiply-adds over even and odd
+//! indices, their sum, and one addition to the accumulator, each rounded to nearest even; denormals are read as zero and
+//! flushed to zero, whatever MXCSR says.
+
+use std::arch::asm;
+use std::arch::x86_64::_mm512_storeu_si512;
+
+use half::bf16;
+
+use super::kernel::{Kernel, Part, Strides, Sums, Tile};
+use super::matrix::{Elements, Matrix};
+use super::pairs::{self, Load, Square};
+
+/// Kernels by AMX tiles.
+pub(super) struct Amx;
+
+/// Bytes of one tile, 16 rows of 64.
+const TILE: usize = 1024;
+
+/// Palette 1: all eight tiles 16 rows of 64 bytes.
+#[repr(C, align(64))]
+struct Configuration([u8; 64]);
+
+static CONFIGURATION: Configuration = Configuration({
+    let mut bytes = [0; 64];
+    bytes[0] = 1;
+    let mut tile = 0;
+    while tile < 8 {
+        bytes[16 + 2 * tile] = 64;
+        bytes[48 + tile] = 16;
+        tile += 1;
+    }
+    bytes
+});
+
+// SAFETY: `tile` stores 2 × 2 tiles of 16 × 16 sums, so MR rows of NR, and loads 2 KiB a step from each panel.
+unsafe impl Kernel for Amx {
+    type A = bf16;
+    type B = bf16;
+    const MR: usize = 32;
+    const NR: usize = 32;
+    const K_STEP: usize = 32;
+    const K_BLOCK: usize = 512;
+
+    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut bf16) -> Strides {
+        // SAFETY: handed on; the path's features include AVX-512F and BW.
+        unsafe {
+            match a.elements {
+                Elements::Bf16(data) => pack_a(a, data.as_ptr(), part, to.cast()),
+                Elements::F32(data) => pack_a(a, data.as_ptr(), part, to.cast()),
+            }
+        }
+        Strides { panel: Self::MR * part.inner.len().next_multiple_of(Self::K_STEP), row: 32, step: 1 }
+    }
+
+    unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
+        let layout = pairs::Layout { groups: 1, step: 2 * TILE, group: 0, half: TILE, row: 64, row_multiple: 16 };
+        // SAFETY: handed on; a step's two tiles are the 2 KiB that NR · K_STEP numbers take.
+        unsafe {
+            match b.elements {
+                Elements::Bf16(data) => pairs::pack_b(b, data.as_ptr(), part, to.cast(), layout),
+                Elements::F32(data) => pairs::pack_b(b, data.as_ptr(), part, to.cast(), layout),
+            }
+        }
+    }
+
+    fn widened(_: usize) -> usize {
+        0
+    }
+
+    unsafe fn ready_b(panel: *const bf16, _: usize, _: *mut f32) -> *const bf16 {
+        panel
+    }
+
+    #[inline]
+    unsafe fn tile(tile: &Tile<bf16, bf16>) {
+        let stride = tile.c_stride * 4;
+        let lower = tile.c.wrapping_byte_add(16 * stride);
+        // SAFETY: the tiles are configured since `begin`; the loop reads k / 32 times 2 KiB from each panel, and the
+        // sums' rows are 2 × 64 bytes each, 32 of them `stride` bytes apart. No flag, stack or register but those named
+        // changes; tile registers hold nothing of the compiler's.
+        unsafe {
+            asm!(
+                "test {continues:e}, {continues:e}",
+                "jnz 3f",
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "jmp 4f",
+                "3:",
+                "tileloadd tmm0, [{upper} + {stride}]", "tileloadd tmm1, [{upper} + {stride} + 64]",
+                "tileloadd tmm2, [{lower} + {stride}]", "tileloadd tmm3, [{lower} + {stride} + 64]",
+                "4:",
+                "test {steps}, {steps}",
+                "jz 5f",
+                ".p2align 5",
+                "2:",
+                "tileloadd tmm4, [{a} + {row}]",
+                "tileloadd tmm6, [{b} + {row}]",
+                "tileloadd tmm7, [{b} + {row} + 1024]",
+                "tileloadd tmm5, [{a} + {row} + 1024]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a}, 2048",
+                "add {b}, 2048",
+                "dec {steps}",
+                "jnz 2b",
+                "5:",
+                "tilestored [{upper} + {stride}], tmm0", "tilestored [{upper} + {stride} + 64], tmm1",
+                "tilestored [{lower} + {stride}], tmm2", "tilestored [{lower} + {stride} + 64], tmm3",
+                a = inout(reg) tile.a => _,
+                b = inout(reg) tile.b => _,
+                steps = inout(reg) tile.k / 32 => _,
+                row = in(reg) 64usize,
+                upper = in(reg) tile.c,
+                lower = in(reg) lower,
+                stride = in(reg) stride,
+                continues = in(reg) u32::from(tile.continues),
+                options(nostack),
+            );
+        }
+    }
+
+    unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
+        // SAFETY: handed on; the path's features include AVX-512F and BW.
+        unsafe { super::avx512::narrow(sums, to, to_stride) }
+    }
+
+    #[inline]
+    unsafe fn begin() {
+        // SAFETY: the process has the permission for tile state, and the configuration is one that palette 1 allows.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &CONFIGURATION, options(nostack, preserves_flags)) };
+    }
+
+    #[inline]
+    unsafe fn end() {
+        // SAFETY: returns the tiles to their initial state, so that switching threads needn't save them.
+        unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
+    }
+}
+
+/// Packs panels of 32 rows, step by step, each step as two tiles of 16 rows × 32 indices.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut u8) {
+    let (rows, k) = (part.outer.len(), part.inner.len());
+    let steps = k.div_ceil(32);
+    for panel in 0..rows.div_ceil(32) {
+        for step in 0..steps {
+            let (row, index) = (part.outer.start + 32 * panel, part.inner.start + 32 * step);
+            let (existing, indices) = ((rows - 32 * panel).min(32), (k - 32 * step).min(32));
+            let (line, number) = if a.is_transposed { (index, row) } else { (row, index) };
+            let (lines, length) = if a.is_transposed { (indices, existing) } else { (existing, indices) };
+            let square = Square { from: data.wrapping_add(line * a.stride + number), stride: a.stride, lines, length };
+            // SAFETY: the square holds what exists of the part; `to` has room for 2 KiB a panel and step.
+            unsafe {
+                let target = to.add((panel * steps + step) * 2 * TILE);
+                match a.is_transposed {
+                    true => {
+                        let [upper, lower] = square.pairs();
+                        pairs::store(&pairs::transpose(&upper), target, 64);
+                        pairs::store(&pairs::transpose(&lower), target.add(TILE), 64);
+                    }
+                    false => {
+                        for line in 0..32 {
+                            _mm512_storeu_si512(target.add(line * 64).cast(), square.line(line));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! AVX512-BF16: tiles of 6 × 64 sums by `vdpbf16ps`.
+//!
+//! B lies in rows of pairs, 64 columns to a panel; A as rows of whole pairs, or, where it is stored along the summation
+//! index, interleaved like B. A lane adds the two products of a pair one after the other, each addition rounded to
+//! nearest even; denormals are read as zero and flushed to zero, whatever MXCSR says.
+
+use std::arch::x86_64::*;
+
+use half::bf16;
+
+use super::kernel::{Kernel, Part, Strides, Sums, Tile};
+use super::matrix::{Elements, Matrix};
+use super::pairs::{self, Load, Square};
+
+/// Kernels by pairs of bf16 in 512-bit registers.
+pub(super) struct Avx512Bf16;
+
+const MR: usize = 6;
+/// Registers of 16 sums to a tile's row.
+const VECTORS: usize = 4;
+
+// SAFETY: `tile` stores 6 rows of 4 × 16 sums; a step reads one pair of each of 6 rows, and 256 bytes of B.
+unsafe impl Kernel for Avx512Bf16 {
+    type A = u32;
+    type B = bf16;
+    const MR: usize = MR;
+    const NR: usize = 16 * VECTORS;
+    const K_STEP: usize = 2;
+    const K_BLOCK: usize = 512;
+
+    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut u32) -> Strides {
+        // SAFETY: handed on.
+        unsafe {
+            match a.elements {
+                Elements::Bf16(data) => pack_a(a, data.as_ptr(), part, to),
+                Elements::F32(data) => pack_a(a, data.as_ptr(), part, to),
+            }
+        }
+    }
+
+    unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
+        let layout = pairs::Layout { groups: 2, step: 16 * 256, group: 128, half: 64, row: 256, row_multiple: 1 };
+        // SAFETY: handed on; a row of pairs is the 256 bytes that NR · K_STEP numbers take.
+        unsafe {
+            match b.elements {
+                Elements::Bf16(data) => pairs::pack_b(b, data.as_ptr(), part, to.cast(), layout),
+                Elements::F32(data) => pairs::pack_b(b, data.as_ptr(), part, to.cast(), layout),
+            }
+        }
+    }
+
+    fn widened(_: usize) -> usize {
+        0
+    }
+
+    unsafe fn ready_b(panel: *const bf16, _: usize, _: *mut f32) -> *const bf16 {
+        panel
+    }
+
+    unsafe fn tile(tile: &Tile<u32, bf16>) {
+        // SAFETY: handed on.
+        unsafe { sum_tile(tile) }
+    }
+
+    unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
+        // SAFETY: handed on; the path's features include AVX-512F and BW.
+        unsafe { super::avx512::narrow(sums, to, to_stride) }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn sum_tile(tile: &Tile<u32, bf16>) {
+    let mut sums = [[_mm512_setzero_ps(); VECTORS]; MR];
+    // SAFETY: 6 rows of 64 sums are readable and writable at c, k / 2 pairs of each row at a, as many rows of 64 pairs at b.
+    unsafe {
+        if tile.continues {
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (v, sum) in row.iter_mut().enumerate() {
+                    *sum = _mm512_loadu_ps(tile.c.add(r * tile.c_stride + 16 * v));
+                }
+            }
+        }
+        let (mut a, mut b) = (tile.a, tile.b);
+        for _ in 0..tile.k / 2 {
+            let mut row = [_mm512_setzero_si512(); VECTORS];
+            for (v, pairs) in row.iter_mut().enumerate() {
+                *pairs = _mm512_loadu_si512(b.add(32 * v).cast());
+            }
+            for (r, row_sums) in sums.iter_mut().enumerate() {
+                let pair = _mm512_set1_epi32(a.add(r * tile.strides.row).cast::<i32>().read_unaligned());
+                for (sum, b) in row_sums.iter_mut().zip(row) {
+                    *sum = _mm512_dpbf16_ps(*sum, as_bf16(pair), as_bf16(b));
+                }
+            }
+            a = a.add(tile.strides.step);
+            b = b.add(32 * VECTORS);
+        }
+        for (r, row) in sums.iter().enumerate() {
+            for (v, sum) in row.iter().enumerate() {
+                _mm512_storeu_ps(tile.c.add(r * tile.c_stride + 16 * v), *sum);
+            }
+        }
+    }
+}
+
+/// The same bits as 32 bf16.
+#[inline(always)]
+fn as_bf16(bits: __m512i) -> __m512bh {
+    // SAFETY: both are 64 bytes of which any bits are valid.
+    unsafe { std::mem::transmute(bits) }
+}
+
+/// Packs rows of pairs where rows are stored; where the summation index is, interleaves the whole block.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut u32) -> Strides {
+    let (rows, k) = (part.outer.len(), part.inner.len());
+    let (padded, pairs) = (rows.next_multiple_of(MR), k.div_ceil(2));
+    let first = |line: usize, number: usize| data.wrapping_add(line * a.stride + number);
+    if !a.is_transposed {
+        for row in 0..padded {
+            for number in (0..k).step_by(32) {
+                let from = first(part.outer.start + row, part.inner.start + number);
+                let length = if row < rows { (k - number).min(32) } else { 0 };
+                // SAFETY: only the row's existing numbers are loaded, and only whole pairs of this row stored.
+                unsafe {
+                    let numbers = S::load(from, pairs::mask(length));
+                    let stored = pairs::mask(pairs - number / 2) as u16;
+                    _mm512_mask_storeu_epi32(to.add(row * pairs + number / 2).cast(), stored, numbers);
+                }
+            }
+        }
+        return Strides { panel: MR * pairs, row: pairs, step: 1 };
+    }
+    for pair in 0..pairs {
+        for column in (0..padded).step_by(32) {
+            let length = rows.saturating_sub(column).min(32);
+            let from = first(part.inner.start + 2 * pair, part.outer.start + column);
+            let square = Square { from, stride: a.stride, lines: (k - 2 * pair).min(2), length };
+            // SAFETY: the square holds what exists; only this row's pairs are stored.
+            unsafe {
+                let (low, high) = pairs::interleave(square.line(0), square.line(1));
+                let target = to.add(pair * padded + column).cast::<i32>();
+                let stored = pairs::mask(padded - column);
+                _mm512_mask_storeu_epi32(target, stored as u16, low);
+                _mm512_mask_storeu_epi32(target.wrapping_add(16), (stored >> 16) as u16, high);
+            }
+        }
+    }
+    Strides { panel: MR, row: 1, step: padded }
+}

@@ -1,0 +1,138 @@
+//! Matrix products of bf16 with f32 sums, for training on the CPU.
+//!
+//! [`gemm`] multiplies two [`Matrix`] views: `C = A · B`, `C += A · B`, or `C` rounded to bf16. A transposed view gives the
+//! products of a linear layer: forward `X · Wᵀ`, input gradient `dY · W`, weight gradient `dYᵀ · X`. An operand in f32 is
+//! rounded to bf16 while it is packed. A weight that several products use is packed once as [`PackedB`] and goes in by
+//! [`gemm_packed`].
+//!
+//! # Arithmetic
+//! Exact products of two bf16, summed in f32: blocks of the summation index in order, within a block as the
+//! path's instruction does. With `u = 2^-24`, an element's error is at most `depth · u · Σ|a||b|` to first order, with the
+//! path's [`Path::summation_depth`] (and one more addition when the sum goes onto C, whose magnitude then joins the
+//! sum). AVX512-BF16 and AMX read denormals as zero and flush them to zero, which adds at most 2^-126 for each addition
+//! and `2^-126 (Σ|a| + Σ|b|)` for denormal operands. Paths differ from each other within that bound; the f32 ones
+//! (portable, AVX2, AVX-512F) only where their block sizes differ, that is nowhere. One path gives the same bits for any
+//! number of threads, for an operand packed ahead or not, and for a C that goes to f32 or to bf16 up to its rounding.
+//!
+//! # Paths
+//! [`Path::chosen`] goes by the processor; [`path`] names it for results. Scratch is the thread's own and reused: after
+//! the first product of a size, none allocates. Panics are for sizes that don't fit together, which is the caller's
+//! mistake. Refused: batches of products (loop over them on a thread each with [`gemm_on_this_thread`]), f32 products.
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_bf16;
+mod convert;
+mod kernel;
+mod matrix;
+mod packed;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
+mod path;
+mod portable;
+mod product;
+mod scratch;
+
+#[cfg(test)]
+mod measure;
+#[cfg(test)]
+mod tests;
+
+pub use convert::{narrow, widen};
+pub use matrix::{Matrix, Output};
+pub use packed::PackedB;
+pub use path::{Path, Unavailable, select};
+
+use product::{Right, Sizes};
+
+/// The name of the path that products take in this process, as results report it.
+pub fn path() -> &'static str {
+    Path::chosen().name()
+}
+
+/// `C = A · B` of (M, K) and (K, N), on rayon's current pool.
+///
+/// # Panics
+/// If the sizes don't fit together or C is too short.
+pub fn gemm(a: Matrix, b: Matrix, c: Output) {
+    gemm_by(Path::chosen(), a, b, c, false);
+}
+
+/// [`gemm`] on the calling thread alone, for a product that is one of many tasks.
+///
+/// # Panics
+/// As [`gemm`].
+pub fn gemm_on_this_thread(a: Matrix, b: Matrix, c: Output) {
+    gemm_by(Path::chosen(), a, b, c, true);
+}
+
+/// `C = A · B` of (M, K) and (K, N) with B packed ahead, on rayon's current pool, by the path that B is packed for.
+///
+/// # Panics
+/// If the sizes don't fit together or C is too short.
+pub fn gemm_packed(a: Matrix, b: &PackedB, c: Output) {
+    gemm_packed_by(a, b, c, false);
+}
+
+/// [`gemm_packed`] on the calling thread alone.
+///
+/// # Panics
+/// As [`gemm_packed`].
+pub fn gemm_packed_on_this_thread(a: Matrix, b: &PackedB, c: Output) {
+    gemm_packed_by(a, b, c, true);
+}
+
+fn gemm_packed_by(a: Matrix, b: &PackedB, c: Output, on_this_thread: bool) {
+    run(b.path(), &a, Right::Packed(b.numbers().as_ptr()), c, (b.rows(), b.columns()), on_this_thread);
+}
+
+/// A product by a path that this machine has; `Path::chosen` and [`PackedB`] see to that.
+fn gemm_by(path: Path, a: Matrix, b: Matrix, c: Output, on_this_thread: bool) {
+    assert!(path.is_available(), "the path {} isn't available here", path.name());
+    run(path, &a, Right::Plain(&b), c, (b.rows, b.columns), on_this_thread);
+}
+
+fn run(path: Path, a: &Matrix, b: Right, c: Output, (depth, columns): (usize, usize), on_this_thread: bool) {
+    assert_eq!(a.columns, depth, "A's columns must be B's rows");
+    let sizes = Sizes { rows: a.rows, columns, depth };
+    // SAFETY: a path is available wherever a caller gets it from, and a packed B is packed for its own path.
+    by_path!(path, K => unsafe { product::run::<K>(a, b, c, sizes, on_this_thread) })
+}
+
+/// Evaluates an expression with `$kernel` as the type of a path's kernels.
+macro_rules! by_path {
+    ($path:expr, $kernel:ident => $expression:expr) => {
+        match $path {
+            #[cfg(target_arch = "x86_64")]
+            $crate::ops::kernels::gemm_bf16::Path::Avx2 => {
+                type $kernel = $crate::ops::kernels::gemm_bf16::avx2::Avx2;
+                $expression
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::ops::kernels::gemm_bf16::Path::Avx512 => {
+                type $kernel = $crate::ops::kernels::gemm_bf16::avx512::Avx512;
+                $expression
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::ops::kernels::gemm_bf16::Path::Avx512Bf16 => {
+                type $kernel = $crate::ops::kernels::gemm_bf16::avx512_bf16::Avx512Bf16;
+                $expression
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::ops::kernels::gemm_bf16::Path::Amx => {
+                type $kernel = $crate::ops::kernels::gemm_bf16::amx::Amx;
+                $expression
+            }
+            _ => {
+                type $kernel = $crate::ops::kernels::gemm_bf16::portable::Portable;
+                $expression
+            }
+        }
+    };
+}
+use by_path;

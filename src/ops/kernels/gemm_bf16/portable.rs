@@ -1,0 +1,205 @@
+//! The plain-Rust path, and the packing that all paths with f32 lanes share.
+//!
+//! Products of two bf16 have 16 significant bits and are exact in f32, so a fused multiply-add rounds as a multiplication
+//! and an addition do: this path, AVX2 and AVX-512F give the same bits (except for products below 2^-126 in magnitude,
+//! which aren't exact).
+
+use half::bf16;
+
+use super::kernel::{Kernel, Part, Strides, Sums, Tile};
+use super::matrix::{Elements, Matrix};
+
+/// Kernels in plain Rust.
+pub(super) struct Portable;
+
+// SAFETY: `tile` writes the first NR numbers of MR rows of c, and reads MR · k numbers of a and k · NR of b.
+unsafe impl Kernel for Portable {
+    type A = f32;
+    type B = f32;
+    const MR: usize = 4;
+    const NR: usize = 16;
+    const K_STEP: usize = 1;
+    const K_BLOCK: usize = 256;
+
+    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut f32) -> Strides {
+        // SAFETY: the caller's promises are those that pack_a asks for.
+        unsafe { pack_a(a, part, Self::MR, to) }
+    }
+
+    unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
+        // SAFETY: the caller's promises are those that pack_b asks for.
+        unsafe { pack_b(b, part, Self::NR, to) }
+    }
+
+    fn widened(k: usize) -> usize {
+        k * Self::NR
+    }
+
+    unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const f32 {
+        // SAFETY: both hold NR · k numbers, and scratch never overlaps an operand.
+        unsafe { widen(panel, k * Self::NR, room) };
+        room
+    }
+
+    unsafe fn tile(tile: &Tile<f32, f32>) {
+        let mut sums = [[0f32; Self::NR]; Self::MR];
+        for (r, row) in sums.iter_mut().enumerate().filter(|_| tile.continues) {
+            // SAFETY: row r < MR of c has NR numbers.
+            unsafe { tile.c.add(r * tile.c_stride).cast::<[f32; Self::NR]>().copy_to(row, 1) };
+        }
+        for step in 0..tile.k {
+            // SAFETY: step < k, and b has NR numbers a step.
+            let b = unsafe { tile.b.add(step * Self::NR).cast::<[f32; Self::NR]>().read() };
+            for (r, row) in sums.iter_mut().enumerate() {
+                // SAFETY: r < MR and step < k.
+                let a = unsafe { *tile.a.add(r * tile.strides.row + step * tile.strides.step) };
+                row.iter_mut().zip(b).for_each(|(sum, b)| *sum += a * b);
+            }
+        }
+        for (r, row) in sums.iter().enumerate() {
+            // SAFETY: row r < MR of c has room for NR numbers.
+            unsafe { tile.c.add(r * tile.c_stride).cast::<[f32; Self::NR]>().copy_from(row, 1) };
+        }
+    }
+
+    unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
+        // SAFETY: the caller's promises are those that narrow asks for.
+        unsafe { narrow(sums, to, to_stride) }
+    }
+}
+
+/// A number that becomes a bf16.
+pub(super) trait Source: Copy {
+    fn to_bf16(self) -> bf16;
+}
+
+impl Source for bf16 {
+    #[inline(always)]
+    fn to_bf16(self) -> bf16 {
+        self
+    }
+}
+
+impl Source for f32 {
+    #[inline(always)]
+    fn to_bf16(self) -> bf16 {
+        round(self)
+    }
+}
+
+/// Rounds to nearest, ties to even; a NaN stays one, made quiet.
+#[inline(always)]
+pub(super) fn round(number: f32) -> bf16 {
+    let bits = number.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
+    bf16::from_bits(if number.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded })
+}
+
+/// The f32 that a bf16 stands for: exact.
+#[inline(always)]
+pub(super) fn widened(number: bf16) -> f32 {
+    f32::from_bits(u32::from(number.to_bits()) << 16)
+}
+
+/// Packs a block of A as f32: in panels of whole rows where rows are stored, else index by index over the block.
+///
+/// # Safety
+/// As for [`Kernel::pack_a`], with panels of `mr` rows.
+pub(super) unsafe fn pack_a(a: &Matrix, part: &Part, mr: usize, to: *mut f32) -> Strides {
+    // SAFETY: handed on.
+    unsafe {
+        match a.elements {
+            Elements::Bf16(data) => pack_a_from(a, data.as_ptr(), part, mr, to),
+            Elements::F32(data) => pack_a_from(a, data.as_ptr(), part, mr, to),
+        }
+    }
+}
+
+unsafe fn pack_a_from<S: Source>(a: &Matrix, data: *const S, part: &Part, mr: usize, to: *mut f32) -> Strides {
+    let (rows, k) = (part.outer.len(), part.inner.len());
+    let padded = rows.next_multiple_of(mr);
+    let (strides, lines, length, filled_lines, filled_length) = match a.is_transposed {
+        false => (Strides { panel: mr * k, row: k, step: 1 }, padded, k, rows, k),
+        true => (Strides { panel: mr, row: 1, step: padded }, k, padded, k, rows),
+    };
+    let (first_line, first) =
+        if a.is_transposed { (part.inner.start, part.outer.start) } else { (part.outer.start, part.inner.start) };
+    for line in 0..lines {
+        // SAFETY: `lines · length` is the room the caller promises; a filled line lies within the matrix.
+        unsafe {
+            let target = std::slice::from_raw_parts_mut(to.add(line * length), length);
+            let filled = if line < filled_lines { filled_length } else { 0 };
+            let (copied, rest) = target.split_at_mut(filled);
+            if filled > 0 {
+                let source = std::slice::from_raw_parts(data.add((first_line + line) * a.stride + first), filled);
+                copied.iter_mut().zip(source).for_each(|(to, from)| *to = widened(from.to_bf16()));
+            }
+            rest.fill(0.0);
+        }
+    }
+    strides
+}
+
+/// Packs a panel of `nr` columns of B, index by index.
+///
+/// # Safety
+/// As for [`Kernel::pack_b`], with a step of 1.
+pub(super) unsafe fn pack_b(b: &Matrix, part: &Part, nr: usize, to: *mut bf16) {
+    // SAFETY: handed on.
+    unsafe {
+        match b.elements {
+            Elements::Bf16(data) => pack_b_from(b, data.as_ptr(), part, nr, to),
+            Elements::F32(data) => pack_b_from(b, data.as_ptr(), part, nr, to),
+        }
+    }
+}
+
+unsafe fn pack_b_from<S: Source>(b: &Matrix, data: *const S, part: &Part, nr: usize, to: *mut bf16) {
+    let (columns, k) = (part.outer.len(), part.inner.len());
+    // SAFETY: the panel has room for nr · k numbers, and every index read lies within the part, so within the matrix.
+    unsafe {
+        let panel = std::slice::from_raw_parts_mut(to, nr * k);
+        for (step, line) in panel.chunks_exact_mut(nr).enumerate() {
+            line[columns..].fill(bf16::ZERO);
+            if !b.is_transposed {
+                let from = data.add((part.inner.start + step) * b.stride + part.outer.start);
+                let source = std::slice::from_raw_parts(from, columns);
+                line.iter_mut().zip(source).for_each(|(to, from)| *to = from.to_bf16());
+            }
+        }
+        for column in (0..columns).filter(|_| b.is_transposed) {
+            let from = data.add((part.outer.start + column) * b.stride + part.inner.start);
+            let source = std::slice::from_raw_parts(from, k);
+            panel.chunks_exact_mut(nr).zip(source).for_each(|(line, from)| line[column] = from.to_bf16());
+        }
+    }
+}
+
+/// Widens `len` numbers.
+///
+/// # Safety
+/// Both pointers reach `len` numbers, without overlap.
+#[inline(always)]
+pub(super) unsafe fn widen(from: *const bf16, len: usize, to: *mut f32) {
+    // SAFETY: as the caller promises.
+    let (from, to) = unsafe { (std::slice::from_raw_parts(from, len), std::slice::from_raw_parts_mut(to, len)) };
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = widened(*from));
+}
+
+/// Rounds a rectangle of sums to bf16.
+///
+/// # Safety
+/// Both pointers reach as far as the sizes say, without overlap.
+#[inline(always)]
+pub(super) unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
+    for row in 0..sums.rows {
+        // SAFETY: row < rows.
+        let (from, to) = unsafe {
+            (
+                std::slice::from_raw_parts(sums.from.add(row * sums.stride), sums.columns),
+                std::slice::from_raw_parts_mut(to.add(row * to_stride), sums.columns),
+            )
+        };
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = round(*from));
+    }
+}
