@@ -78,6 +78,15 @@ pub enum ArtifactError {
         /// What is wrong.
         message: String,
     },
+    /// A folder that isn't where the layout has it.
+    #[error("`{}` is not {expected}", path.display())]
+    #[diagnostic(help("results lie in `results/<experiment>/` and reports in `reports/` beside it"))]
+    Misplaced {
+        /// The folder.
+        path: PathBuf,
+        /// What was expected.
+        expected: &'static str,
+    },
     /// A name that must not become a part of a path.
     #[error("{what} `{}` can't be a file name: {why}", name.escape_debug())]
     #[diagnostic(help(

@@ -63,6 +63,18 @@ impl ResultsRoot {
         Self { project: project.into() }
     }
 
+    /// The layout whose `results/` is this folder.
+    ///
+    /// # Errors
+    /// A folder that can't be resolved or isn't called `results`.
+    pub fn of_results(results: &Path) -> Result<Self, ArtifactError> {
+        let resolved = results.canonicalize().map_err(|e| ArtifactError::io("resolve", results, e))?;
+        let parent = resolved.parent().filter(|_| resolved.file_name().is_some_and(|name| name == "results"));
+        let misplaced =
+            || ArtifactError::Misplaced { path: results.to_path_buf(), expected: "a folder named `results`" };
+        parent.map(Self::new).ok_or_else(misplaced)
+    }
+
     /// The project's folder.
     pub fn project(&self) -> &Path {
         &self.project

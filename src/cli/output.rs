@@ -17,3 +17,14 @@ pub fn table(header: &[&str]) -> comfy_table::Table {
     table.set_header(header.iter().map(|name| name.to_uppercase()));
     table
 }
+
+/// Prints a value as JSON to standard output.
+///
+/// # Errors
+/// A value that JSON can't hold (exit code 1).
+pub fn json<T: serde::Serialize>(value: &T) -> Result<(), super::CliError> {
+    let text = crate::artifacts::canonical_json(std::path::Path::new("standard output"), value)
+        .map_err(super::CliError::failed)?;
+    print!("{text}");
+    Ok(())
+}

@@ -1,10 +1,66 @@
-//! `nanochat report`.
+//! `nanochat report`: render the reports of an experiment from its artifacts.
 
-use super::{CliError, CliResult};
+use std::path::{Path, PathBuf};
+
+use super::{CliError, CliResult, Exit, Format};
+use crate::artifacts::{ExperimentFolder, ResultsRoot};
+use crate::{report, scorecard};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Name of an experiment, or its results folder.
+    experiment: String,
+    /// Folder whose templates take the place of the built-in ones of the same name.
+    #[arg(long, value_name = "DIR")]
+    templates: Option<PathBuf>,
+    /// Recompute the scorecard first.
+    #[arg(long)]
+    recompute: bool,
+    /// Folder of the project, which holds `results/` and `reports/`.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    project: PathBuf,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
 
-pub fn execute(_args: Args) -> CliResult {
-    Err(CliError::usage("`nanochat report` is not written yet", None))
+pub fn execute(args: Args) -> CliResult {
+    let (root, folder) = find(&args.experiment, &args.project)?;
+    if let Some(templates) = args.templates.as_ref().filter(|templates| !templates.is_dir()) {
+        return Err(CliError::usage(format!("there is no folder `{}`", templates.display()), None));
+    }
+    if args.recompute || !folder.scorecard().is_file() {
+        scorecard::update(&folder, root.project()).map_err(CliError::failed)?;
+    }
+    let sources = report::Sources::read(&folder, root.project()).map_err(CliError::failed)?;
+    let rendered = report::render(&sources, args.templates.as_deref()).map_err(CliError::failed)?;
+    let written = report::write(&root, &sources.scorecard.experiment, &rendered).map_err(CliError::failed)?;
+    match args.format {
+        Format::Json => super::output::json(&written)?,
+        Format::Text => println!("{}\n{}", written.markdown.display(), written.html.display()),
+    }
+    Ok(Exit::Done)
+}
+
+/// Takes the argument for a folder when one with a record is there, else for a name under the project's `results/`.
+pub(super) fn find(experiment: &str, project: &Path) -> Result<(ResultsRoot, ExperimentFolder), CliError> {
+    let folder = ExperimentFolder::at(experiment.trim_end_matches('/'));
+    if folder.record().is_file() {
+        let results = folder.path().canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf));
+        let root = match results {
+            Some(results) => ResultsRoot::of_results(&results).map_err(CliError::invalid)?,
+            None => ResultsRoot::new(project),
+        };
+        return Ok((root, folder));
+    }
+    let root = ResultsRoot::new(project);
+    let folder = root.experiment(experiment).map_err(CliError::invalid)?;
+    if !folder.record().is_file() {
+        let message = format!("there are no results of `{experiment}` under `{}`", root.results().display());
+        return Err(CliError::usage(
+            message,
+            Some("`nanochat list` shows what there is; `nanochat run SPEC` makes results"),
+        ));
+    }
+    Ok((root, folder))
 }

@@ -8,6 +8,7 @@ mod context;
 mod plot;
 mod templates;
 mod text;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use crate::artifacts::{
 
 pub use context::{Arm, Context, IntervalView, Limits, Provenance, RunView, VerdictView};
 pub use plot::{Plot, Point, Series, Tick};
+pub use verify::{Finding, Verification, verify};
 
 /// GitHub's limit on a comment, in characters.
 pub const MAX_COMMENT_CHARS: usize = 65_536;
@@ -120,7 +122,7 @@ pub fn render(sources: &Sources, overrides: Option<&Path>) -> Result<Rendered, R
 }
 
 /// Where [`write`] put the two files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Written {
     /// `reports/<experiment>.md`.
     pub markdown: PathBuf,

@@ -181,3 +181,98 @@ fn files_lie_where_they_are_looked_for() {
         std::fs::copy(&written.html, std::path::Path::new(&folder).join("matrix.html")).expect("kept");
     }
 }
+
+/// A verified project on disk: record, scorecard, reports.
+fn recorded() -> Project {
+    let project = matrix();
+    crate::scorecard::update(&project.write_record().experiment(), project.path()).expect("a scorecard");
+    update(&project.root(), "depths", None).expect("reports");
+    project
+}
+
+/// Changes one digit of a file, the last one that follows `after`.
+fn tamper(path: &Path, after: &str) {
+    let mut text = std::fs::read(path).expect("read");
+    let start =
+        text.windows(after.len()).position(|window| window == after.as_bytes()).expect("the place") + after.len();
+    let digit = text[start..].iter().position(u8::is_ascii_digit).expect("a digit") + start;
+    text[digit] = if text[digit] == b'9' { b'8' } else { text[digit] + 1 };
+    std::fs::write(path, text).expect("written");
+}
+
+#[test]
+fn verify_accepts_what_it_can_recompute() {
+    let project = recorded();
+    let found = verify(&project.root(), None).expect("verified");
+    assert_eq!(found.findings, []);
+    assert_eq!((found.experiments, found.runs), (1, 7));
+    let nothing = tempfile::tempdir().expect("a folder");
+    assert_eq!(verify(&ResultsRoot::new(nothing.path()), None).expect("verified"), Verification::default());
+}
+
+#[test]
+fn one_changed_digit_is_caught_wherever_it_is() {
+    let places: [(&str, fn(&Project) -> PathBuf, &str, &str); 12] = [
+        ("summary", |p| first_run(p).summary(), "\"final_val_bpb\": 0.", "final_val_bpb"),
+        ("summary", |p| first_run(p).summary(), "\"tokens_per_second\": ", "tokens_per_second"),
+        ("summary", |p| first_run(p).summary(), "\"elapsed_seconds\": ", "evidence"),
+        ("summary", |p| first_run(p).summary(), "\"peak_rss_bytes\": ", "evidence"),
+        ("summary", |p| first_run(p).summary(), "\"weights_sha256\": \"", "evidence"),
+        ("plan", |p| first_run(p).plan(), "\"total_flops\": ", "evidence"),
+        ("environment", |p| first_run(p).environment(), "\"cores\": ", "evidence"),
+        ("scorecard", |p| p.experiment().scorecard(), "\"mean_val_bpb\": ", "mean_val_bpb"),
+        ("scorecard", |p| p.experiment().scorecard(), "\"ratio\": 1.3", "ratio"),
+        ("report", |p| p.root().report_markdown("depths").expect("a path"), "| Speed", "at line"),
+        ("report", |p| p.root().report_html("depths").expect("a path"), "<polyline", "at line"),
+        (
+            "baseline",
+            |p| p.path().join(p.record.baseline_results.as_ref().expect("a path")),
+            "\"final_val_bpb\": ",
+            "evidence",
+        ),
+    ];
+    for (what, path, place, words) in places {
+        let project = recorded();
+        tamper(&path(&project), place);
+        let found = verify(&project.root(), None).expect("verified").findings;
+        assert!(found.iter().any(|one| one.problem.contains(words)), "{what} at {place}: {found:?}");
+    }
+}
+
+fn first_run(project: &Project) -> crate::artifacts::RunFolder {
+    project.experiment().run(&project.record.runs[0]).expect("a fine name")
+}
+
+#[test]
+fn changed_tables_are_caught() {
+    use crate::artifacts::{read_evals, read_steps, write_evals, write_steps};
+    let project = recorded();
+    let run = first_run(&project);
+    let mut steps = read_steps(&run.steps()).expect("read");
+    steps[30].loss += 1e-9;
+    write_steps(&run.steps(), &steps).expect("written");
+    let mut evals = read_evals(&run.evals()).expect("read");
+    evals.last_mut().expect("a row").val_bpb = Some(0.5);
+    write_evals(&run.evals(), &evals).expect("written");
+    let found = verify(&project.root(), None).expect("verified").findings;
+    for (file, words) in [
+        ("steps.parquet", "the summary says"),
+        ("evals.parquet", "the summary says"),
+        ("summary.json", "loss_trace_sha256"),
+        ("summary.json", "final_val_bpb 0.9998, the tables say 0.5"),
+    ] {
+        assert!(
+            found.iter().any(|one| one.file.ends_with(file) && one.problem.contains(words)),
+            "{file}, {words}: {found:?}"
+        );
+    }
+    let broken = recorded();
+    std::fs::write(first_run(&broken).steps(), b"gone").expect("written");
+    std::fs::remove_file(broken.experiment().scorecard()).expect("removed");
+    std::fs::create_dir_all(broken.experiment().path().join("stranger")).expect("created");
+    std::fs::copy(first_run(&broken).plan(), broken.experiment().path().join("stranger/plan.json")).expect("copied");
+    let found = verify(&broken.root(), None).expect("verified").findings;
+    for file in ["steps.parquet", "scorecard.json", "stranger"] {
+        assert!(found.iter().any(|one| one.file.ends_with(file)), "{file}: {found:?}");
+    }
+}

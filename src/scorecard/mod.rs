@@ -8,6 +8,7 @@
 mod arms;
 mod budget;
 mod cells;
+mod overview;
 mod quality;
 mod reproducibility;
 mod speed;
@@ -28,6 +29,7 @@ use crate::artifacts::{
     read_document, read_experiment, write_document,
 };
 
+pub use overview::{ExperimentOverview, RunOverview, Verdicts, of_experiment, overview};
 pub use quality::Metric;
 pub use worst::severity;
 
