@@ -216,7 +216,7 @@ fn one_changed_digit_is_caught_wherever_it_is() {
         ("summary", |p| first_run(p).summary(), "\"final_val_bpb\": 0.", "final_val_bpb"),
         ("summary", |p| first_run(p).summary(), "\"tokens_per_second\": ", "tokens_per_second"),
         ("summary", |p| first_run(p).summary(), "\"elapsed_seconds\": ", "evidence"),
-        ("summary", |p| first_run(p).summary(), "\"peak_rss_bytes\": ", "evidence"),
+        ("summary", |p| first_run(p).summary(), "\"peak_rss_bytes\": ", "peak_rss_bytes"),
         ("summary", |p| first_run(p).summary(), "\"weights_sha256\": \"", "evidence"),
         ("plan", |p| first_run(p).plan(), "\"total_flops\": ", "evidence"),
         ("environment", |p| first_run(p).environment(), "\"cores\": ", "evidence"),
