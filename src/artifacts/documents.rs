@@ -210,6 +210,81 @@ pub struct BaselineRun {
     pub machine_id: Option<String>,
     /// Versions: torch, Python, and so on.
     pub versions: BTreeMap<String, String>,
+    /// What was measured from outside; none for a run that was read from its files.
+    #[serde(default)]
+    pub measured: Option<BaselineMeasurement>,
+    /// Where the recording comes from and under which conditions it was made.
+    #[serde(default)]
+    pub provenance: Option<BaselineProvenance>,
+}
+
+/// What this program measured of a baseline process that it started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineMeasurement {
+    /// Seconds from the start of the process to the end of its first step: imports, compilation, first evaluation.
+    pub startup_seconds: Option<f64>,
+    /// Seconds from the start of the process at which each entry of `evals` was printed.
+    pub eval_printed_seconds: Vec<f64>,
+    /// Seconds from the start of the process at which each training step was printed.
+    pub step_printed_seconds: Vec<f64>,
+    /// Processor seconds, user and system, of the process and of those that it waited for.
+    pub cpu_seconds: Option<f64>,
+    /// Largest sum of resident memory over the process and all its descendants in bytes; pages that they share count
+    /// for each of them, so this is an upper bound, while `peak_rss_bytes` is the training process alone.
+    pub peak_tree_rss_bytes: Option<u64>,
+    /// Whether compiled kernels were there from an earlier run.
+    pub warm_compile_cache: bool,
+}
+
+/// Where a recording of the baseline comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineProvenance {
+    /// `run` when this program started the process, `import` when it read a finished run's files.
+    pub source: String,
+    /// Hash of the plan that the flags were derived from.
+    pub plan_hash: Option<String>,
+    /// Which of the spec's variants this is, such as `bf16` or `f32-threads2`.
+    pub variant: Option<String>,
+    /// Threads of the process.
+    pub threads: Option<u64>,
+    /// Environment variables that were set for the process; folders by what they are, not where.
+    pub environment: BTreeMap<String, String>,
+    /// The block that the run belongs to, when both arms ran in turn.
+    pub block: Option<BaselineBlock>,
+    /// SHA-256 of the first validation micro-batch, built by the baseline's own loader.
+    pub first_validation_batch_sha256: Option<String>,
+    /// Whether the baseline's own loader and our own gave the same first micro-batches, training and validation.
+    pub batches_agree: Option<bool>,
+    /// SHA-256 of the final weights, computed as for our own runs.
+    pub weights_sha256: Option<String>,
+    /// SHA-256 of the log as it was printed.
+    pub log_sha256: String,
+    /// Warnings in the log, and what was passed over in it.
+    pub warnings: Vec<String>,
+    /// Processor model.
+    pub cpu: Option<String>,
+    /// Cores available.
+    pub cores: Option<u64>,
+    /// GPU models.
+    pub gpus: Vec<String>,
+    /// Version of this program.
+    pub program_version: String,
+    /// When the run ended, UTC, RFC 3339.
+    pub finished_at: Option<String>,
+}
+
+/// One of the alternating runs of both arms on one machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineBlock {
+    /// Number of the block, from 1.
+    pub number: u64,
+    /// Whether the baseline ran first in it.
+    pub baseline_first: bool,
+    /// Run id of the candidate's run in the same block.
+    pub candidate_run: Option<String>,
 }
 
 /// Outcome of a judgement.

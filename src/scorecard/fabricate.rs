@@ -170,6 +170,8 @@ impl Project {
             dtype: Precision::F32,
             machine_id: Some(MACHINE.into()),
             versions: BTreeMap::from([("torch".into(), "2.9.1".into())]),
+            measured: None,
+            provenance: None,
         }
     }
 }
