@@ -43,8 +43,8 @@ pub fn flags_of(plan: &RunPlan) -> Result<Vec<String>, BaselineError> {
     let eval_every = if plan.eval.every == 0 { plan.num_iterations } else { plan.eval.every };
     let optimizer = &plan.optimizer;
     let flag = |name: &str, value: &dyn std::fmt::Display| format!("--{name}={value}");
-    Ok(vec![
-        flag("device-type", &device_type(plan)),
+    let mut flags = vec![
+        flag("device-type", &super::python::device_type(plan.device)),
         flag("depth", &model.n_layer),
         flag("aspect-ratio", &inputs.aspect_ratio),
         flag("head-dim", &head_dim),
@@ -64,18 +64,21 @@ pub fn flags_of(plan: &RunPlan) -> Result<Vec<String>, BaselineError> {
         flag("final-lr-frac", &optimizer.final_lr_frac),
         flag("eval-every", &eval_every),
         flag("eval-tokens", &plan.eval.tokens),
-        flag("core-metric-every", &-1),
         flag("sample-every", &-1),
         flag("save-every", &-1),
-    ])
-}
-
-fn device_type(plan: &RunPlan) -> &'static str {
-    match plan.device {
-        crate::plan::DeviceKind::Cpu => "cpu",
-        crate::plan::DeviceKind::Cuda => "cuda",
-        crate::plan::DeviceKind::Metal => "mps",
+    ];
+    match &plan.eval.core {
+        None => flags.push(flag("core-metric-every", &-1)),
+        Some(core) => {
+            flags.push(flag("core-metric-every", &if core.every == 0 { plan.num_iterations } else { core.every }));
+            // Any number that isn't positive means all examples there.
+            flags.push(flag(
+                "core-metric-max-per-task",
+                &if core.max_per_task == 0 { -1 } else { core.max_per_task as i64 },
+            ));
+        }
     }
+    Ok(flags)
 }
 
 /// The tokens-per-parameter ratio behind the plan's target tokens: the shortest decimal that gives them back.

@@ -3,6 +3,10 @@
 //! Refuses nothing: a line that isn't understood is passed over, so that a new release's extra lines do no harm. What matters
 //! is recognised by its own form (`scripts/base_train.py` at the pinned commit).
 
+use std::borrow::Cow;
+
+use crate::plan::Precision;
+
 /// Something that a line of the log says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LogEvent {
@@ -37,6 +41,8 @@ pub enum LogEvent {
     Minimum(f64),
     /// Peak device memory in bytes; 0 on a CPU.
     PeakMemory(u64),
+    /// Arithmetic of the model.
+    Precision(Precision),
     /// A warning line.
     Warning(String),
     /// The last line of a Python traceback: the exception.
@@ -87,12 +93,23 @@ impl LogReader {
     }
 }
 
-/// Reads a whole log.
+/// Reads a whole log: UTF-8, any encoding that has ASCII in it, or UTF-16 with its mark (a redirected log on Windows).
 pub fn read_log(bytes: &[u8]) -> Vec<LogEvent> {
     let mut reader = LogReader::default();
-    let mut events = reader.push(bytes);
+    let mut events = reader.push(&without_utf16(bytes));
     events.extend(reader.finish());
     events
+}
+
+/// UTF-16 as UTF-8, everything else as it is.
+fn without_utf16(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let (pairs, number): (&[u8], fn([u8; 2]) -> u16) = match bytes {
+        [0xFF, 0xFE, pairs @ ..] => (pairs, u16::from_le_bytes),
+        [0xFE, 0xFF, pairs @ ..] => (pairs, u16::from_be_bytes),
+        _ => return Cow::Borrowed(bytes),
+    };
+    let units: Vec<u16> = pairs.as_chunks::<2>().0.iter().map(|pair| number(*pair)).collect();
+    Cow::Owned(String::from_utf16_lossy(&units).into_bytes())
 }
 
 fn event_of(line: &str) -> Option<LogEvent> {
@@ -116,6 +133,13 @@ fn event_of(line: &str) -> Option<LogEvent> {
     if let Some(value) = line.strip_prefix("Peak memory usage: ") {
         let mebibytes = finite(value.strip_suffix("MiB")?)?;
         return (mebibytes >= 0.0).then(|| LogEvent::PeakMemory((mebibytes * f64::from(1 << 20)) as u64));
+    }
+    if let Some(rest) = line.strip_prefix("COMPUTE_DTYPE: torch.") {
+        return match rest.split_whitespace().next()? {
+            "float32" => Some(LogEvent::Precision(Precision::F32)),
+            "bfloat16" => Some(LogEvent::Precision(Precision::Bf16)),
+            _ => None,
+        };
     }
     line.strip_prefix("WARNING: ").map(|text| LogEvent::Warning(text.to_string()))
 }
@@ -172,6 +196,11 @@ mod tests {
             ("\u{1b}[1mStep 00010\u{1b}[0m | Validation bpb: 3.5", Some(LogEvent::Validation { step: 10, bpb: 3.5 })),
             ("Minimum validation bpb: 2.931366", Some(LogEvent::Minimum(2.931366))),
             ("Peak memory usage: 1.50MiB", Some(LogEvent::PeakMemory(1_572_864))),
+            (
+                "COMPUTE_DTYPE: torch.bfloat16 (set via NANOCHAT_DTYPE=bfloat16)",
+                Some(LogEvent::Precision(Precision::Bf16)),
+            ),
+            ("COMPUTE_DTYPE: torch.float16", None),
             ("WARNING: slow", Some(LogEvent::Warning("slow".to_string()))),
             ("Step 00010 | Validation bpb: nan", None),
             ("step 00012/00040 (30.00%) | loss: 6.84", None),
@@ -187,13 +216,24 @@ mod tests {
     fn pieces_and_foreign_bytes_do_no_harm() {
         let mut reader = LogReader::default();
         let mut events = Vec::new();
-        let mut log = b"\xff\xfe\xe9 vrai\n".to_vec();
+        let mut log = b"\xe9\xff\xfe vrai\n".to_vec();
         log.extend(STEP.as_bytes());
         for byte in log {
             events.extend(reader.push(&[byte]));
         }
         assert!(events.is_empty());
         assert_eq!(reader.finish().len(), 1);
+    }
+
+    #[test]
+    fn utf16_is_read() {
+        let text = format!("début\r\n{STEP}\r\nMinimum validation bpb: 2.5\r\n");
+        let expected = read_log(text.as_bytes());
+        assert_eq!(expected.len(), 2);
+        let little = text.encode_utf16().flat_map(u16::to_le_bytes);
+        let big = text.encode_utf16().flat_map(u16::to_be_bytes);
+        assert_eq!(read_log(&[0xFF, 0xFE].into_iter().chain(little).collect::<Vec<_>>()), expected);
+        assert_eq!(read_log(&[0xFE, 0xFF].into_iter().chain(big).collect::<Vec<_>>()), expected);
     }
 
     #[test]

@@ -1,9 +1,42 @@
-//! The other arm: what karpathy/nanochat is told to do, and what it did, read from what it printed.
+//! The other arm: karpathy/nanochat, driven as it is and read from what it printed.
+//!
+//! [`Checkout`] and [`Python`] say whether it can be run here, unmodified, at the pinned commit; [`flags_of`] and
+//! [`BaseFolder`] give it the plan's model, budget, documents and tokenizer; [`compare_batches`] shows with its own code
+//! that both arms train on the same; [`record_run`] runs it and measures it from outside; [`import`] makes the same
+//! document from a finished run's files; [`Recording`] keeps results; [`blocks`] orders alternating runs of both arms.
+//!
+//! Refused: another commit, a changed checkout, a plan that its flags can't say, a base folder that isn't ours. Nothing is
+//! ever written into the checkout.
 
+mod arm;
+mod base_folder;
+pub mod blocks;
+mod checkout;
+mod collect;
 mod error;
 mod flags;
+mod import;
 mod log;
+mod matching;
+mod process;
+mod python;
+mod recording;
+mod torch_file;
+mod usage;
+mod weights;
+mod words;
 
+#[cfg(test)]
+mod tests;
+
+pub use arm::{BASELINE_SEED, Event, MachineFacts, Matching, Request, Variant, record_run};
+pub use base_folder::BaseFolder;
+pub use checkout::Checkout;
 pub use error::BaselineError;
 pub use flags::flags_of;
+pub use import::import;
 pub use log::{LogEvent, LogReader, read_log};
+pub use matching::compare_batches;
+pub use python::{Environment, Python, SCRIPT_TIMEOUT};
+pub use recording::Recording;
+pub use weights::initial_weights;

@@ -1,0 +1,66 @@
+//! The recorded results of one name: read, extended, written.
+
+use std::path::{Path, PathBuf};
+
+use super::BaselineError;
+use crate::artifacts::{BaselineResult, BaselineRun, Document, ResultsRoot, RunStatus, read_document, write_document};
+
+/// A recording that grows run by run, on disk after each.
+///
+/// Without `append`, a new sitting replaces what was recorded before as soon as one of its runs is finished; until then
+/// earlier runs stay, so that a sitting that only fails destroys nothing.
+#[derive(Debug)]
+pub struct Recording {
+    path: PathBuf,
+    commit: String,
+    name: String,
+    earlier: Vec<BaselineRun>,
+    new: Vec<BaselineRun>,
+    append: bool,
+}
+
+impl Recording {
+    /// The recording of that name for a commit, with what was recorded before.
+    ///
+    /// # Errors
+    /// The name is no file name, or what is there can't be read.
+    pub fn open(root: &ResultsRoot, commit: &str, name: &str, append: bool) -> Result<Self, BaselineError> {
+        let path = root.baseline(commit, name)?;
+        let earlier = match read_document::<BaselineResult>(&path) {
+            Ok(result) if result.commit == commit => result.runs,
+            Ok(result) => {
+                let reason = format!("it was recorded at commit {}, not {commit}; give another --name", result.commit);
+                return Err(BaselineError::Unreadable { path, reason });
+            }
+            Err(error) if error.is_not_found() => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { path, commit: commit.into(), name: name.into(), earlier, new: Vec::new(), append })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds a run and writes the document.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn add(&mut self, run: BaselineRun) -> Result<(), BaselineError> {
+        self.new.push(run);
+        write_document(&self.path, &self.document())?;
+        Ok(())
+    }
+
+    fn document(&self) -> BaselineResult {
+        let any_finished = self.new.iter().any(|run| run.status == RunStatus::Finished);
+        let kept: &[BaselineRun] = if self.append || !any_finished { &self.earlier } else { &[] };
+        BaselineResult {
+            schema: BaselineResult::SCHEMA.to_string(),
+            commit: self.commit.clone(),
+            name: self.name.clone(),
+            runs: kept.iter().chain(&self.new).cloned().collect(),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The weights that the baseline starts from, so that both arms can start from the same (`init: baseline`).
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
+
+use super::arm::{Variant, variables};
+use super::base_folder::BaseFolder;
+use super::python::{Python, Script, device_type};
+use super::{BaselineError, Checkout};
+use crate::checkpoint::baseline::{TorchValue, read_torch_file};
+use crate::plan::RunPlan;
+
+/// The answer of `initial_weights.py`.
+#[derive(Deserialize)]
+struct Answer {
+    tensors: usize,
+}
+
+/// Weights by the baseline's parameter names, in f32, as its training script has them before the first step: its own
+/// code builds and initialises the model under its own seed. In bf16 the baseline rounds its embeddings.
+///
+/// # Errors
+/// The baseline's own code fails on this shape, its file can't be read, or somebody asked to stop.
+pub fn initial_weights(
+    plan: &RunPlan,
+    variant: Variant,
+    (checkout, python, base): (&Checkout, &Python, &BaseFolder),
+    stop: &dyn Fn() -> bool,
+) -> Result<BTreeMap<String, Tensor>, BaselineError> {
+    let path = base.path().join("initial_weights.pt");
+    let unreadable = |reason: String| BaselineError::Unreadable { path: path.clone(), reason };
+    let config = serde_json::to_string(&plan.model).map_err(|error| unreadable(error.to_string()))?;
+    let script = Script {
+        text: include_str!("scripts/initial_weights.py"),
+        name: "initial-weights",
+        task: "drawing its initial weights",
+        arguments: &[device_type(plan.device).to_string(), config, path.to_string_lossy().into_owned()],
+    };
+    let answer: Answer = python.ask(checkout, &script, &variables(base, variant), stop)?;
+    let TorchValue::Dict(entries) = read_torch_file(&path, &Device::Cpu)? else {
+        return Err(unreadable("it holds something other than named tensors".into()));
+    };
+    let widened = |tensor: Tensor| tensor.to_dtype(DType::F32).map_err(|error| unreadable(error.to_string()));
+    let weights = entries.into_iter().map(|(name, value)| match (name, value) {
+        (TorchValue::Text(name), TorchValue::Tensor(tensor)) => Ok((name, widened(tensor)?)),
+        _ => Err(unreadable("it holds something other than named tensors".into())),
+    });
+    let weights = weights.collect::<Result<BTreeMap<_, _>, BaselineError>>()?;
+    if weights.len() != answer.tensors {
+        return Err(unreadable(format!("it holds {} tensors, {} were written", weights.len(), answer.tensors)));
+    }
+    std::fs::remove_file(&path).map_err(BaselineError::io("remove", &path))?;
+    Ok(weights)
+}
