@@ -113,7 +113,8 @@ pub fn median_tokens_per_second(rows: &[StepRow], total_batch_size: u64) -> Opti
 
 /// Seconds spent in steps after [`LAST_WARMUP_STEP`], summed in order: `training_seconds` as the baseline counts it.
 pub fn training_seconds(rows: &[StepRow]) -> f64 {
-    rows.iter().filter(|row| row.step > LAST_WARMUP_STEP).map(|row| row.seconds).sum()
+    // The sum of nothing is -0.0, which would show in documents.
+    rows.iter().filter(|row| row.step > LAST_WARMUP_STEP).map(|row| row.seconds).sum::<f64>() + 0.0
 }
 
 /// SHA-256 of the loss trace: every step's loss as little-endian f64, in step order.

@@ -1,7 +1,7 @@
 //! One run of the baseline as a child process, from its flags to a recorded result.
 //!
-//! The checkout stays as it is: data, tokenizer, checkpoints, compiled kernels and byte code go to the base folder, and
-//! everything else is said by flags and environment variables. Whatever happens to the process, there is a result.
+//! The checkout stays as it is: data, tokenizer, checkpoints and compiled kernels go to the base folder, no byte code is
+//! written, and everything else is said by flags and environment variables. Whatever happens to the process, there is a result.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -183,7 +183,7 @@ pub(super) fn variables(base: &BaseFolder, variant: Variant) -> Vec<(&'static st
         // Lines as they are printed, in one encoding whatever the locale; nothing written into the checkout.
         ("PYTHONUNBUFFERED", "1".to_string()),
         ("PYTHONUTF8", "1".to_string()),
-        ("PYTHONPYCACHEPREFIX", folder(base.path().join("pycache"))),
+        ("PYTHONDONTWRITEBYTECODE", "1".to_string()),
         ("TORCHINDUCTOR_CACHE_DIR", folder(base.compile_cache())),
         ("TRITON_CACHE_DIR", folder(base.compile_cache().join("triton"))),
     ]
@@ -193,7 +193,7 @@ pub(super) fn variables(base: &BaseFolder, variant: Variant) -> Vec<(&'static st
 fn recorded_variables(variables: &[(&'static str, String)]) -> BTreeMap<String, String> {
     let value = |name: &str, value: &String| match name {
         "NANOCHAT_BASE_DIR" => "<base folder>".to_string(),
-        "PYTHONPYCACHEPREFIX" | "TORCHINDUCTOR_CACHE_DIR" | "TRITON_CACHE_DIR" => "<in the base folder>".to_string(),
+        "TORCHINDUCTOR_CACHE_DIR" | "TRITON_CACHE_DIR" => "<in the base folder>".to_string(),
         _ => value.clone(),
     };
     variables.iter().map(|(name, text)| (name.to_string(), value(name, text))).collect()
