@@ -79,7 +79,7 @@ fn plan(data: DataPlan, iterations: u64) -> RunPlan {
         device_count: 1,
         dtype: Precision::F32,
         threads: 1,
-        estimate: Estimate { memory_gib: 0.1, seconds: 1.0 },
+        estimate: Estimate { memory_gib: 0.1, seconds: Some(1.0) },
     }
 }
 

@@ -19,7 +19,8 @@ struct Answer {
 }
 
 /// Weights by the baseline's parameter names, in f32, as its training script has them before the first step: its own
-/// code builds and initialises the model under its own seed. In bf16 the baseline rounds its embeddings.
+/// code builds and initialises the model. Drawn with the plan's seed, which is the script's own only when it is
+/// [`super::BASELINE_SEED`]. In bf16 the baseline rounds its embeddings.
 ///
 /// # Errors
 /// The baseline's own code fails on this shape, its file can't be read, or somebody asked to stop.
@@ -36,7 +37,12 @@ pub fn initial_weights(
         text: include_str!("scripts/initial_weights.py"),
         name: "initial-weights",
         task: "drawing its initial weights",
-        arguments: &[device_type(plan.device).to_string(), config, path.to_string_lossy().into_owned()],
+        arguments: &[
+            device_type(plan.device).to_string(),
+            plan.seed.to_string(),
+            config,
+            path.to_string_lossy().into_owned(),
+        ],
     };
     let answer: Answer = python.ask(checkout, &script, &variables(base, variant), stop)?;
     let TorchValue::Dict(entries) = read_torch_file(&path, &Device::Cpu)? else {

@@ -1,6 +1,6 @@
-"""The weights that the baseline would start from: its own model, seed and initialisation, in the order of its script.
+"""The weights that the baseline would start from: its own model and initialisation, in the order of its script.
 
-Run in the checkout with NANOCHAT_DTYPE set. Arguments: device type, GPTConfig as JSON, the file to write.
+Run in the checkout with NANOCHAT_DTYPE set. Arguments: device type, seed, GPTConfig as JSON, the file to write.
 Prints one line of JSON after the mark.
 """
 
@@ -12,8 +12,9 @@ import torch
 from nanochat.common import compute_init
 from nanochat.gpt import GPT, GPTConfig
 
-device_type, config, path = sys.argv[2], json.loads(sys.argv[3]), sys.argv[4]
+device_type, seed, config, path = sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4]), sys.argv[5]
 device = compute_init(device_type)[-1]
+torch.manual_seed(seed)  # what compute_init does itself, with its own fixed seed
 with torch.device("meta"):
     model = GPT(GPTConfig(**config))
 model.to_empty(device=device)
