@@ -11,6 +11,7 @@ mod output;
 mod parity;
 mod plan;
 mod plan_text;
+mod progress;
 mod report;
 mod run;
 mod schema;

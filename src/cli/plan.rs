@@ -77,7 +77,7 @@ pub fn execute(args: Args) -> CliResult {
 }
 
 /// The cells that `--only` leaves.
-fn select<'a>(experiment: &'a Experiment, only: &[String]) -> Result<Vec<&'a Cell>, CliError> {
+pub fn select<'a>(experiment: &'a Experiment, only: &[String]) -> Result<Vec<&'a Cell>, CliError> {
     let mut wanted: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
     for argument in only {
         let (key, value) = experiment::parse_filter(experiment, argument).map_err(CliError::invalid)?;

@@ -1,10 +1,177 @@
-//! `nanochat run`.
+//! `nanochat run`: carries an experiment out, shows progress, prints the verdicts.
 
-use super::{CliError, CliResult};
+use std::path::{Path, PathBuf};
+
+use super::plan::{Overlay, select};
+
+use super::output::table;
+use super::progress::{Progress, thousands};
+use super::{CliError, CliResult, Exit, Format};
+use crate::artifacts::{Judgement, ResultsRoot, Summary, Verdict, read_document};
+use crate::experiment::{self, Experiment};
+use crate::run::{Options, Outcome, Stop, carry_out};
+use crate::scorecard::{self, Gate};
+use crate::spec::SpecErrors;
+use crate::{hardware, plan};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The experiment spec.
+    #[arg(value_name = "SPEC")]
+    spec: PathBuf,
+    #[command(flatten)]
+    overlay: Overlay,
+    /// Only the cells whose axis has this value.
+    #[arg(long, value_name = "AXIS=VALUE")]
+    only: Vec<String>,
+    /// Start every run over, whatever is on disk.
+    #[arg(long)]
+    force: bool,
+    /// Stop at the first run that fails.
+    #[arg(long)]
+    fail_fast: bool,
+    /// Run although the machine is not what the profile says; speed is then not judged.
+    #[arg(long)]
+    allow_hardware_mismatch: bool,
+    /// Turn verdicts into the exit code: 3 failed, 4 inconclusive, 5 nothing could be compared.
+    #[arg(long)]
+    gate: bool,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
 
-pub fn execute(_args: Args) -> CliResult {
-    Err(CliError::usage("`nanochat run` is not written yet", None))
+pub fn execute(args: Args) -> CliResult {
+    let experiment = experiment::load(&args.spec, &args.overlay.options()).map_err(CliError::invalid)?;
+    let missing = experiment::missing_paths(&experiment);
+    if !missing.is_empty() {
+        return Err(CliError::invalid(SpecErrors::new(args.spec.display().to_string(), missing)));
+    }
+    let cells = select(&experiment, &args.only)?;
+    let plans = plan::expand_cells(&experiment, cells).map_err(|error| {
+        let help = error.way_out();
+        CliError::usage(error, help.as_deref())
+    })?;
+    let hardware_matches = check_hardware(&experiment, args.allow_hardware_mismatch)?;
+    use_threads(&experiment)?;
+    let record = experiment.record(&plans.runs);
+    let root = ResultsRoot::new(Path::new(""));
+    let stop = Stop::default();
+    stop_on_signals(&stop);
+    let options = Options { force: args.force, fail_fast: args.fail_fast, hardware_matches };
+    let mut progress = Progress::new();
+    let outcome = carry_out(&record, &plans.runs, &root, options, &stop, &mut |event| progress.show(event))
+        .map_err(|error| CliError::failed(miette::miette!("{error}")))?;
+    print(&outcome, &root, args.format)?;
+    Ok(exit(&outcome, args.gate))
+}
+
+/// Whether the machine is what the profile says; if not, an error, unless the user allowed it.
+fn check_hardware(experiment: &Experiment, allowed: bool) -> Result<bool, CliError> {
+    let Some(profile) = experiment.profile() else { return Ok(true) };
+    match hardware::check(profile, &hardware::this_machine()) {
+        Ok(()) => Ok(!experiment.stand_in),
+        Err(mismatch) if allowed => {
+            eprintln!("warning: {mismatch}; speed will not be judged");
+            Ok(false)
+        }
+        Err(mismatch) => {
+            let help = "choose another profile with --profile, or run all the same with --allow-hardware-mismatch";
+            Err(CliError::usage(mismatch, Some(help)))
+        }
+    }
+}
+
+/// One thread pool for the whole process, as large as the profile says.
+fn use_threads(experiment: &Experiment) -> Result<(), CliError> {
+    let threads = experiment.profile().map_or(0, |profile| profile.threads);
+    let built = rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build_global();
+    built.map_err(|error| CliError::failed(miette::miette!("the thread pool can't be made: {error}")))
+}
+
+/// The first signal ends the run after its step, with a checkpoint; the third ends the program at once.
+fn stop_on_signals(stop: &Stop) {
+    let stop = stop.clone();
+    let handler = move || match stop.request() {
+        0 => eprintln!("\nstopping after this step; a checkpoint will be written (again to insist)"),
+        1 => eprintln!("\nstill writing; once more ends the program at once, and the last checkpoint stays good"),
+        _ => std::process::exit(Exit::Interrupted as i32),
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        eprintln!("warning: signals can't be caught ({error}); stopping will lose work since the last checkpoint");
+    }
+}
+
+fn exit(outcome: &Outcome, gate: bool) -> Exit {
+    if outcome.interrupted {
+        return Exit::Interrupted;
+    }
+    if !outcome.failed.is_empty() {
+        return Exit::Failed;
+    }
+    match scorecard::gate(&outcome.scorecard) {
+        _ if !gate => Exit::Done,
+        Gate::Passed => Exit::Done,
+        Gate::Failed => Exit::VerdictFailed,
+        Gate::Inconclusive => Exit::Inconclusive,
+        Gate::NothingCompared => Exit::NothingCompared,
+    }
+}
+
+fn print(outcome: &Outcome, root: &ResultsRoot, format: Format) -> Result<(), CliError> {
+    if format == Format::Json {
+        let text = serde_json::to_string_pretty(&outcome.scorecard).map_err(|error| CliError::usage(error, None))?;
+        println!("{text}");
+        return Ok(());
+    }
+    println!();
+    println!("{}", runs_table(outcome, root));
+    println!();
+    let scorecard = &outcome.scorecard;
+    for (name, judgement) in
+        [("quality", &scorecard.quality), ("speed", &scorecard.speed), ("reproducibility", &scorecard.reproducibility)]
+    {
+        println!("{name:<16} {:<15} {}", label(judgement), judgement.reason);
+    }
+    println!();
+    for (run_id, reason) in &outcome.failed {
+        println!("failed: {run_id}: {reason}");
+    }
+    if outcome.interrupted {
+        println!("stopped; the same command continues");
+    } else if outcome.finished == 0 && outcome.failed.is_empty() {
+        println!("all {} runs were done before (--force starts over)", outcome.already_done);
+    }
+    println!("report: {}", outcome.reports.markdown.display());
+    println!("        {}", outcome.reports.html.display());
+    Ok(())
+}
+
+fn runs_table(outcome: &Outcome, root: &ResultsRoot) -> comfy_table::Table {
+    let mut rows = table(&["run", "status", "val bpb", "tokens/s", "peak memory", "seconds"]);
+    let folder = root.experiment(&outcome.scorecard.experiment).ok();
+    for run_id in &outcome.scorecard.runs {
+        let path = folder.as_ref().and_then(|folder| folder.run(run_id).ok()).map(|run| run.summary());
+        let Some(summary) = path.and_then(|path| read_document::<Summary>(&path).ok()) else { continue };
+        let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "–".into(), |v| format!("{v:.digits$}"));
+        rows.add_row([
+            run_id.clone(),
+            format!("{:?}", summary.status).to_lowercase(),
+            number(summary.final_val_bpb, 4),
+            summary.tokens_per_second.map_or_else(|| "–".into(), thousands),
+            format!("{:.2} GiB", summary.peak_rss_bytes as f64 / f64::from(1 << 30)),
+            format!("{:.1}", summary.elapsed_seconds),
+        ]);
+    }
+    rows
+}
+
+fn label(judgement: &Judgement) -> &'static str {
+    match judgement.verdict {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "FAIL",
+        Verdict::Inconclusive => "inconclusive",
+        Verdict::NotComparable => "not comparable",
+        Verdict::Missing => "missing",
+    }
 }

@@ -1,1 +1,17 @@
-//! (to be written)
+//! Carries out plans: start, resume, refuse. Decides what is done already, prepares data, tokenizer, weights and device,
+//! hands each run to [`crate::train`], and writes what came out. Cells fail alone: one run's error doesn't stop the others.
+
+mod environment;
+mod error;
+mod execute;
+mod resources;
+mod session;
+mod status;
+mod stop;
+
+pub use environment::environment;
+pub use error::RunError;
+pub use execute::Step as RunStep;
+pub use session::{Event, Options, Outcome, carry_out};
+pub use status::{RunState, state_of};
+pub use stop::Stop;

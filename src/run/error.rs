@@ -1,0 +1,75 @@
+//! Why an experiment or a run couldn't be carried out.
+
+use crate::artifacts::ArtifactError;
+use crate::checkpoint::CheckpointError;
+use crate::data::DataError;
+use crate::model::ModelError;
+use crate::report::ReportError;
+use crate::scorecard::ScorecardError;
+use crate::tokenizer::TokenizerError;
+use crate::train::TrainError;
+
+/// Why an experiment or a run couldn't be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A result couldn't be read or written.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// A checkpoint couldn't be read or written, or another process has the run.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The data can't be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The tokenizer can't be used.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The starting weights can't be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The verdicts couldn't be reached.
+    #[error(transparent)]
+    Scorecard(#[from] ScorecardError),
+    /// The reports couldn't be rendered.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// The file of starting weights can't be read.
+    #[error(
+        "can't read the starting weights {path}: {reason}; init.weights needs a safetensors file with the baseline's parameter names"
+    )]
+    Weights {
+        /// The file.
+        path: String,
+        /// What was wrong.
+        reason: String,
+    },
+    /// The plan starts from the baseline's own initial weights, which only the baseline can make.
+    #[error(
+        "`init: baseline` needs the baseline's initial weights; have them written with `nanochat baseline`, then give them as init.weights"
+    )]
+    BaselineWeights,
+    /// The device can't be opened.
+    #[error("{what}; {remedy}")]
+    Device {
+        /// What is missing.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// The tokenizer doesn't fit the plan.
+    #[error(
+        "the tokenizer has {found} tokens, the plan says {planned}; set model.vocab_size or the tokenizer so that they agree"
+    )]
+    VocabularyMismatch {
+        /// Tokens in the tokenizer.
+        found: usize,
+        /// Tokens in the plan.
+        planned: usize,
+    },
+    /// A bug: the engine panicked. The run is recorded as failed and the others go on.
+    #[error("internal error: {0}; please report it with the plan.json of this run")]
+    Panicked(String),
+}

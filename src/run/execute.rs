@@ -1,0 +1,178 @@
+//! One run, from its plan to its summary.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use crate::artifacts::{
+    RunFolder, RunStatus, Summary, create_folder, file_sha256, loss_trace_sha256, median_tokens_per_second,
+    training_seconds, write_document, write_evals, write_steps,
+};
+use crate::checkpoint::{Checkpoints, Content, RunLock, tensors_sha256};
+use crate::hardware::memory;
+use crate::plan::RunPlan;
+use crate::train::{self, Ending, Inputs, Snapshot, TrainError, Trainer};
+
+use super::resources::{Resources, open_device};
+use super::{RunError, Stop, environment};
+
+/// What happens in one run.
+pub enum Step<'a> {
+    /// Data, tokenizer and weights are ready.
+    Ready {
+        /// Steps done before, when the run continues.
+        resumed_from: Option<u64>,
+    },
+    /// The training loop's own events.
+    Training(train::Event<'a>),
+    /// Something to know that doesn't stop the run.
+    Warning(String),
+}
+
+/// Carries one plan out, from its newest good checkpoint if there is one, and writes all its documents.
+pub fn execute(
+    plan: &RunPlan,
+    folder: &RunFolder,
+    resources: &mut Resources,
+    hardware_matches: bool,
+    stop: &Stop,
+    observe: &mut dyn FnMut(Step<'_>),
+) -> Result<Summary, RunError> {
+    create_folder(folder.path())?;
+    let _lock = RunLock::acquire(folder.path())?;
+    memory::reset_peak();
+    let device = open_device(plan)?;
+    let corpus = resources.corpus(&plan.data)?;
+    let tokenizer = resources.tokenizer(plan, &corpus)?;
+    let model = resources.model(plan, &device)?;
+    write_document(&folder.plan(), plan)?;
+    let store = Checkpoints::open(&folder.checkpoints())?;
+    let mut trainer = Trainer::new(Inputs {
+        plan,
+        corpus: corpus.clone(),
+        tokenizer: tokenizer.clone(),
+        model,
+        device: device.clone(),
+    })?;
+    let resumed_from = resume(&mut trainer, &store, &device, observe)?;
+    observe(Step::Ready { resumed_from });
+
+    let files = BTreeMap::from([("tokenizer.json".to_string(), tokenizer.to_json()?.into_bytes())]);
+    let keep = plan.checkpoint.keep.max(1) as usize;
+    let mut save = |snapshot: Snapshot| {
+        let content = Content { tensors: &snapshot.tensors, state: &snapshot.state, files: &files };
+        store.save_content(snapshot.step, &content, keep)?;
+        Ok(())
+    };
+    let mut log = Log::open(&folder.log())?;
+    let ending = trainer.run(&|| stop.requested(), &mut save, &mut |event| {
+        log.note(&event);
+        observe(Step::Training(event));
+    });
+
+    let (status, reason) = match &ending {
+        Ok(Ending::Finished) => (RunStatus::Finished, failed_evaluations(&trainer)),
+        Ok(Ending::Stopped) => (RunStatus::Interrupted, Some("stopped by a signal".to_string())),
+        Ok(Ending::OutOfTime) => (RunStatus::Interrupted, Some("the plan's wall clock ran out".to_string())),
+        Err(error) => (RunStatus::Failed, Some(error.to_string())),
+    };
+    let hashes = Hashes { data: corpus.sha256()?, tokenizer: tokenizer.sha256() };
+    let summary = conclude(&mut trainer, plan, folder, hashes, status, reason)?;
+    write_document(&folder.environment(), &environment(plan, hardware_matches))?;
+    write_document(&folder.summary(), &summary)?;
+    ending.map(|_| summary).map_err(RunError::from)
+}
+
+struct Hashes {
+    data: String,
+    tokenizer: String,
+}
+
+fn resume(
+    trainer: &mut Trainer<'_>,
+    store: &Checkpoints,
+    device: &candle_core::Device,
+    observe: &mut dyn FnMut(Step<'_>),
+) -> Result<Option<u64>, RunError> {
+    let Some(loaded) = store.latest(device)? else { return Ok(None) };
+    for (path, reason) in &loaded.skipped {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        observe(Step::Warning(format!("checkpoint {name} is damaged and was passed over: {reason}")));
+    }
+    let step = loaded.step;
+    match trainer.restore(Snapshot { step, tensors: loaded.tensors, state: loaded.state }) {
+        Ok(()) => Ok(Some(step)),
+        Err(error @ TrainError::State { .. }) => Err(error.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn failed_evaluations(trainer: &Trainer<'_>) -> Option<String> {
+    let failed = &trainer.history().failed_evals;
+    let (step, reason) = failed.last()?;
+    Some(format!("{} evaluations failed, the last at step {step}: {reason}", failed.len()))
+}
+
+/// Writes the rows, then builds the summary over them.
+fn conclude(
+    trainer: &mut Trainer<'_>,
+    plan: &RunPlan,
+    folder: &RunFolder,
+    hashes: Hashes,
+    status: RunStatus,
+    reason: Option<String>,
+) -> Result<Summary, RunError> {
+    trainer.note_resources();
+    let history = trainer.history();
+    write_steps(&folder.steps(), &history.steps)?;
+    write_evals(&folder.evals(), &history.evals)?;
+    let file_hash = |path: &Path| -> Result<(String, String), RunError> {
+        Ok((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), file_sha256(path)?))
+    };
+    let weights = trainer.model().parameters().iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+    Ok(Summary {
+        schema: "nanochat.summary/v1".to_string(),
+        run_id: plan.run_id.clone(),
+        plan_hash: plan.plan_hash.clone(),
+        status,
+        reason,
+        steps: trainer.step(),
+        tokens: trainer.step() * plan.total_batch_size,
+        final_val_bpb: history.final_val_bpb(),
+        min_val_bpb: history.min_val_bpb(),
+        core_metric: history.core_metric(),
+        train_loss: history.steps.last().map(|row| row.loss),
+        tokens_per_second: median_tokens_per_second(&history.steps, plan.total_batch_size),
+        training_seconds: training_seconds(&history.steps),
+        elapsed_seconds: history.elapsed_seconds,
+        peak_rss_bytes: history.peak_rss_bytes,
+        weights_sha256: (status != RunStatus::Failed).then(|| tensors_sha256(&weights)).transpose()?,
+        loss_trace_sha256: Some(loss_trace_sha256(&history.steps)),
+        data_sha256: hashes.data,
+        tokenizer_sha256: hashes.tokenizer,
+        first_batch_sha256: history.first_batch_sha256.clone(),
+        files_sha256: BTreeMap::from([file_hash(&folder.steps())?, file_hash(&folder.evals())?]),
+    })
+}
+
+/// `log.jsonl`: a line a step and an evaluation, for following a run from outside. Never read back, so that a failure to
+/// write it doesn't stop training.
+struct Log(std::fs::File);
+
+impl Log {
+    fn open(path: &Path) -> Result<Self, RunError> {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        Ok(Self(file.map_err(|error| crate::artifacts::ArtifactError::io("open", path, error))?))
+    }
+
+    fn note(&mut self, event: &train::Event<'_>) {
+        let line = match event {
+            train::Event::Step(row) => serde_json::to_string(row),
+            train::Event::Evaluated(row) => serde_json::to_string(row),
+            _ => return,
+        };
+        if let Ok(line) = line {
+            let _ = writeln!(self.0, "{line}");
+        }
+    }
+}

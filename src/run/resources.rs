@@ -1,0 +1,128 @@
+//! What several runs share: opened data and trained tokenizers. And the device.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::Device;
+
+use crate::data::{Corpus, Split};
+use crate::model::Gpt;
+use crate::plan::{DataPlan, DeviceKind, InitPlan, RunPlan, TokenizerPlan};
+use crate::tokenizer::Tokenizer;
+
+use super::RunError;
+
+/// Opened data and tokenizers by what the plans say of them, so that the cells of a matrix don't repeat the work.
+pub struct Resources {
+    base: PathBuf,
+    corpora: HashMap<String, Arc<Corpus>>,
+    tokenizers: HashMap<String, Arc<Tokenizer>>,
+}
+
+impl Resources {
+    /// Relative paths in plans are taken from `base`.
+    pub fn new(base: &Path) -> Self {
+        Self { base: base.to_path_buf(), corpora: HashMap::new(), tokenizers: HashMap::new() }
+    }
+
+    /// The plan's data, opened once.
+    pub fn corpus(&mut self, plan: &DataPlan) -> Result<Arc<Corpus>, RunError> {
+        let key = format!("{plan:?}");
+        if let Some(corpus) = self.corpora.get(&key) {
+            return Ok(corpus.clone());
+        }
+        let corpus = Arc::new(Corpus::open(plan, &self.base)?);
+        self.corpora.insert(key, corpus.clone());
+        Ok(corpus)
+    }
+
+    /// The plan's tokenizer, loaded or trained once.
+    pub fn tokenizer(&mut self, plan: &RunPlan, corpus: &Corpus) -> Result<Arc<Tokenizer>, RunError> {
+        let key = match &plan.tokenizer {
+            TokenizerPlan::Path(path) => path.clone(),
+            trained => format!("{trained:?} on {:?}", plan.data),
+        };
+        if let Some(tokenizer) = self.tokenizers.get(&key) {
+            return Ok(tokenizer.clone());
+        }
+        let tokenizer = Arc::new(match &plan.tokenizer {
+            TokenizerPlan::Path(path) => Tokenizer::load(&crate::data::resolve(path, &self.base))?,
+            TokenizerPlan::Train { vocab_size, max_chars_per_document, max_chars } => {
+                let texts = training_texts(corpus, *max_chars_per_document, *max_chars)?;
+                Tokenizer::train(texts, *vocab_size)?
+            }
+        });
+        if tokenizer.vocab_size() != plan.model.vocab_size {
+            let (found, planned) = (tokenizer.vocab_size(), plan.model.vocab_size);
+            return Err(RunError::VocabularyMismatch { found, planned });
+        }
+        self.tokenizers.insert(key, tokenizer.clone());
+        Ok(tokenizer)
+    }
+
+    /// A model with the plan's starting weights.
+    pub fn model(&self, plan: &RunPlan, device: &Device) -> Result<Gpt, RunError> {
+        match &plan.init {
+            InitPlan::Random => Ok(Gpt::initialized(&plan.model, plan.seed, device)?),
+            InitPlan::Baseline => Err(RunError::BaselineWeights),
+            InitPlan::Weights(path) => {
+                let path = crate::data::resolve(path, &self.base);
+                let tensors = candle_core::safetensors::load(&path, device).map_err(|error| RunError::Weights {
+                    path: path.display().to_string(),
+                    reason: error.to_string(),
+                })?;
+                Ok(Gpt::from_tensors(&plan.model, &tensors, device)?)
+            }
+        }
+    }
+}
+
+/// The training documents, each cut to a number of characters, up to a total: the rule of `scripts/tok_train.py`, which
+/// lets the document that crosses the total in.
+pub fn training_texts(corpus: &Corpus, per_document: u64, total: u64) -> Result<Vec<String>, RunError> {
+    let mut texts = Vec::new();
+    let mut characters = 0;
+    for document in corpus.documents(Split::Train) {
+        let document = document?;
+        let text = match document.char_indices().nth(per_document as usize) {
+            Some((end, _)) => document[..end].to_string(),
+            None => document.to_string(),
+        };
+        characters += text.chars().count() as u64;
+        texts.push(text);
+        if characters > total {
+            break;
+        }
+    }
+    Ok(texts)
+}
+
+/// Opens the plan's device. Never substitutes another one.
+pub fn open_device(plan: &RunPlan) -> Result<Device, RunError> {
+    let refuse = |what: String, remedy: &str| Err(RunError::Device { what, remedy: remedy.to_string() });
+    if plan.device_count > 1 {
+        let what =
+            format!("profile `{}` asks for {} devices, this engine trains on one", plan.hardware, plan.device_count);
+        return refuse(what, "choose a profile with device_count: 1");
+    }
+    match plan.device {
+        DeviceKind::Cpu => Ok(Device::Cpu),
+        DeviceKind::Cuda if !cfg!(feature = "cuda") => refuse(
+            "this binary was built without CUDA".into(),
+            "build it with `--features cuda`, or choose a CPU profile",
+        ),
+        DeviceKind::Cuda => match Device::new_cuda(0) {
+            Ok(device) => Ok(device),
+            Err(error) => refuse(format!("no CUDA device can be opened: {error}"), "see `nanochat doctor`"),
+        },
+        DeviceKind::Metal if !cfg!(feature = "metal") => refuse(
+            "this binary was built without Metal".into(),
+            "build it with `--features metal`, or choose a CPU profile",
+        ),
+        DeviceKind::Metal => match Device::new_metal(0) {
+            Ok(device) => Ok(device),
+            Err(error) => refuse(format!("no Metal device can be opened: {error}"), "see `nanochat doctor`"),
+        },
+    }
+}

@@ -1,0 +1,5 @@
+//! Tests of the program and of the tree, in one binary, since linking it costs.
+
+mod program;
+mod run_experiment;
+mod tidy;

@@ -1,0 +1,111 @@
+//! The main job through the program: run, run again, stop and go on, fail and tell.
+
+use serde_json::Value;
+
+use super::program::Project;
+
+/// A two-layer model of some seconds: one cell, one seed, one repeat.
+const TINY: &str = "\
+schema: nanochat.experiment/v1
+name: tiny
+description: small enough for a test
+baseline: { commit: 92d63d4e8bb4df75c3b71618f31ddde2378b2bcd }
+seed: 7
+hardware: cpu-smoke
+data: { source: synthetic, seed: 3, bytes: 400000 }
+tokenizer: { train: { vocab_size: 300 } }
+model: { depth: 2, n_embd: 32, head_dim: 16, sequence_len: 32, window_pattern: L }
+budget: { iterations: 12 }
+optimizer: { total_batch_size: 256, warmup_steps: 2 }
+eval: { every: 5, tokens: 512 }
+checkpoint: { every: 4, keep: 2 }
+quality: { metric: val_bpb, tolerance: { relative: 0.002 } }
+speed: { metric: tokens_per_second, min_ratio: 1.0 }
+reproducibility: { repeats: 1, require: bitwise }
+ruleset: v1
+";
+
+fn json(project: &Project, name: &str) -> Value {
+    let text = std::fs::read_to_string(project.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn run_folders(project: &Project) -> Vec<String> {
+    let files = project.files("results/tiny");
+    files.iter().filter_map(|file| file.strip_suffix("/summary.json")).map(str::to_string).collect()
+}
+
+const RUN: &[&str] = &["run", "tiny.yaml", "--allow-hardware-mismatch", "--set", "hardware.device_batch_size=4"];
+
+#[test]
+fn an_experiment_runs_to_its_reports_and_is_done_the_second_time() {
+    let project = Project::new();
+    project.write("tiny.yaml", TINY);
+    let first = project.run(RUN).exits(0);
+    assert!(first.stdout().contains("reproducibility"), "{}", first.stdout());
+
+    let scorecard = json(&project, "results/tiny/scorecard.json");
+    assert_eq!(scorecard["reproducibility"]["verdict"], "pass", "{scorecard:#}");
+    assert_eq!(scorecard["quality"]["verdict"], "missing");
+    let runs = run_folders(&project);
+    assert_eq!(runs.len(), 2, "{runs:?}");
+    let [one, two] = [0, 1].map(|place| json(&project, &format!("{}/summary.json", runs[place])));
+    for key in ["weights_sha256", "loss_trace_sha256", "first_batch_sha256", "final_val_bpb"] {
+        assert_eq!(one[key], two[key], "{key}");
+        assert!(!one[key].is_null(), "{key}");
+    }
+    for file in ["reports/tiny.md", "reports/tiny.html"] {
+        assert!(project.path().join(file).is_file(), "{file}");
+    }
+
+    let before = json(&project, &format!("{}/summary.json", runs[0]));
+    let again = project.run(RUN).exits(0);
+    assert!(again.stdout().contains("done before"), "{}", again.stdout());
+    assert_eq!(json(&project, &format!("{}/summary.json", runs[0])), before);
+    project.run(&["validate", "results", "tiny.yaml"]).exits(0);
+    project.run(&["verify", "results"]).exits(0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_was_interrupted_goes_on_bit_for_bit() {
+    let whole = Project::new();
+    let spec = TINY.replace("repeats: 1", "repeats: 0").replace("iterations: 12", "iterations: 150");
+    whole.write("tiny.yaml", &spec);
+    whole.run(RUN).exits(0);
+
+    let parts = Project::new();
+    parts.write("tiny.yaml", &spec);
+    let mut child = parts.command(RUN).stderr(std::process::Stdio::null()).spawn().unwrap();
+    // The first checkpoint says that training is under way.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    while parts.files("results").iter().all(|file| !file.contains("step_000004")) {
+        assert!(std::time::Instant::now() < deadline, "no checkpoint came");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let id = i32::try_from(child.id()).unwrap();
+    std::process::Command::new("kill").args(["-INT", &id.to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let stopped = json(&parts, &format!("{}/summary.json", run_folders(&parts)[0]));
+    assert_eq!(stopped["status"], "interrupted");
+    assert!(stopped["steps"].as_u64().unwrap() < 150);
+
+    let rest = parts.run(RUN).exits(0);
+    assert!(rest.stderr().contains("continues from its checkpoint"), "{}", rest.stderr());
+    let [a, b] = [&whole, &parts].map(|project| json(project, &format!("{}/summary.json", run_folders(project)[0])));
+    for key in ["weights_sha256", "loss_trace_sha256", "final_val_bpb", "min_val_bpb", "steps", "tokens"] {
+        assert_eq!(a[key], b[key], "{key}");
+    }
+}
+
+#[test]
+fn missing_data_is_an_error_that_leaves_nothing_behind() {
+    let project = Project::new();
+    project.write(
+        "tiny.yaml",
+        &TINY.replace("source: synthetic, seed: 3, bytes: 400000", "source: parquet, path: nowhere"),
+    );
+    let ran = project.run(RUN).exits(2);
+    assert!(ran.stderr().contains("nowhere"), "{}", ran.stderr());
+    assert!(project.files("results").is_empty() && project.files("reports").is_empty());
+}
