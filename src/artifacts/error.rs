@@ -78,6 +78,15 @@ pub enum ArtifactError {
         /// What is wrong.
         message: String,
     },
+    /// Git couldn't give what was asked.
+    #[error("{message}")]
+    #[diagnostic(help(
+        "revisions are read from the git repository of the current folder; `git log --oneline` shows what there is"
+    ))]
+    Git {
+        /// What it says.
+        message: String,
+    },
     /// A folder that isn't where the layout has it.
     #[error("`{}` is not {expected}", path.display())]
     #[diagnostic(help("results lie in `results/<experiment>/` and reports in `reports/` beside it"))]

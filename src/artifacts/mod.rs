@@ -10,6 +10,7 @@ mod error;
 mod json;
 pub mod layout;
 mod rows;
+mod tree;
 mod write;
 
 #[cfg(test)]
@@ -24,4 +25,5 @@ pub use rows::{
     LAST_WARMUP_STEP, bytes_sha256, file_sha256, loss_trace_sha256, median_tokens_per_second, read_evals, read_steps,
     steady_steps, training_seconds, write_evals, write_steps,
 };
+pub use tree::{Snapshot, Tree};
 pub use write::{create_folder, sync_folder, write_atomic};

@@ -32,7 +32,12 @@ pub fn write_steps(path: &Path, rows: &[StepRow]) -> Result<(), ArtifactError> {
 
 /// Reads `steps.parquet`.
 pub fn read_steps(path: &Path) -> Result<Vec<StepRow>, ArtifactError> {
-    let table = read_table(path)?;
+    parse_steps(path, fs::read(path).map_err(|e| ArtifactError::io("read", path, e))?)
+}
+
+/// Parses the bytes of a `steps.parquet` that was read from `path` (which only serves error messages).
+pub fn parse_steps(path: &Path, bytes: Vec<u8>) -> Result<Vec<StepRow>, ArtifactError> {
+    let table = parse_table(path, bytes)?;
     let step = table.integers("step")?;
     let tokens = table.integers("tokens")?;
     let loss = table.floats("loss")?;
@@ -72,7 +77,7 @@ pub fn write_evals(path: &Path, rows: &[EvalRow]) -> Result<(), ArtifactError> {
 
 /// Reads `evals.parquet`.
 pub fn read_evals(path: &Path) -> Result<Vec<EvalRow>, ArtifactError> {
-    let table = read_table(path)?;
+    let table = parse_table(path, fs::read(path).map_err(|e| ArtifactError::io("read", path, e))?)?;
     let step = table.integers("step")?;
     let tokens = table.integers("tokens")?;
     let val_bpb = table.floats("val_bpb")?;
@@ -167,8 +172,7 @@ struct Table<'a> {
     frame: DataFrame,
 }
 
-fn read_table(path: &Path) -> Result<Table<'_>, ArtifactError> {
-    let bytes = fs::read(path).map_err(|e| ArtifactError::io("read", path, e))?;
+fn parse_table(path: &Path, bytes: Vec<u8>) -> Result<Table<'_>, ArtifactError> {
     let frame = ParquetReader::new(std::io::Cursor::new(bytes)).finish().map_err(|e| ArtifactError::Table {
         path: path.to_path_buf(),
         message: format!("not a parquet file that can be read: {e}"),

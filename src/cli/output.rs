@@ -23,8 +23,14 @@ pub fn table(header: &[&str]) -> comfy_table::Table {
 /// # Errors
 /// A value that JSON can't hold (exit code 1).
 pub fn json<T: serde::Serialize>(value: &T) -> Result<(), super::CliError> {
-    let text = crate::artifacts::canonical_json(std::path::Path::new("standard output"), value)
-        .map_err(super::CliError::failed)?;
-    print!("{text}");
+    print!("{}", json_text(value)?);
     Ok(())
+}
+
+/// A value as JSON text.
+///
+/// # Errors
+/// A value that JSON can't hold (exit code 1).
+pub fn json_text<T: serde::Serialize>(value: &T) -> Result<String, super::CliError> {
+    crate::artifacts::canonical_json(std::path::Path::new("standard output"), value).map_err(super::CliError::failed)
 }

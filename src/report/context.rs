@@ -237,7 +237,7 @@ pub(super) fn build(sources: &Sources) -> Result<Context, ReportError> {
     })
 }
 
-fn cleaned(judgement: &Judgement) -> Judgement {
+pub(super) fn cleaned(judgement: &Judgement) -> Judgement {
     Judgement {
         metric: clean(&judgement.metric),
         method: clean(&judgement.method),
@@ -259,7 +259,7 @@ fn cleaned_cell(cell: &CellSummary) -> CellSummary {
 }
 
 /// Places an interval on a line that shows the neutral value, the bound and both ends with some air.
-fn interval(judgement: &Judgement) -> Option<IntervalView> {
+pub(super) fn interval(judgement: &Judgement) -> Option<IntervalView> {
     let (low, high) = judgement.interval?;
     let value = judgement.difference.or(judgement.ratio)?;
     let neutral = if judgement.ratio.is_some() { 1.0 } else { 0.0 };

@@ -4,6 +4,7 @@
 //! templates are compiled in and can be overridden one by one from a folder; what they are given is [`Context`]. Refuses to
 //! print anything that came from a file unescaped, to load anything over a network, and to outgrow a pull-request comment.
 
+mod comparison;
 mod context;
 mod plot;
 mod templates;
@@ -20,6 +21,7 @@ use crate::artifacts::{
     read_experiment, write_atomic,
 };
 
+pub use comparison::{ComparisonContext, ComparisonRow, render_comparison};
 pub use context::{Arm, Context, IntervalView, Limits, Provenance, RunView, VerdictView};
 pub use plot::{Plot, Point, Series, Tick};
 pub use verify::{Finding, Verification, verify};

@@ -17,13 +17,19 @@ pub(super) const HTML: &str = "report.html";
 /// The Markdown report.
 pub(super) const MARKDOWN: &str = "report.md";
 
+/// The page of a comparison.
+pub(super) const COMPARE_HTML: &str = "compare.html";
+/// The comment of a comparison.
+pub(super) const COMPARE_MARKDOWN: &str = "compare.md";
 /// Name of our own escaping.
 const MARKDOWN_ESCAPING: &str = "markdown";
 
 /// All templates, by name.
-pub(super) const BUILT_IN: [(&str, &str); 4] = [
+pub(super) const BUILT_IN: [(&str, &str); 6] = [
     (HTML, include_str!("../../templates/report.html")),
     (MARKDOWN, include_str!("../../templates/report.md")),
+    (COMPARE_HTML, include_str!("../../templates/compare.html")),
+    (COMPARE_MARKDOWN, include_str!("../../templates/compare.md")),
     ("macros.html", include_str!("../../templates/macros.html")),
     ("style.css", include_str!("../../templates/style.css")),
 ];

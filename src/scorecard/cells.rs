@@ -39,7 +39,7 @@ fn grouped(runs: &[RunDocuments]) -> Vec<Vec<&RunDocuments>> {
 }
 
 /// `model.depth=12, optimizer.matrix_lr=0.02`.
-fn label(run: &RunDocuments) -> String {
+pub(super) fn label(run: &RunDocuments) -> String {
     let axes: Vec<String> = run
         .plan
         .axes

@@ -8,6 +8,7 @@
 mod arms;
 mod budget;
 mod cells;
+pub mod compare;
 mod overview;
 mod quality;
 mod reproducibility;
@@ -65,6 +66,15 @@ pub enum ScorecardError {
         path: PathBuf,
         /// What it names.
         found: String,
+    },
+    /// Neither side of a comparison has results.
+    #[error("neither `{before}` nor `{after}` has results")]
+    #[diagnostic(help("results lie in `results/<experiment>/`, each with an experiment.json"))]
+    NothingThere {
+        /// The one side.
+        before: String,
+        /// The other side.
+        after: String,
     },
     /// Step tables that can't be aggregated.
     #[error("can't aggregate the step tables: {message}")]

@@ -112,11 +112,11 @@ pub(super) fn judge(
         judgement.reason = format!("no run has a {}; ask for it in the spec's `eval`", rule.metric);
         return judgement;
     }
-    compare(judgement, &candidate, &baseline, tolerance, metric)
+    compare(judgement, &candidate, &baseline, tolerance, metric, "baseline run")
 }
 
 /// The bound that the difference is held against: above zero where less is better, below where more is.
-fn signed(tolerance: f64, metric: Metric) -> f64 {
+pub(super) fn signed(tolerance: f64, metric: Metric) -> f64 {
     if metric.lower_is_better() { tolerance } else { -tolerance }
 }
 
@@ -204,14 +204,21 @@ pub(super) fn recorded_runs<'b>(
     }
 }
 
-/// Compares the arms, on an interval if both have runs enough, else as points.
-fn compare(mut judgement: Judgement, candidate: &Arm, baseline: &Arm, tolerance: f64, metric: Metric) -> Judgement {
+/// Compares the arms, on an interval if both have runs enough, else as points. `noun` names a run of the other arm.
+pub(super) fn compare(
+    mut judgement: Judgement,
+    candidate: &Arm,
+    baseline: &Arm,
+    tolerance: f64,
+    metric: Metric,
+    noun: &str,
+) -> Judgement {
     let (ours, theirs) = (candidate.figures(), baseline.figures());
     let difference = statistics::mean(&ours).zip(statistics::mean(&theirs)).map_or(f64::NAN, |(a, b)| a - b);
     judgement.difference = Some(rounded(difference));
     let worse = |difference: f64| if metric.lower_is_better() { difference } else { -difference };
     let note = baseline.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
-    let counts = format!("over {} against {}", plural(ours.len(), "seed"), plural(theirs.len(), "baseline run"));
+    let counts = format!("over {} against {}", plural(ours.len(), "seed"), plural(theirs.len(), noun));
     let bound = format!("the tolerance of {tolerance:.6}");
     if ours.len().min(theirs.len()) < RUNS_FOR_INTERVAL {
         let passed = worse(difference) <= tolerance;

@@ -16,9 +16,9 @@ use crate::artifacts::{BaselineRun, Judgement, LAST_WARMUP_STEP, RunDocuments, S
 /// Differences of throughput below this share count as none.
 pub const MINIMUM_EFFECT: f64 = 0.005;
 /// Draws of the bootstrap.
-const DRAWS: usize = 2000;
+pub(super) const DRAWS: usize = 2000;
 /// Seed of the bootstrap, so that a scorecard can be recomputed.
-const SEED: u64 = 0x6e61_6e6f_6368_6174;
+pub(super) const SEED: u64 = 0x6e61_6e6f_6368_6174;
 
 /// Judges one cell. `seconds` holds the steady step times of its runs, by run id.
 pub(super) fn judge(

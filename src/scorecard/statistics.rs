@@ -75,6 +75,14 @@ pub fn welch_log_ratio(candidate: &[f64], baseline: &[f64], confidence: f64) -> 
     Some(Estimated { value: estimate.value.exp(), low: estimate.low.exp(), high: estimate.high.exp() })
 }
 
+/// Geometric mean of the ratios, candidate over baseline, pair by pair, with its t interval on the logarithms; none below
+/// two pairs.
+pub fn paired_log_ratio(pairs: &[(f64, f64)], confidence: f64) -> Option<Estimated> {
+    let logs: Vec<(f64, f64)> = pairs.iter().map(|(a, b)| (a.ln(), b.ln())).collect();
+    let estimate = paired(&logs, confidence)?;
+    Some(Estimated { value: estimate.value.exp(), low: estimate.low.exp(), high: estimate.high.exp() })
+}
+
 fn around(value: f64, error: f64, df: f64, confidence: f64) -> Estimated {
     if error == 0.0 {
         return Estimated { value, low: value, high: value };

@@ -402,3 +402,119 @@ fn an_arm_against_itself_fails_at_most_at_the_nominal_rate() {
     let (_, fails) = wrong_rate(3, 0.0, 3.0, 10_000, false);
     assert!(fails <= 0.025 + 3.0 * (0.025f64 * 0.975 / 10_000.0).sqrt(), "{fails}");
 }
+
+/// Two projects with one cell and three seeds, the later one changed.
+fn before_and_after(change: impl Fn(&mut Wanted)) -> compare::Comparison {
+    let project = |change: &dyn Fn(&mut Wanted)| {
+        let mut project = Project::new("same");
+        for seed in 42..45 {
+            let mut wanted = Wanted::seed(seed, 1.0 + 0.01 * (seed as f64 - 43.0));
+            change(&mut wanted);
+            project.add(wanted);
+        }
+        project.write_record();
+        project
+    };
+    let (old, new) = (project(&|_| {}), project(&change));
+    compare_folders(&old, &new)
+}
+
+fn compare_folders(old: &Project, new: &Project) -> compare::Comparison {
+    let tree = |project: &Project| crate::artifacts::Tree::folder(project.path()).expect("a folder");
+    compare::compare(&tree(old), &tree(new)).expect("compared")
+}
+
+#[test]
+fn before_and_after_are_judged_in_pairs() {
+    let cell = |comparison: compare::Comparison| comparison.experiments[0].cells[0].clone();
+    let same = before_and_after(|_| {});
+    assert_eq!((same.quality, same.speed), (Verdict::Pass, Verdict::Pass));
+    assert_eq!(compare::gate(&same), Gate::Passed);
+    let same = cell(same);
+    assert!(same.identical);
+    check(&same.quality, Verdict::Pass, "bitwise", &["the same as before, bit for bit"]);
+    check(&same.speed, Verdict::Pass, "paired_log_ratio", &["3 pairs", "at or above 0.9950"]);
+    let worse = before_and_after(|wanted| wanted.bpb += 0.005 + 1e-5 * wanted.seed as f64);
+    assert_eq!(compare::gate(&worse), Gate::Failed);
+    check(&cell(worse).quality, Verdict::Fail, "non_inferiority_paired", &["3 earlier runs", "beyond"]);
+    let slower = before_and_after(|wanted| wanted.seconds *= 1.1);
+    check(&cell(slower).speed, Verdict::Fail, "paired_log_ratio", &["below 0.9950"]);
+    let moved = before_and_after(|wanted| wanted.machine = "other".into());
+    check(&cell(moved).speed, Verdict::NotComparable, "none", &["different machines"]);
+    let broken = before_and_after(|wanted| wanted.status = RunStatus::Failed);
+    check(&cell(broken).quality, Verdict::Missing, "none", &["now, `s42-", "failed"]);
+}
+
+#[test]
+fn changes_of_plan_and_input_are_named() {
+    let project = |change: &dyn Fn(&mut crate::plan::RunPlan, &mut crate::artifacts::Summary)| {
+        let mut project = Project::new("same");
+        project.add_with(Wanted::seed(42, 1.0), |plan, summary, _| change(plan, summary));
+        project.write_record();
+        project
+    };
+    let old = project(&|_, _| {});
+    let replanned = project(&|plan, summary| {
+        plan.optimizer.matrix_lr = 0.03;
+        plan.plan_hash = "1".repeat(64);
+        summary.plan_hash = plan.plan_hash.clone();
+    });
+    let found = compare_folders(&old, &replanned);
+    check(&found.experiments[0].cells[0].quality, Verdict::NotComparable, "none", &["optimizer.matrix_lr 0.02 → 0.03"]);
+    assert_eq!(compare::gate(&found), Gate::NothingCompared);
+    let other_data = project(&|_, summary| summary.data_sha256 = "9".repeat(64));
+    let found = compare_folders(&old, &other_data);
+    check(&found.experiments[0].cells[0].quality, Verdict::NotComparable, "none", &["the data of"]);
+    let single = project(&|_, summary| summary.weights_sha256 = Some("9".repeat(64)));
+    let found = compare_folders(&old, &single).experiments[0].cells[0].clone();
+    check(&found.quality, Verdict::Pass, "point", &["1 earlier run"]);
+    check(&found.speed, Verdict::Pass, "bootstrap", &["blind to noise"]);
+    let mut other = Project::new("other");
+    other.add(Wanted::seed(42, 1.0));
+    other.write_record();
+    let found = compare_folders(&old, &other);
+    assert_eq!(
+        (found.appeared, found.vanished, found.quality),
+        (vec!["other".to_string()], vec!["same".to_string()], Verdict::Missing)
+    );
+    let nothing = Project::new("nothing");
+    let tree = crate::artifacts::Tree::folder(nothing.path()).expect("a folder");
+    assert!(compare::compare(&tree, &tree).is_err());
+}
+
+#[test]
+fn revisions_are_read_from_git_objects() {
+    let git = |folder: &std::path::Path, arguments: &[&str]| {
+        let identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"];
+        let output = std::process::Command::new("git").arg("-C").arg(folder).args(identity).args(arguments).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let mut project = Project::new("same");
+    if !git(project.path(), &["init", "-q"]) {
+        println!("skipped: git is not installed");
+        return;
+    }
+    let commit = |project: &Project, message| {
+        project.write_record();
+        assert!(git(project.path(), &["add", "-A"]) && git(project.path(), &["commit", "-q", "-m", message]));
+    };
+    project.add(Wanted::seed(42, 1.0));
+    commit(&project, "before");
+    let run = project.add(Wanted::seed(43, 1.01));
+    project.add_with(Wanted::seed(42, 1.1), |_, _, _| {});
+    project.record.runs.pop();
+    commit(&project, "after");
+    std::fs::remove_dir_all(run.path()).expect("the work tree plays no part");
+    let tree = |revision: &str| crate::artifacts::Tree::revision(project.path(), revision);
+    let found =
+        compare::compare(&tree("HEAD~1").expect("a commit"), &tree("HEAD").expect("a commit")).expect("compared");
+    let experiment = &found.experiments[0];
+    assert_eq!((experiment.appeared.len(), experiment.vanished.len()), (1, 0));
+    assert_eq!((experiment.cells[0].quality.baseline, experiment.cells[0].quality.candidate), (Some(1.0), Some(1.1)));
+    check(&experiment.cells[0].quality, Verdict::Fail, "point", &["beyond"]);
+    assert_eq!(experiment.cells[0].speed.method, "bootstrap");
+    assert!(found.before.starts_with("HEAD~1 ("), "{}", found.before);
+    for bad in ["nonsense", "--help", ""] {
+        assert!(tree(bad).is_err(), "{bad}");
+    }
+}
