@@ -60,12 +60,13 @@ impl Tree {
         Ok(Self::Commit { repository: repository.to_path_buf(), revision: revision.to_string(), commit })
     }
 
-    /// What to call it: the folder's name, or the revision with the first digits of its commit.
+    /// What to call it: the folder as it was named, the end of an absolute path, or the revision with the first digits of its commit.
     pub fn label(&self) -> String {
         match self {
+            Self::Folder(path) if path.is_relative() => path.display().to_string(),
             Self::Folder(path) => {
-                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-                name.unwrap_or_else(|| path.display().to_string())
+                let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
+                names.get(names.len().saturating_sub(2)..).unwrap_or_default().join("/")
             }
             Self::Commit { revision, commit, .. } => {
                 let short = commit.get(..12).unwrap_or(commit);

@@ -193,8 +193,7 @@ fn recorded() -> Project {
 /// Changes one digit of a file, the last one that follows `after`.
 fn tamper(path: &Path, after: &str) {
     let mut text = std::fs::read(path).expect("read");
-    let start =
-        text.windows(after.len()).position(|window| window == after.as_bytes()).expect("the place") + after.len();
+    let start = text.windows(after.len()).position(|window| window == after.as_bytes()) + after.len();
     let digit = text[start..].iter().position(u8::is_ascii_digit).expect("a digit") + start;
     text[digit] = if text[digit] == b'9' { b'8' } else { text[digit] + 1 };
     std::fs::write(path, text).expect("written");
@@ -221,7 +220,7 @@ fn one_changed_digit_is_caught_wherever_it_is() {
         ("plan", |p| first_run(p).plan(), "\"total_flops\": ", "evidence"),
         ("environment", |p| first_run(p).environment(), "\"cores\": ", "evidence"),
         ("scorecard", |p| p.experiment().scorecard(), "\"mean_val_bpb\": ", "mean_val_bpb"),
-        ("scorecard", |p| p.experiment().scorecard(), "\"ratio\": 1.3", "ratio"),
+        ("scorecard", |p| p.experiment().scorecard(), "\"ratio\": 1.", "ratio"),
         ("report", |p| p.root().report_markdown("depths").expect("a path"), "| Speed", "at line"),
         ("report", |p| p.root().report_html("depths").expect("a path"), "<polyline", "at line"),
         (
@@ -285,6 +284,7 @@ fn comparisons_are_rendered() {
     new.write_record();
     let tree = |project: &Project| Tree::folder(&project.path().join("results")).expect("a folder");
     let mut comparison = crate::scorecard::compare::compare(&tree(&old), &tree(&new)).expect("compared");
+    (comparison.before, comparison.after) = ("main (0123456789ab)".into(), "HEAD (ba9876543210)".into());
     let report = render_comparison(&comparison, None).expect("rendered");
     insta::assert_snapshot!("comparison", report.markdown);
     comparison.before = HOSTILE.into();

@@ -94,13 +94,8 @@ pub fn carry_out(
 ) -> Result<Outcome, RunError> {
     let folder = root.experiment(&record.name)?;
     write_document(&folder.record(), record)?;
-    let mut work = Work {
-        folder: &folder,
-        options,
-        stop,
-        tally: Tally::default(),
-        resources: Resources::new(root.project()),
-    };
+    let mut work =
+        Work { folder: &folder, options, stop, tally: Tally::default(), resources: Resources::new(root.project()) };
     for (index, plan) in plans.iter().enumerate() {
         if stop.requested() {
             work.tally.interrupted = true;
