@@ -100,6 +100,12 @@ pub enum DataError {
         /// Tokens a row.
         sequence_len: usize,
     },
+    /// No thread for reading ahead.
+    #[error("can't start a thread to read data: {0}")]
+    Thread(std::io::Error),
+    /// The thread that reads ahead ended by a fault of this program.
+    #[error("the thread that reads data stopped; its message stands above")]
+    ThreadStopped,
     /// A stored position that doesn't belong to this data.
     #[error(
         "the stored loader state doesn't belong to this data: {0}; start the run over, or give it the data it began with"

@@ -1,7 +1,8 @@
 //! Endless batches of one split: documents in order, tokenised, packed into rows (`nanochat/dataloader.py`).
 //!
 //! Documents come in reads of up to 128 that never cross a group, as the baseline's do; before each choice the buffer is
-//! filled up to 1,000 documents at least. Both numbers decide which documents meet in a row, so both are fixed.
+//! filled up to 1,000 documents at least. Both numbers decide which documents meet in a row, so both are fixed. Reading
+//! and tokenising run ahead on another thread.
 
 use std::sync::Arc;
 
@@ -9,13 +10,12 @@ use sha2::{Digest, Sha256};
 
 use crate::tokenizer::Tokenizer;
 
+use super::ahead::{Position, Source};
 use super::packing::Buffer;
 use super::{Corpus, DataError, LoaderState, Split};
 
 /// Fewest buffered documents before a choice.
 const BUFFER: usize = 1000;
-/// Most documents a read.
-const READ: usize = 128;
 
 /// One micro-batch, row-major.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,9 @@ impl Batch {
 /// Endless batches of one split.
 #[derive(Debug)]
 pub struct Loader {
-    reader: Reader,
+    source: Source,
+    /// After the reads that were taken; the thread may be ahead of it.
+    position: Position,
     buffer: Buffer,
     batch_size: usize,
     sequence_len: usize,
@@ -66,14 +68,14 @@ impl Loader {
         if batch_size == 0 || sequence_len == 0 {
             return Err(DataError::EmptyBatch { batch_size, sequence_len });
         }
-        let reader = Reader { corpus, tokenizer, split, position: Position::default(), group: None };
-        Ok(Self { reader, buffer: Buffer::default(), batch_size, sequence_len })
+        let source = Source::new(corpus, tokenizer, split);
+        Ok(Self { source, position: Position::default(), buffer: Buffer::default(), batch_size, sequence_len })
     }
 
     /// The next batch; there is always one more.
     ///
     /// # Errors
-    /// A shard can't be read.
+    /// A shard can't be read. The batch that was begun is lost then: go on from a stored state.
     pub fn next_batch(&mut self) -> Result<Batch, DataError> {
         let mut batch = Batch {
             inputs: Vec::with_capacity(self.batch_size * self.sequence_len),
@@ -95,7 +97,9 @@ impl Loader {
         row.clear();
         while row.len() <= self.sequence_len {
             while self.buffer.len() < BUFFER {
-                self.reader.read(&mut self.buffer)?;
+                let read = self.source.next(self.position)?;
+                self.position = read.position;
+                read.documents.into_iter().for_each(|document| self.buffer.push(document));
             }
             let space = self.sequence_len + 1 - row.len();
             if let Some(document) = self.buffer.take(space) {
@@ -107,15 +111,15 @@ impl Loader {
 
     /// Passes over the split, the first is 1.
     pub fn epoch(&self) -> u64 {
-        self.reader.position.epoch
+        self.position.epoch
     }
 
     /// Position and buffer after the batches given so far.
     pub fn state(&self) -> LoaderState {
-        let Position { epoch, shard, group, document } = self.reader.position;
+        let Position { epoch, shard, group, document } = self.position;
         let buffered = self.buffer.in_order();
         LoaderState {
-            split: self.reader.split,
+            split: self.source.split,
             epoch,
             shard,
             group,
@@ -130,14 +134,14 @@ impl Loader {
     /// # Errors
     /// The state is of another split, points past the corpus, or holds what this tokenizer never gives.
     pub fn restore(&mut self, state: LoaderState) -> Result<(), DataError> {
-        self.reader.check(&state)?;
+        self.source.check(&state)?;
         let mut buffer = Buffer::default();
         let mut rest = state.tokens.as_slice();
         for &length in &state.lengths {
             let (document, after) = rest
                 .split_at_checked(length as usize)
                 .ok_or_else(|| DataError::State("the buffer has fewer tokens than its lengths say".into()))?;
-            if document.first() != Some(&self.reader.tokenizer.bos_id()) {
+            if document.first() != Some(&self.source.tokenizer.bos_id()) {
                 return Err(DataError::State("a buffered document doesn't begin with the tokenizer's <|bos|>".into()));
             }
             buffer.push(document.to_vec());
@@ -147,96 +151,9 @@ impl Loader {
             return Err(DataError::State("the buffer has more tokens than its lengths say".into()));
         }
         self.buffer = buffer;
-        self.reader.position =
+        self.position =
             Position { epoch: state.epoch, shard: state.shard, group: state.group, document: state.document };
-        self.reader.group = None;
+        self.source.reset();
         Ok(())
-    }
-}
-
-/// The next document to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Position {
-    epoch: u64,
-    shard: usize,
-    group: usize,
-    document: usize,
-}
-
-impl Default for Position {
-    fn default() -> Self {
-        Self { epoch: 1, shard: 0, group: 0, document: 0 }
-    }
-}
-
-/// Reads and tokenises documents in order, over and over.
-#[derive(Debug)]
-struct Reader {
-    corpus: Arc<Corpus>,
-    tokenizer: Arc<Tokenizer>,
-    split: Split,
-    position: Position,
-    /// The documents of the group at the position, once read.
-    group: Option<Vec<String>>,
-}
-
-impl Reader {
-    /// One read: up to 128 documents of one group into the buffer. The position may come to rest at the end of a group;
-    /// the next read moves on.
-    fn read(&mut self, buffer: &mut Buffer) -> Result<(), DataError> {
-        self.settle();
-        let at = self.position;
-        if self.group.is_none() {
-            self.group = Some(self.corpus.shards(self.split)[at.shard].read_group(at.group)?);
-        }
-        let documents = self.group.as_deref().unwrap_or_default();
-        let end = documents.len().min(at.document + READ);
-        let bos = self.tokenizer.bos_id();
-        for mut tokens in self.tokenizer.encode_batch(&documents[at.document..end]) {
-            tokens.insert(0, bos);
-            buffer.push(tokens);
-        }
-        self.position.document = end;
-        Ok(())
-    }
-
-    /// Moves the position past the ends of groups, shards and the split, to a document. There is one: a corpus has no
-    /// empty split.
-    fn settle(&mut self) {
-        let shards = self.corpus.shards(self.split);
-        loop {
-            let at = &mut self.position;
-            if at.shard >= shards.len() {
-                *at = Position { epoch: at.epoch + 1, ..Position::default() };
-            }
-            let sizes = shards[at.shard].group_sizes();
-            match sizes.get(at.group) {
-                Some(&size) if at.document < size => return,
-                Some(_) => (at.group, at.document) = (at.group + 1, 0),
-                None => (at.shard, at.group, at.document) = (at.shard + 1, 0, 0),
-            }
-            self.group = None;
-        }
-    }
-
-    /// Whether a state may belong here.
-    fn check(&self, state: &LoaderState) -> Result<(), DataError> {
-        let wrong = |problem: String| Err(DataError::State(problem));
-        if state.split != self.split {
-            return wrong(format!("it is of the {} split, not {}", state.split, self.split));
-        }
-        let shards = self.corpus.shards(self.split);
-        let size = shards.get(state.shard).and_then(|shard| shard.group_sizes().get(state.group));
-        if state.epoch == 0 || size.is_none_or(|&size| state.document > size) {
-            return wrong(format!(
-                "there is no document {} in group {} of shard {}",
-                state.document, state.group, state.shard
-            ));
-        }
-        let vocab_size = self.tokenizer.vocab_size();
-        match state.tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            Some(token) => wrong(format!("token {token} is past the vocabulary of {vocab_size}")),
-            None => Ok(()),
-        }
     }
 }

@@ -5,6 +5,7 @@
 //! stands so that a resumed run goes on exactly. Refused: a split without documents, columns of another type, nulls, and
 //! bytes that are no UTF-8; nothing is skipped in silence.
 
+mod ahead;
 mod bigram;
 mod corpus;
 mod error;

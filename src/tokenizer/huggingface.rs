@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -67,7 +68,7 @@ pub(super) fn write(vocabulary: &Vocabulary) -> Result<String, TokenizerError> {
 
 /// Both parts of each token that is no single byte, in the order of the ids.
 fn merges(vocabulary: &Vocabulary) -> Result<Vec<(u32, u32)>, TokenizerError> {
-    let long = vocabulary.ranks().iter().enumerate().filter(|(_, bytes)| bytes.len() > 1);
+    let long = vocabulary.ranks().par_iter().enumerate().filter(|(_, bytes)| bytes.len() > 1);
     long.map(|(id, bytes)| {
         vocabulary.parents(id as u32).ok_or_else(|| {
             TokenizerError::InvalidRanks(format!(

@@ -2,12 +2,13 @@
 
 use super::scribe::{Scribe, capital, counted, listed, number, with_article};
 use super::words::{
-    ADVERBS, COLOURS, CONTAINERS, DAYS, GLOSSARY, JOBS, MATERIALS, MONTHS, PLACES, THINGS, TONGUES, WEATHER,
+    ADVERBS, COLOURS, CONTAINERS, DAYS, DEEDS, GLOSSARY, JOBS, MATERIALS, MONTHS, PLACES, THINGS, TONGUES, WEATHER,
 };
 
 /// One of them.
 pub(super) fn paper(scribe: &mut Scribe) {
-    const PAPERS: [fn(&mut Scribe); 8] = [letter, ledger, recipe, glossary, report, sums, poem, biography];
+    const PAPERS: [fn(&mut Scribe); 11] =
+        [letter, ledger, recipe, glossary, report, sums, poem, biography, timetable, notice, rule];
     scribe.random.pick(&PAPERS)(scribe);
 }
 
@@ -286,4 +287,119 @@ fn biography(scribe: &mut Scribe) {
         &slots,
     );
     scribe.tell(&["{His} friends are {friends}.", "With {friends} {he} often goes down to the {river}."], &slots);
+}
+
+/// What is planned for each day, and afterwards told in the same order.
+fn timetable(scribe: &mut Scribe) {
+    let count = scribe.random.between(3, 6);
+    let deeds = scribe.several(&DEEDS, count);
+    let start = scribe.random.below(7);
+    scribe.line(&["To do, {H}", "{H}'s week", "A plan for {H}, made by {F}"], &[]);
+    for (i, (todo, _)) in deeds.iter().enumerate() {
+        scribe.line(&["{day}: {todo}"], &[("day", DAYS[(start + i) % 7]), ("todo", todo)]);
+    }
+    scribe.paragraph();
+    for (i, (_, done)) in deeds.iter().enumerate() {
+        let slots = [("day", DAYS[(start + i) % 7]), ("done", *done)];
+        scribe.tell(&["On {day} {H} {done}.", "{day} came, and {H} {done}.", "{He} {done} on {day}."], &slots);
+    }
+    let total = number(count);
+    scribe.tell(
+        &["That was {total} days' work.", "{F} asked what was done, and {H} said: all of it."],
+        &[("total", &total)],
+    );
+}
+
+/// Something lost, described twice.
+fn notice(scribe: &mut Scribe) {
+    let thing = scribe.thing();
+    let (colour, material) = (scribe.random.pick(&COLOURS), scribe.random.pick(&MATERIALS));
+    let (place, container) = (scribe.random.pick(&PLACES), scribe.random.pick(&CONTAINERS));
+    let day = scribe.random.pick(&DAYS);
+    let mark = scribe.coin();
+    let hero = scribe.hero;
+    let town = scribe.town_of(hero);
+    let reward = scribe.random.between(2, 40).to_string();
+    let a_colour = with_article(colour);
+    let capital_colour = capital(&a_colour);
+    let slots = [
+        ("thing", thing.0),
+        ("colour", colour),
+        ("a colour", &a_colour),
+        ("A colour", &capital_colour),
+        ("material", material),
+        ("place", place),
+        ("box", container),
+        ("day", day),
+        ("mark", &mark),
+        ("reward", &reward),
+        ("town", &town.name),
+        ("S", &hero.surname),
+    ];
+    scribe.line(&["LOST\n", "Notice\n", "🔍 Lost on {day}\n"], &slots);
+    scribe.tell(
+        &[
+            "On {day}, near the {place} of {town}, I lost {a colour} {material} {thing}.",
+            "{A colour} {material} {thing} was lost near the {place} on {day}.",
+        ],
+        &slots,
+    );
+    scribe.tell(
+        &["The word {mark} is written on it.", "It is marked {mark}.", "You will know it by the name {mark}."],
+        &slots,
+    );
+    scribe.tell(&["It was in the {box} of {H} {S}.", "The {box} in which it lay is lost as well."], &slots);
+    scribe.tell(
+        &[
+            "Who finds the {thing} marked {mark} gets {reward} pence.",
+            "I give {reward} pence for the {thing} and ask no questions.",
+        ],
+        &slots,
+    );
+    scribe.paragraph();
+    scribe.line(&["{H} {S}, {town}"], &slots);
+    if scribe.random.once_in(2) {
+        scribe.line(&["\nFound by {F}: one {colour} {thing}, marked {mark}. {reward} pence paid."], &slots);
+    }
+}
+
+/// A made-up word is explained, then used as explained.
+fn rule(scribe: &mut Scribe) {
+    let word = scribe.coin().to_lowercase();
+    let a_word = with_article(&word);
+    let game = scribe.coin();
+    let thing = scribe.thing();
+    let points = scribe.random.between(2, 9);
+    let throws = [scribe.random.between(1, 6), scribe.random.between(1, 6)];
+    let texts = [number(points), number(throws[0]), number(throws[1])];
+    let scores = [(throws[0] * points).to_string(), (throws[1] * points).to_string()];
+    let winner = match throws[0].cmp(&throws[1]) {
+        std::cmp::Ordering::Greater => "{H} won",
+        std::cmp::Ordering::Less => "{F} won",
+        std::cmp::Ordering::Equal => "Nobody won",
+    };
+    let [points, first, second] = texts.each_ref().map(String::as_str);
+    let slots = [
+        ("word", word.as_str()),
+        ("game", &game),
+        ("points", points),
+        ("first", first),
+        ("second", second),
+        ("score", &scores[0]),
+        ("score2", &scores[1]),
+        ("many", thing.1),
+        ("a word", &a_word),
+    ];
+    scribe.line(&["The game of {game}", "How to play {game}"], &slots);
+    scribe.tell(&["{game} is played with {many}.", "To play {game} you need some {many} and a friend."], &slots);
+    scribe.tell(
+        &[
+            "A good throw is called {a word} and gives {points} points.",
+            "Each {word} counts {points} points; {a word} is a good throw.",
+        ],
+        &slots,
+    );
+    scribe.tell(&["{H} had {first} and {F} had {second}.", "{H} scored {first}, {F} {second}."], &slots);
+    scribe.tell(&["So {H} had {score} points and {F} {score2}."], &slots);
+    scribe.tell(&[&format!("{winner} the game of {{game}}."), &format!("{winner}.")], &slots);
 }

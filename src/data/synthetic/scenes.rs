@@ -1,14 +1,19 @@
 //! Stories: an opening that says who somebody is, a few scenes with the same cast, and questions that the text answers.
 
 use super::scribe::{Scribe, capital, counted, listed, number, with_article};
-use super::words::{ADVERBS, COLOURS, CONTAINERS, DAYS, MATERIALS, PLACES, THINGS, WEATHER};
+use super::words::{
+    ADVERBS, COLOURS, CONTAINERS, DAYS, DEEDS, FEELINGS, MATERIALS, PLACES, STRANGERS, THINGS, WEATHER,
+};
 
 /// One story.
 pub(super) fn story(scribe: &mut Scribe) {
     opening(scribe);
-    const SCENES: [fn(&mut Scribe); 7] = [counting, hiding, talking, shopping, walking, comparing, weather];
+    const SCENES: [fn(&mut Scribe); 12] = [
+        counting, hiding, talking, shopping, walking, comparing, weather, promising, meeting, sailing, sharing,
+        dreaming,
+    ];
     let mut left = SCENES.to_vec();
-    for _ in 0..scribe.random.between(2, 4) {
+    for _ in 0..scribe.random.between(2, 6) {
         scribe.paragraph();
         let scene = left.swap_remove(scribe.random.below(left.len()));
         scene(scribe);
@@ -17,7 +22,8 @@ pub(super) fn story(scribe: &mut Scribe) {
     if scribe.random.once_in(3) {
         closing(scribe);
     } else {
-        scribe.ask(2);
+        let questions = scribe.random.between(2, 4);
+        scribe.ask(questions);
     }
 }
 
@@ -46,13 +52,31 @@ fn opening(scribe: &mut Scribe) {
             "In {town}, where the {river} turns south, lived {job} named {H} {S}.",
             "{H} {S} lived in {town} and worked as {job}.",
             "Everybody in {town} knew {H} {S}, the {trade}.",
+            "There was once {job} in {town} whose name was {H} {S}.",
+            "This is the story of {H} {S}, who lived in {town} by the {river} and was {job}.",
+            "Long ago the {trade} of {town} was called {H} {S}.",
         ],
         &slots,
     );
     let details: [&[&str]; 4] = [
-        &["{He} was {nature}, and {his} neighbours said so.", "People called {him} {nature}."],
-        &["{He} had {a kind} called {pet}.", "{His} {kind}, {pet}, went everywhere with {him}."],
-        &["{He} liked nothing better than {dish}.", "{His} favourite dish was {dish}."],
+        &[
+            "{He} was {nature}, and {his} neighbours said so.",
+            "People called {him} {nature}.",
+            "If you had asked in {town}, they would have told you that {he} was {nature}.",
+            "Nobody on the {river} was more {nature} than {H}.",
+        ],
+        &[
+            "{He} had {a kind} called {pet}.",
+            "{His} {kind}, {pet}, went everywhere with {him}.",
+            "{He} lived alone but for {pet}, {his} {kind}.",
+            "At {his} door slept {a kind} by the name of {pet}.",
+        ],
+        &[
+            "{He} liked nothing better than {dish}.",
+            "{His} favourite dish was {dish}.",
+            "Every Sunday {he} ate {dish}.",
+            "When {he} was sad, only {dish} could help.",
+        ],
         &["{He} was born in {born}.", "Born in {born}, {he} had never left {town} for long."],
     ];
     for detail in scribe.several(&details, 2) {
@@ -88,14 +112,38 @@ fn counting(scribe: &mut Scribe) {
         ("colour", colour),
         ("place", place),
     ];
-    scribe.tell(&["{H} had {start}.", "At the {place} {H} counted {his} {many}: there were {start}."], &slots);
-    scribe.tell(&["{He} gave {given} of them to {F}.", "{F} asked for some, and {he} gave {fhim} {given}."], &slots);
-    scribe.tell(&["That left {left}.", "Now {he} had {left}."], &slots);
     scribe.tell(
-        &["Then {he} bought {more} more at the {place}.", "Later {T} brought {him} another {more}, all {colour}."],
+        &[
+            "{H} had {start}.",
+            "At the {place} {H} counted {his} {many}: there were {start}.",
+            "One morning {H} found {start} at the {place}.",
+            "“I have {start},” said {H}, and it was true.",
+        ],
         &slots,
     );
-    scribe.tell(&["In the end {H} had {total}.", "So {H} went home with {total}."], &slots);
+    scribe.tell(
+        &[
+            "{He} gave {given} of them to {F}.",
+            "{F} asked for some, and {he} gave {fhim} {given}.",
+            "“Take {given},” {he} said to {F}, and {fhe} did.",
+            "Before noon {he} had lost {given} of them to {F} at cards.",
+        ],
+        &slots,
+    );
+    scribe.tell(&["That left {left}.", "Now {he} had {left}.", "“So I have {left},” {he} thought."], &slots);
+    scribe.tell(
+        &[
+            "Then {he} bought {more} more at the {place}.",
+            "Later {T} brought {him} another {more}, all {colour}.",
+            "In the evening {he} won {more} from {T}.",
+            "Under the {colour} cloth {he} came upon {more} more.",
+        ],
+        &slots,
+    );
+    scribe.tell(
+        &["In the end {H} had {total}.", "So {H} went home with {total}.", "{H} counted once more: {total}."],
+        &slots,
+    );
     scribe.remember("How many {many} did {H} have in the end?", "{H} had {total}.", &slots);
     scribe.remember("Who got {given} of the {many}?", "{F} did.", &slots);
 }
@@ -123,17 +171,27 @@ fn hiding(scribe: &mut Scribe) {
         &[
             "{H} put the {material} {thing} into the {colour} {box}, and {F} put the {other} into the {colour2} {box2}.",
             "The {material} {thing} lay in the {colour} {box}; the {other} lay in the {colour2} {box2}.",
+            "“Remember,” said {H}, “the {material} {thing} is in the {colour} {box}, and the {other} is in the {colour2} {box2}.”",
+            "Before {he} left, {H} locked the {material} {thing} in the {colour} {box} and laid the {other} in the {colour2} {box2}.",
         ],
         &slots,
     );
     scribe.tell(
-        &["Then they went to the {place}.", "{T} came in and looked around {how}.", "Nobody spoke of it for a week."],
+        &[
+            "Then they went to the {place}.",
+            "{T} came in and looked around {how}.",
+            "Nobody spoke of it for a week.",
+            "A year went by, and the {place} was sold.",
+            "Someone knocked {how}, but it was only the wind from the {place}.",
+        ],
         &slots,
     );
     scribe.tell(
         &[
             "When {F} looked for the {other}, {fhe} opened the {colour2} {box2}, and there it was.",
             "“Where is the {thing}?” asked {T}. “In the {colour} {box},” said {H} {how}.",
+            "{T} opened the {colour} {box}, took out the {material} {thing}, and left the {colour2} {box2} alone.",
+            "At last {H} went to the {colour2} {box2} for the {other} and to the {colour} {box} for the {thing}.",
         ],
         &slots,
     );
@@ -218,16 +276,23 @@ fn shopping(scribe: &mut Scribe) {
 /// A way out, and the same way back.
 fn walking(scribe: &mut Scribe) {
     let places = scribe.several(&PLACES, 3);
-    let slots = [("a", places[0]), ("b", places[1]), ("c", places[2])];
+    let slots = [("a", places[0]), ("b", places[1]), ("c", places[2]), ("dish", scribe.hero.dish)];
     scribe.tell(
         &[
             "{H} walked from the {a} to the {b}, and from the {b} to the {c}.",
             "First {H} went to the {a}, then to the {b}, and last to the {c}.",
+            "{H} left the {a} at dawn, was at the {b} by noon, and reached the {c} at dusk.",
         ],
         &slots,
     );
     scribe.tell(
-        &["On the way {he} met {T}.", "{F} went with {him} as far as the {b}.", "It took {him} the whole morning."],
+        &[
+            "On the way {he} met {T}.",
+            "{F} went with {him} as far as the {b}.",
+            "It took {him} the whole morning.",
+            "{He} carried nothing and saw nobody.",
+            "At the {b} {he} stopped to eat {dish}.",
+        ],
         &slots,
     );
     scribe.tell(&["{He} came back the same way: from the {c} to the {b}, and from the {b} to the {a}."], &slots);
@@ -282,7 +347,15 @@ fn weather(scribe: &mut Scribe) {
         ("place", place),
     ];
     scribe.tell(&["{day} was {sort}, and {effect}.", "It was a {sort} {day}. {picture} {Effect}."], &slots);
-    scribe.tell(&["{H} stayed in the {place}.", "{H} and {F} met at the {place} all the same."], &slots);
+    scribe.tell(
+        &[
+            "{H} stayed in the {place}.",
+            "{H} and {F} met at the {place} all the same.",
+            "“What a day,” said {F} at the {place}.",
+            "Only {H} was to be seen at the {place}.",
+        ],
+        &slots,
+    );
     scribe.remember("What was the weather on {day}?", "It was {sort}.", &slots);
 }
 
@@ -301,4 +374,205 @@ fn closing(scribe: &mut Scribe) {
         ],
         &slots,
     );
+}
+
+/// Something is promised for a day, and done on it.
+fn promising(scribe: &mut Scribe) {
+    let (todo, done) = scribe.random.pick(&DEEDS);
+    let days = scribe.several(&DAYS, 2);
+    let feeling = scribe.random.pick(&FEELINGS);
+    let slots = [("todo", todo), ("done", done), ("day", days[0]), ("now", days[1]), ("feeling", feeling)];
+    scribe.tell(
+        &[
+            "On {now} {H} promised {F} to {todo} by {day}.",
+            "“Will you {todo}?” asked {F} on {now}. “By {day},” said {H}.",
+            "It was {now}, and somebody had to {todo} before {day}. {H} said that {he} would.",
+        ],
+        &slots,
+    );
+    scribe.tell(
+        &[
+            "{F} was {feeling}.",
+            "Until then {F} was {feeling}.",
+            "{T} did not believe it.",
+            "“We shall see,” said {T}.",
+        ],
+        &slots,
+    );
+    scribe.tell(
+        &[
+            "When {day} came, {H} {done}.",
+            "{day} came, and {H} {done} as {he} had promised on {now}.",
+            "And indeed, on {day} {he} {done}.",
+        ],
+        &slots,
+    );
+    scribe.remember("What did {H} do on {day}?", "{He} {done}.", &slots);
+    scribe.remember("Who {done}?", "{H} did.", &slots);
+}
+
+/// Somebody with a name that nobody has heard before, told over.
+fn meeting(scribe: &mut Scribe) {
+    let name = scribe.coin();
+    let trade = scribe.random.pick(&STRANGERS);
+    let home = scribe.coin();
+    let place = scribe.random.pick(&PLACES);
+    let things = scribe.several(&THINGS, 2);
+    let a_trade = with_article(trade);
+    let slots = [
+        ("name", name.as_str()),
+        ("home", &home),
+        ("trade", trade),
+        ("a trade", &a_trade),
+        ("place", place),
+        ("many", things[0].1),
+        ("more", things[1].1),
+    ];
+    scribe.tell(
+        &[
+            "At the {place} stood {a trade} named {name}, who came from {home}.",
+            "One day {a trade} came to the {place}. “I am {name} of {home},” said the {trade}.",
+            "{F} told {H} of {a trade} from {home}, whose name was {name}.",
+        ],
+        &slots,
+    );
+    scribe.tell(
+        &[
+            "In {home}, said {name}, they have neither {many} nor {more}.",
+            "{name} sold {many} and {more} that were made in {home}.",
+            "“In {home} they trade {many} for {more},” said {name}.",
+        ],
+        &slots,
+    );
+    scribe.tell(
+        &[
+            "“Is {home} far?” asked {H}. “As far as you like,” said {name}.",
+            "{H} bought some {many} from {name} and forgot the {more}.",
+            "The {trade} stayed for a night, and in the morning {name} was gone.",
+        ],
+        &slots,
+    );
+    scribe.remember("What was the {trade} called?", "{name}.", &slots);
+    scribe.remember("Where did the {trade} come from?", "From {home}.", &slots);
+}
+
+/// A ship with a name, out and back.
+fn sailing(scribe: &mut Scribe) {
+    let ship = scribe.coin();
+    let captain = scribe.coin();
+    let thing = scribe.thing();
+    let days = scribe.random.between(2, 20);
+    let loaded = scribe.random.between(5, 20);
+    let lost = scribe.random.between(1, 4);
+    let texts = [number(days), counted(loaded, thing), number(lost), counted(loaded - lost, thing)];
+    let [days, loaded, lost, landed] = texts.each_ref().map(String::as_str);
+    let colour = scribe.random.pick(&COLOURS);
+    let slots = [
+        ("ship", ship.as_str()),
+        ("captain", &captain),
+        ("days", days),
+        ("loaded", loaded),
+        ("lost", lost),
+        ("landed", landed),
+        ("colour", colour),
+        ("many", thing.1),
+    ];
+    scribe.tell(
+        &[
+            "The {ship} was a ship with {colour} sails, and {captain} was her captain.",
+            "{H} went aboard the {ship}, whose captain was called {captain}. Her sails were {colour}.",
+        ],
+        &slots,
+    );
+    scribe.tell(
+        &[
+            "She carried {loaded}, and the voyage took {days} days.",
+            "With {loaded} in the hold she was at sea for {days} days.",
+        ],
+        &slots,
+    );
+    scribe.tell(
+        &[
+            "In a storm {lost} of the {many} went overboard, so {captain} landed with {landed}.",
+            "The sea took {lost} of the {many}; {landed} came ashore.",
+        ],
+        &slots,
+    );
+    scribe.tell(
+        &[
+            "“Never again,” said {captain}, and sold the {ship}.",
+            "When the {ship} came home, her sails were no longer {colour}.",
+        ],
+        &slots,
+    );
+    scribe.remember("Who was the captain of the {ship}?", "{captain}.", &slots);
+    scribe.remember("How many {many} came ashore?", "{landed}.", &slots);
+}
+
+/// Something is shared out evenly among the three.
+fn sharing(scribe: &mut Scribe) {
+    let thing = scribe.thing();
+    let each = scribe.random.between(1, 9);
+    let rest = scribe.random.below(3);
+    let texts =
+        [counted(3 * each + rest, thing), number(each), if rest == 0 { "none".to_string() } else { number(rest) }];
+    let [all, each, rest] = texts.each_ref().map(String::as_str);
+    let place = scribe.random.pick(&PLACES);
+    let slots = [("all", all), ("each", each), ("rest", rest), ("many", thing.1), ("place", place)];
+    scribe.tell(
+        &[
+            "{H}, {F} and {T} shared {all} at the {place}.",
+            "There were {all} at the {place} for {H}, {F} and {T}.",
+            "“Here are {all} for the three of us,” said {T} to {H} and {F}.",
+        ],
+        &slots,
+    );
+    scribe.tell(
+        &[
+            "Each of them got {each}, with {rest} left over.",
+            "{H} took {each}, {F} took {each}, {T} took {each}; {rest} remained.",
+        ],
+        &slots,
+    );
+    scribe.remember("How many {many} did {F} get?", "{F} got {each}.", &slots);
+}
+
+/// A dream in which things are what they are not, and the same things by day.
+fn dreaming(scribe: &mut Scribe) {
+    let things = scribe.several(&THINGS, 2);
+    let colours = scribe.several(&COLOURS, 2);
+    let feeling = scribe.random.pick(&FEELINGS);
+    let place = scribe.random.pick(&PLACES);
+    let slots = [
+        ("thing", things[0].0),
+        ("many", things[1].1),
+        ("colour", colours[0]),
+        ("colour2", colours[1]),
+        ("feeling", feeling),
+        ("place", place),
+    ];
+    scribe.tell(
+        &[
+            "That night {H} dreamt that the {place} was full of {colour} {many} and that every {thing} was {colour2}.",
+            "In a dream {F} saw {colour} {many} in the {place} and one {colour2} {thing}.",
+            "“I dreamt of {colour} {many},” said {F}, “and of the {place}, where the {thing} spoke to me. It was {colour2}.”",
+        ],
+        &slots,
+    );
+    scribe.tell(
+        &[
+            "{H} woke up {feeling}.",
+            "It made {H} {feeling} to think of it.",
+            "“Were you not {feeling}?” asked {H}. “Only when I saw the {thing},” said {F}.",
+        ],
+        &slots,
+    );
+    scribe.tell(
+        &[
+            "But in the morning the {many} were not {colour}, and no {thing} was {colour2}.",
+            "For a week {he} looked at every {thing} to see whether it was {colour2}.",
+        ],
+        &slots,
+    );
+    scribe.remember("Of what colour was the {thing} in the dream?", "It was {colour2}.", &slots);
 }

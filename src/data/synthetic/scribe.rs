@@ -1,7 +1,7 @@
 //! Writes a document: fills templates, keeps the cast, and remembers what may be asked at the end.
 
 use super::random::Random;
-use super::words::{NUMBERS, Noun, THINGS};
+use super::words::{COINED_ENDS, COINED_MIDDLES, COINED_STARTS, NUMBERS, Noun, THINGS};
 use super::world::{Person, Town, World};
 
 /// The writer of one document.
@@ -117,6 +117,12 @@ impl<'w> Scribe<'w> {
     /// Some thing, the common ones more often.
     pub fn thing(&mut self) -> Noun {
         self.random.pick_skewed(&THINGS)
+    }
+
+    /// A name that no list holds: it can be known only from where it came up before.
+    pub fn coin(&mut self) -> String {
+        let random = &mut self.random;
+        format!("{}{}{}", random.pick(&COINED_STARTS), random.pick(&COINED_MIDDLES), random.pick(&COINED_ENDS))
     }
 
     /// A few different choices, in random order.

@@ -437,3 +437,125 @@ pub(super) const GLOSSARY: [[&str; 8]; 26] = [
     ["key", "ключ", "κλειδί", "钥匙", "चाबी", "열쇠", "مفتاح", "llave"],
     ["city", "город", "πόλη", "城市", "शहर", "도시", "مدينة", "ciudad"],
 ];
+
+/// What people do: to be done, and done.
+pub(super) const DEEDS: [(&str, &str); 48] = [
+    ("mend the roof", "mended the roof"),
+    ("paint the fence", "painted the fence"),
+    ("sweep the yard", "swept the yard"),
+    ("feed the horses", "fed the horses"),
+    ("wind the clock", "wound the clock"),
+    ("post the letters", "posted the letters"),
+    ("chop the wood", "chopped the wood"),
+    ("bake the bread", "baked the bread"),
+    ("wash the windows", "washed the windows"),
+    ("count the sheep", "counted the sheep"),
+    ("light the lamps", "lit the lamps"),
+    ("draw the water", "drew the water"),
+    ("sharpen the knives", "sharpened the knives"),
+    ("repair the pump", "repaired the pump"),
+    ("plant the beans", "planted the beans"),
+    ("pick the pears", "picked the pears"),
+    ("pay the rent", "paid the rent"),
+    ("tune the violin", "tuned the violin"),
+    ("polish the silver", "polished the silver"),
+    ("read the will", "read the will"),
+    ("open the cellar", "opened the cellar"),
+    ("close the shutters", "closed the shutters"),
+    ("fetch the doctor", "fetched the doctor"),
+    ("sell the cow", "sold the cow"),
+    ("buy the ribbon", "bought the ribbon"),
+    ("dig the well", "dug the well"),
+    ("clean the chimney", "cleaned the chimney"),
+    ("dry the nets", "dried the nets"),
+    ("load the cart", "loaded the cart"),
+    ("ring the bell", "rang the bell"),
+    ("copy the map", "copied the map"),
+    ("sign the papers", "signed the papers"),
+    ("teach the children", "taught the children"),
+    ("visit the mill", "visited the mill"),
+    ("measure the field", "measured the field"),
+    ("carry the sacks", "carried the sacks"),
+    ("salt the fish", "salted the fish"),
+    ("weigh the wool", "weighed the wool"),
+    ("bury the bones", "buried the bones"),
+    ("burn the leaves", "burned the leaves"),
+    ("cut the grass", "cut the grass"),
+    ("hang the pictures", "hung the pictures"),
+    ("iron the shirts", "ironed the shirts"),
+    ("learn the song", "learned the song"),
+    ("milk the goats", "milked the goats"),
+    ("oil the hinges", "oiled the hinges"),
+    ("tie the boat", "tied the boat"),
+    ("write the report", "wrote the report"),
+];
+
+/// Beginnings of coined names.
+pub(super) const COINED_STARTS: [&str; 28] = [
+    "Ba", "Bre", "Ca", "Cho", "Da", "Dri", "El", "Fa", "Fli", "Ga", "Gro", "Ha", "Il", "Ka", "Kre", "La", "Mo", "Na",
+    "O", "Pa", "Qua", "Ri", "Sha", "Ta", "Thra", "Ul", "Va", "Zi",
+];
+
+/// Middles of coined names.
+pub(super) const COINED_MIDDLES: [&str; 20] = [
+    "", "ba", "du", "fe", "go", "li", "ma", "ni", "po", "ra", "ro", "sa", "shi", "ta", "ti", "ve", "vo", "wi", "yo",
+    "zu",
+];
+
+/// Ends of coined names.
+pub(super) const COINED_ENDS: [&str; 26] = [
+    "b", "bel", "dor", "fin", "g", "gan", "k", "kin", "l", "lim", "m", "mir", "n", "nak", "p", "r", "rak", "rin", "s",
+    "sk", "t", "tal", "th", "vik", "x", "zan",
+];
+
+/// What people feel.
+pub(super) const FEELINGS: [&str; 20] = [
+    "afraid",
+    "angry",
+    "ashamed",
+    "bored",
+    "calm",
+    "content",
+    "delighted",
+    "disappointed",
+    "grateful",
+    "hopeful",
+    "lonely",
+    "lost",
+    "puzzled",
+    "relieved",
+    "sleepy",
+    "sorry",
+    "surprised",
+    "thirsty",
+    "tired",
+    "worried",
+];
+
+/// What somebody on a road carries, does, or is.
+pub(super) const STRANGERS: [&str; 24] = [
+    "pedlar",
+    "soldier",
+    "monk",
+    "singer",
+    "beggar",
+    "duke",
+    "widow",
+    "student",
+    "juggler",
+    "spy",
+    "pilgrim",
+    "merchant",
+    "pirate",
+    "clown",
+    "professor",
+    "messenger",
+    "giant",
+    "thief",
+    "prince",
+    "nun",
+    "gambler",
+    "blacksmith",
+    "wizard",
+    "judge",
+];

@@ -15,6 +15,12 @@ fn all(corpus: &Corpus) -> Vec<String> {
 }
 
 #[test]
+fn the_default_corpus_never_changes() {
+    let corpus = open(42, 8 << 20);
+    assert_eq!(corpus.sha256().unwrap(), "64a8bd884d93993a37b5cff24a25210e5b54d7bd7bb23be6b7886fa8a5e6a50b");
+}
+
+#[test]
 fn its_size_is_what_was_asked_for_and_the_last_document_is_whole() {
     for bytes in [0, 1, 10_000, 1_000_000] {
         let corpus = open(7, bytes);

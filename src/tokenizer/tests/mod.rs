@@ -1,8 +1,11 @@
 //! The reference's cases, the interchange formats, and hostile files.
 
 mod cases;
+mod hostile;
+mod text;
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use super::Tokenizer;
 
@@ -12,6 +15,8 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// The reference's tokenizer of 1,024 tokens.
-fn reference() -> Tokenizer {
-    Tokenizer::load(&fixture("tokenizer_1024.tiktoken")).unwrap()
+fn reference() -> &'static Tokenizer {
+    static REFERENCE: LazyLock<Tokenizer> =
+        LazyLock::new(|| Tokenizer::load(&fixture("tokenizer_1024.tiktoken")).unwrap());
+    &REFERENCE
 }
