@@ -193,7 +193,8 @@ fn recorded() -> Project {
 /// Changes one digit of a file, the last one that follows `after`.
 fn tamper(path: &Path, after: &str) {
     let mut text = std::fs::read(path).expect("read");
-    let start = text.windows(after.len()).position(|window| window == after.as_bytes()) + after.len();
+    let found = text.windows(after.len()).position(|window| window == after.as_bytes());
+    let start = found.unwrap_or_else(|| panic!("no {after:?} in {}", path.display())) + after.len();
     let digit = text[start..].iter().position(u8::is_ascii_digit).expect("a digit") + start;
     text[digit] = if text[digit] == b'9' { b'8' } else { text[digit] + 1 };
     std::fs::write(path, text).expect("written");
