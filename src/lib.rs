@@ -16,6 +16,7 @@ pub mod plan;
 pub mod report;
 pub mod run;
 pub mod scalar;
+pub mod schemas;
 pub mod scorecard;
 pub mod spec;
 pub mod tokenizer;

@@ -186,6 +186,7 @@ macro_rules! documents {
 
 documents! {
     crate::plan::RunPlan => "nanochat.plan/v1",
+    crate::plan::PlanSet => "nanochat.plan_set/v1",
     super::Summary => "nanochat.summary/v1",
     super::Environment => "nanochat.environment/v1",
     super::BaselineResult => "nanochat.baseline/v1",

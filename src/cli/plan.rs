@@ -59,6 +59,7 @@ pub fn execute(args: Args) -> CliResult {
         print!("{}", experiment.resolved_yaml());
         return Ok(Exit::Done);
     }
+    plan_text::warn(&experiment);
     let cells = select(&experiment, &args.only)?;
     let expansion = plan::expand_cells(&experiment, cells).map_err(|error| {
         let help = error.way_out();

@@ -3,8 +3,18 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::Format;
-use crate::experiment::Experiment;
+use crate::experiment::{self, Experiment};
 use crate::plan::{Expansion, RunPlan};
+use crate::spec::{Diagnostic, Severity};
+
+/// What the author should know, on standard error.
+pub fn warn(experiment: &Experiment) {
+    let missing = experiment::missing_paths(experiment).into_iter();
+    let missing = missing.map(|missing| Diagnostic { severity: Severity::Warning, ..missing });
+    for warning in experiment.warnings.iter().cloned().chain(missing) {
+        eprintln!("{:?}", miette::Report::new(warning));
+    }
+}
 
 /// A table of the runs, and what they cost together.
 pub fn print(experiment: &Experiment, expansion: &Expansion) {

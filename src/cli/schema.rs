@@ -1,10 +1,35 @@
-//! `nanochat schema`.
+//! `nanochat schema`: writes or checks the JSON schemas.
 
-use super::{CliError, CliResult};
+use std::path::PathBuf;
+
+use super::{CliError, CliResult, Exit};
+use crate::schemas;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Compare instead of writing; exit code 1 when the folder is out of date
+    #[arg(long)]
+    check: bool,
+    /// The folder
+    #[arg(long, value_name = "FOLDER", default_value = "schemas")]
+    folder: PathBuf,
+}
 
-pub fn execute(_args: Args) -> CliResult {
-    Err(CliError::usage("`nanochat schema` is not written yet", None))
+pub fn execute(args: Args) -> CliResult {
+    if !args.check {
+        for name in schemas::write(&args.folder).map_err(|error| CliError::usage(error, None))? {
+            println!("{}", args.folder.join(name).display());
+        }
+        return Ok(Exit::Done);
+    }
+    let drifts = schemas::compare(&args.folder).map_err(|error| CliError::usage(error, None))?;
+    for drift in &drifts {
+        eprintln!("{} {}", args.folder.join(&drift.file).display(), drift.reason);
+    }
+    if drifts.is_empty() {
+        println!("the schemas in {} are what the types say", args.folder.display());
+        return Ok(Exit::Done);
+    }
+    eprintln!("run `nanochat schema` to write them");
+    Ok(Exit::Failed)
 }

@@ -1,10 +1,100 @@
-//! `nanochat validate`.
+//! `nanochat validate`: checks specs and result documents.
 
-use super::{CliError, CliResult};
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{CliError, CliResult, Exit};
+use crate::schemas::{self, Validated};
+use crate::spec::{Diagnostic, Severity, SpecErrors};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Files and folders
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Output,
+}
 
-pub fn execute(_args: Args) -> CliResult {
-    Err(CliError::usage("`nanochat validate` is not written yet", None))
+/// How problems are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Output {
+    /// With the source line, for people
+    #[default]
+    Text,
+    /// One document, for scripts
+    Json,
+    /// Annotations of GitHub Actions
+    Github,
+}
+
+pub fn execute(args: Args) -> CliResult {
+    let validated = schemas::validate(&args.paths);
+    let errors =
+        validated.iter().flat_map(|file| &file.diagnostics).filter(|found| found.severity == Severity::Error).count();
+    if validated.iter().all(|file| file.kind.is_none() && file.diagnostics.is_empty()) {
+        return Err(CliError::usage("there is no document of ours to validate here", None));
+    }
+    match args.format {
+        Output::Text => print_text(&validated),
+        Output::Json => print_json(&validated, errors)?,
+        Output::Github => print_github(&validated),
+    }
+    Ok(if errors == 0 { Exit::Done } else { Exit::Invalid })
+}
+
+fn print_text(validated: &[Validated]) {
+    for file in validated {
+        let path = file.path.display();
+        let (errors, warnings): (Vec<&Diagnostic>, Vec<&Diagnostic>) =
+            file.diagnostics.iter().partition(|found| found.severity == Severity::Error);
+        match (file.kind, errors.is_empty()) {
+            (Some(kind), true) => println!("ok       {path} ({kind})"),
+            (None, true) => println!("skipped  {path} (not a document of ours)"),
+            (_, false) => println!("invalid  {path}"),
+        }
+        let found: Vec<Diagnostic> = errors.into_iter().chain(warnings).cloned().collect();
+        if !found.is_empty() {
+            let report = miette::Report::new(SpecErrors::new(path.to_string(), found));
+            eprintln!("{report:?}");
+        }
+    }
+}
+
+fn print_json(validated: &[Validated], errors: usize) -> Result<(), CliError> {
+    let files = validated.iter().map(|file| {
+        let problems = file.diagnostics.iter().map(|found| schemas::to_json(&file.path, found)).collect::<Vec<_>>();
+        json!({ "file": file.path.display().to_string(), "kind": file.kind, "problems": problems })
+    });
+    let report = json!({ "files": files.collect::<Vec<_>>(), "errors": errors, "ok": errors == 0 });
+    let text = serde_json::to_string_pretty(&report).map_err(|error| CliError::usage(error, None))?;
+    println!("{text}");
+    Ok(())
+}
+
+fn print_github(validated: &[Validated]) {
+    for (file, found) in validated.iter().flat_map(|file| file.diagnostics.iter().map(move |found| (file, found))) {
+        let level = if found.severity == Severity::Error { "error" } else { "warning" };
+        let place = match &found.place {
+            Some(place) => {
+                let (line, column) = place.line_column();
+                format!("file={},line={line},col={column}", property(place.source().name()))
+            }
+            None => format!("file={}", property(&file.path.display().to_string())),
+        };
+        let help = found.help.as_ref().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
+        println!("::{level} {place},title={}::{}", property(found.code), data(&format!("{}{help}", found.message)));
+    }
+}
+
+/// Text after the `::` of a workflow command.
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// Text within the properties of a workflow command.
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::patch;
-use crate::spec::{Diagnostic, Entry, Kind, LayerKind, Merged, Node, check, expand_short_forms, rivalry, suggest};
+use crate::spec::{
+    Diagnostic, Entry, Kind, LayerKind, Merged, Node, Place, check, expand_short_forms, rivalry, suggest,
+};
 
 /// Most cells of one experiment.
 pub const MAX_CELLS: usize = 100_000;
@@ -94,11 +96,8 @@ impl Matrix<'_> {
         if count.is_none_or(|count| count > MAX_CELLS) {
             let product =
                 dimensions.iter().map(|dimension| dimension.len().to_string()).collect::<Vec<_>>().join(" × ");
-            self.problem(
-                "matrix",
-                &path(&["matrix"]),
-                format!("the matrix has {product} cells; at most {MAX_CELLS} are planned"),
-            );
+            let message = format!("the matrix has {product} cells; at most {MAX_CELLS} are planned");
+            self.problem(&path(&["matrix"]), message, None);
         }
         if !self.problems.is_empty() {
             return Vec::new();
@@ -113,16 +112,27 @@ impl Matrix<'_> {
         self.exclude(&keys, &mut cells);
         self.include(&keys, &mut cells);
         if cells.is_empty() && self.problems.is_empty() {
-            self.problem("matrix", &path(&["matrix"]), "no cell is left: everything is excluded".to_owned());
+            self.key_problem(&path(&["matrix", "exclude"]), "no cell is left: everything is excluded", None);
         }
         cells
     }
 
-    fn problem(&mut self, code: &'static str, path: &[String], message: String) -> &mut Diagnostic {
-        let place = self.merged.place(path);
-        self.problems.push(Diagnostic::error(code, message).at(place));
-        let last = self.problems.len() - 1;
-        &mut self.problems[last]
+    /// Tells of a problem at a value.
+    fn problem(&mut self, path: &[String], message: impl Into<String>, help: Option<&str>) {
+        let place = self.merged.place(path).cloned();
+        self.problem_at(place, message, help);
+    }
+
+    /// Tells of a problem at a key.
+    fn key_problem(&mut self, path: &[String], message: impl Into<String>, help: Option<&str>) {
+        let layer = self.merged.layers().iter().rev().find(|layer| layer.root.find(path).is_some());
+        let place = layer.map(|layer| layer.root.key_place(path).clone());
+        self.problem_at(place, message, help);
+    }
+
+    fn problem_at(&mut self, place: Option<Place>, message: impl Into<String>, help: Option<&str>) {
+        let diagnostic = Diagnostic::error("matrix", message).at(place.as_ref());
+        self.problems.push(Diagnostic { help: help.map(str::to_owned), ..diagnostic });
     }
 
     /// The entries of a mapping in the order written.
@@ -168,8 +178,8 @@ impl Matrix<'_> {
         here.push(key.to_owned());
         let values = values.as_array().cloned().unwrap_or_default();
         if values.is_empty() {
-            self.problem("matrix", &here, format!("`{key}` has no values")).help =
-                Some("list at least one, or delete the line".to_owned());
+            let help = "list at least one, or delete the line";
+            self.problem(&here, format!("`{key}` has no values"), Some(help));
         }
         if !self.may_vary(&here, key) {
             return Vec::new();
@@ -179,7 +189,7 @@ impl Matrix<'_> {
             let mut here = here.clone();
             here.push(number.to_string());
             if at.last().is_some_and(|last| last == "axes") && settings.iter().any(|earlier| earlier.value == value) {
-                self.problem("matrix", &here, format!("`{key}` has the value {value} twice"));
+                self.problem(&here, format!("`{key}` has the value {value} twice"), None);
                 continue;
             }
             settings.extend(self.setting(here, key, value));
@@ -189,9 +199,11 @@ impl Matrix<'_> {
 
     /// A key set to a value, the value checked as it would be in the spec.
     fn setting(&mut self, path: Vec<String>, key: &str, value: Value) -> Option<Setting> {
-        let (_, node) = self.merged.origin(&path)?;
+        let (layer, node) = self.merged.origin(&path)?;
         let mut root = node.clone();
-        let key_place = self.merged.place(&path).cloned().unwrap_or_else(|| node.place.clone());
+        let is_item = path.last().is_some_and(|step| step != key);
+        let key_path = path.get(..path.len() - usize::from(is_item)).unwrap_or(&path);
+        let key_place = layer.root.key_place(key_path).clone();
         for step in key.rsplit('.') {
             let entry = Entry { key: step.to_owned(), key_place: key_place.clone(), value: root };
             root = Node { kind: Kind::Mapping(vec![entry]), place: key_place.clone() };
@@ -200,7 +212,11 @@ impl Matrix<'_> {
         problems.extend(expand_short_forms(&mut root));
         problems.extend(rivalry(&root));
         let sound = problems.is_empty();
-        self.problems.extend(problems);
+        for problem in problems {
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
+        }
         sound.then(|| Setting { key: key.to_owned(), value, path, patch: root.to_json() })
     }
 
@@ -213,17 +229,7 @@ impl Matrix<'_> {
                 "seed" | "seeds" => "list them under `seeds`".to_owned(),
                 _ => format!("what may vary: {}", suggest::list(VARIABLE)),
             };
-            let place = self
-                .merged
-                .layers()
-                .iter()
-                .rev()
-                .find(|layer| layer.root.find(path).is_some())
-                .map(|layer| layer.root.key_place(path).clone());
-            self.problem("matrix", path, format!("`{key}` can't vary within an experiment")).help = Some(help);
-            if let (Some(last), Some(place)) = (self.problems.last_mut(), place) {
-                last.place = Some(place);
-            }
+            self.key_problem(path, format!("`{key}` can't vary within an experiment"), Some(&help));
         }
         allowed
     }
@@ -249,7 +255,7 @@ impl Matrix<'_> {
         if columns.iter().any(|(_, column)| column.len() != length) {
             if self.problems.is_empty() {
                 let message = format!("the lists of a zip are walked in step, but {}", lengths.join(" and "));
-                self.problem("matrix", &here, message).help = Some("give them equally many values".to_owned());
+                self.problem(&here, message, Some("give them equally many values"));
             }
             return None;
         }
@@ -262,7 +268,8 @@ impl Matrix<'_> {
         let mut seen: Vec<&Setting> = Vec::new();
         for setting in dimensions.iter().filter_map(|dimension| dimension.first()).flatten() {
             if seen.iter().any(|earlier| earlier.key == setting.key) {
-                self.problem("matrix", &setting.path, format!("`{}` varies twice", setting.key));
+                let key_path = setting.path.get(..setting.path.len() - 1).unwrap_or_default();
+                self.key_problem(key_path, format!("`{}` varies twice", setting.key), None);
             }
             seen.push(setting);
         }
@@ -295,8 +302,8 @@ impl Matrix<'_> {
                 let mut here = here.clone();
                 here.push(key.clone());
                 let help = suggest::help(key, keys.iter().map(String::as_str));
-                self.problem("matrix", &here, format!("`{key}` doesn't vary, so nothing can be excluded by it")).help =
-                    Some(help);
+                let message = format!("`{key}` doesn't vary, so nothing can be excluded by it");
+                self.key_problem(&here, message, Some(&help));
             }
             let matches = |cell: &CellSettings| {
                 entries
@@ -307,7 +314,7 @@ impl Matrix<'_> {
             cells.retain(|cell| entries.is_empty() || !matches(cell));
             if cells.len() == before && self.problems.is_empty() {
                 let help = "values must be written as on the axis; an earlier entry may have taken the cell already";
-                self.problem("matrix", &here, "this excludes no cell".to_owned()).help = Some(help.to_owned());
+                self.problem(&here, "this excludes no cell", Some(help));
             }
         }
     }
@@ -327,10 +334,9 @@ impl Matrix<'_> {
             }
             let cell = CellSettings(settings);
             if cell.0.is_empty() {
-                self.problem("matrix", &here, "this includes nothing".to_owned());
+                self.problem(&here, "this includes nothing", None);
             } else if cells.iter().any(|existing| self.same(existing, &cell, keys)) {
-                self.problem("matrix", &here, "this cell is there already".to_owned()).help =
-                    Some("delete the entry".to_owned());
+                self.problem(&here, "this cell is there already", Some("delete the entry"));
             } else {
                 cells.push(cell);
             }

@@ -47,6 +47,7 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
     if !problems.is_empty() {
         return Err(SpecErrors::new(subject, problems));
     }
+    let warnings = warnings(&merged, &cells);
     let baseline = document.baseline.clone().unwrap_or_default();
     Ok(Experiment {
         name,
@@ -60,7 +61,7 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         ruleset: "v1".to_owned(),
         cells,
         stand_in: loaded.stand_in,
-        warnings: Vec::new(),
+        warnings,
         path: loaded.path,
         layers: merged,
     })
@@ -69,7 +70,7 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
 /// The meaning of every cell.
 fn read_cells(merged: &Merged, base: &Value, cells: &[CellSettings], problems: &mut Vec<Diagnostic>) -> Vec<Cell> {
     let stand_in = matrix::stand_in_patch(merged).unwrap_or_else(matrix::nothing);
-    let known: RefCell<HashMap<String, Result<usize, String>>> = RefCell::default();
+    let known: RefCell<HashMap<String, Result<Option<usize>, String>>> = RefCell::default();
     let vocabulary =
         |path: &str| known.borrow_mut().entry(path.to_owned()).or_insert_with(|| paths::vocabulary(path)).clone();
     let mut read = Vec::with_capacity(cells.len());
@@ -98,7 +99,7 @@ fn read_cell(
     merged: &Merged,
     cell: &CellSettings,
     document: &Value,
-    vocabulary: &dyn Fn(&str) -> Result<usize, String>,
+    vocabulary: &dyn Fn(&str) -> Result<Option<usize>, String>,
 ) -> Result<settings::Settings, Vec<Diagnostic>> {
     let stated = |key: &str| {
         let steps: Vec<&str> = key.split('.').collect();
@@ -128,6 +129,18 @@ fn diagnostic(merged: &Merged, cell: &CellSettings, problem: Problem) -> Diagnos
     };
     let diagnostic = Diagnostic::error(problem.code, problem.message).at(place);
     Diagnostic { help: problem.help, ..diagnostic }
+}
+
+/// What the author should know of a valid spec.
+fn warnings(merged: &Merged, cells: &[Cell]) -> Vec<Diagnostic> {
+    let assumed = cells.iter().find(|cell| cell.settings.assumed_vocabulary);
+    let warning = assumed.map(|cell| {
+        let size = cell.settings.dials.vocab_size;
+        let message = format!("the tokenizer is not here, so its vocabulary is assumed to be {size}");
+        let help = format!("put the tokenizer there, or state its size: `tokenizer.vocab_size: {size}`");
+        Diagnostic::warning("assumed-vocabulary", message).at(merged.place(&["tokenizer", "path"])).help(help)
+    });
+    warning.into_iter().collect()
 }
 
 fn quality(stated: Option<&QualitySpec>) -> QualityRule {

@@ -14,6 +14,8 @@ mod problem;
 mod record;
 mod settings;
 mod sources;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

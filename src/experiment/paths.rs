@@ -19,13 +19,14 @@ fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).map(PathBuf::from)
 }
 
-/// Vocabulary of a stored tokenizer, special tokens included.
-pub fn vocabulary(path: &str) -> Result<usize, String> {
+/// Vocabulary of a stored tokenizer, special tokens included; nothing when it isn't there.
+pub fn vocabulary(path: &str) -> Result<Option<usize>, String> {
     let file = resolve_path(path);
     if !file.exists() {
-        return Err(format!("there is no {path}"));
+        return Ok(None);
     }
-    crate::tokenizer::Tokenizer::load(&file).map(|tokenizer| tokenizer.vocab_size()).map_err(|error| error.to_string())
+    let tokenizer = crate::tokenizer::Tokenizer::load(&file).map_err(|error| error.to_string())?;
+    Ok(Some(tokenizer.vocab_size()))
 }
 
 /// What a run of this experiment would look for and not find: an error each, at the place that names it.

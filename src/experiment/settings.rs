@@ -34,6 +34,8 @@ pub struct Settings {
     pub wall_clock_seconds: Option<f64>,
     /// The hardware profile.
     pub profile: Profile,
+    /// The vocabulary is assumed, since the tokenizer isn't here and the spec doesn't state it.
+    pub assumed_vocabulary: bool,
 }
 
 /// What the settings need to know besides the document.
@@ -41,7 +43,7 @@ pub struct Context<'a> {
     /// Whether a key was set by the user (rather than by the built-in defaults).
     pub stated: &'a dyn Fn(&str) -> bool,
     /// Vocabulary of a stored tokenizer, by path.
-    pub vocabulary: &'a dyn Fn(&str) -> Result<usize, String>,
+    pub vocabulary: &'a dyn Fn(&str) -> Result<Option<usize>, String>,
 }
 
 /// Reads the settings out of a merged document.
@@ -56,14 +58,23 @@ pub fn read(document: &SpecDocument, context: &Context<'_>) -> Result<Settings, 
     let budget = keep(budget(document), &mut problems);
     let optimizer = keep(optimizer(document), &mut problems);
     let init = keep(init(document), &mut problems);
-    let vocab = tokenizer.as_ref().map_or(0, |(_, size)| *size);
+    let vocab = tokenizer.as_ref().map_or(0, |tokenizer| tokenizer.vocab_size);
     let dials = keep(dials(document, vocab, budget, context.stated), &mut problems);
-    if let (Some(data), Some((tokenizer, _)), Some(profile), Some(optimizer), Some(init), Some(dials), true) =
+    if let (Some(data), Some(tokenizer), Some(profile), Some(optimizer), Some(init), Some(dials), true) =
         (data, tokenizer, profile, optimizer, init, dials, problems.is_empty())
     {
-        let wall_clock_seconds = document.budget.as_ref().and_then(|budget| budget.wall_clock);
-        let (eval, checkpoint) = (eval(document), checkpoint(document));
-        return Ok(Settings { data, tokenizer, dials, optimizer, init, eval, checkpoint, wall_clock_seconds, profile });
+        return Ok(Settings {
+            data,
+            tokenizer: tokenizer.plan,
+            dials,
+            optimizer,
+            init,
+            eval: eval(document),
+            checkpoint: checkpoint(document),
+            wall_clock_seconds: document.budget.as_ref().and_then(|budget| budget.wall_clock),
+            profile,
+            assumed_vocabulary: tokenizer.is_assumed,
+        });
     }
     Err(problems)
 }

@@ -64,10 +64,20 @@ fn foreign_keys(data: &DataSpec, source: DataSource) -> Vec<Problem> {
 }
 
 /// The tokenizer and its vocabulary.
+pub struct Tokenizer {
+    /// Where it comes from.
+    pub plan: TokenizerPlan,
+    /// Tokens, special ones included.
+    pub vocab_size: usize,
+    /// The vocabulary is the baseline's, since neither the spec nor a file says.
+    pub is_assumed: bool,
+}
+
+/// Reads the tokenizer's section.
 pub fn tokenizer(
     stated: Option<&TokenizerSpec>,
-    vocabulary: &dyn Fn(&str) -> Result<usize, String>,
-) -> Result<(TokenizerPlan, usize), Vec<Problem>> {
+    vocabulary: &dyn Fn(&str) -> Result<Option<usize>, String>,
+) -> Result<Tokenizer, Vec<Problem>> {
     let example = "such as `tokenizer: { train: { vocab_size: 4096 } }`, or `tokenizer: { path: FOLDER }`";
     let Some(tokenizer) = stated else {
         return Err(vec![Problem::missing("tokenizer", "nothing says how text becomes tokens").help(example)]);
@@ -82,20 +92,21 @@ pub fn tokenizer(
         let vocab_size = train.vocab_size.unwrap_or(TRAIN_DEFAULTS.0) as usize;
         let max_chars_per_document = train.max_chars_per_document.unwrap_or(TRAIN_DEFAULTS.1);
         let max_chars = train.max_chars.unwrap_or(TRAIN_DEFAULTS.2);
-        return Ok((TokenizerPlan::Train { vocab_size, max_chars_per_document, max_chars }, vocab_size));
+        let plan = TokenizerPlan::Train { vocab_size, max_chars_per_document, max_chars };
+        return Ok(Tokenizer { plan, vocab_size, is_assumed: false });
     }
     let Some(path) = &tokenizer.path else {
         return Err(vec![Problem::missing("tokenizer", "it has neither `path` nor `train`").help(example)]);
     };
-    let size = match tokenizer.vocab_size {
-        Some(size) => size as usize,
+    let known = match tokenizer.vocab_size {
+        Some(size) => Some(size as usize),
         None => vocabulary(path).map_err(|reason| {
-            let message = format!("the vocabulary of the tokenizer is not known: {reason}");
-            let help = "put the tokenizer there, or state its size beside the path: `tokenizer.vocab_size: 32768`";
-            vec![Problem::new("no-vocabulary", "tokenizer.path", message).help(help)]
+            let message = format!("the tokenizer at {path} can't be read: {reason}");
+            vec![Problem::new("bad-tokenizer", "tokenizer.path", message)]
         })?,
     };
-    Ok((TokenizerPlan::Path(path.clone()), size))
+    let vocab_size = known.unwrap_or(TRAIN_DEFAULTS.0 as usize);
+    Ok(Tokenizer { plan: TokenizerPlan::Path(path.clone()), vocab_size, is_assumed: known.is_none() })
 }
 
 /// The hardware profile.

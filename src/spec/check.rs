@@ -11,19 +11,19 @@ use super::{Diagnostic, Kind, Node, schema, suggest};
 
 /// A schema ready to validate with.
 pub struct Checker {
-    schema: &'static Value,
+    schema: Value,
     validator: Result<Validator, String>,
 }
 
 /// The checker of experiment specs.
-pub static SPEC: LazyLock<Checker> = LazyLock::new(|| Checker::new(&schema::SPEC));
+pub static SPEC: LazyLock<Checker> = LazyLock::new(|| Checker::new(schema::SPEC.clone()));
 /// The checker of hardware profiles.
-pub static PROFILE: LazyLock<Checker> = LazyLock::new(|| Checker::new(&schema::PROFILE));
+pub static PROFILE: LazyLock<Checker> = LazyLock::new(|| Checker::new(schema::PROFILE.clone()));
 
 impl Checker {
     /// Compiles a schema.
-    pub fn new(schema: &'static Value) -> Self {
-        Self { schema, validator: jsonschema::validator_for(schema).map_err(|error| error.to_string()) }
+    pub fn new(schema: Value) -> Self {
+        Self { validator: jsonschema::validator_for(&schema).map_err(|error| error.to_string()), schema }
     }
 
     /// Every violation. `whole`: keys that a file must have are asked for.
@@ -33,7 +33,7 @@ impl Checker {
             Err(error) => return vec![Diagnostic::error("schema", format!("the schema itself is broken: {error}"))],
         };
         let value = node.to_json();
-        let mut report = Report { node, schema: self.schema, found: Vec::new() };
+        let mut report = Report { node, schema: &self.schema, found: Vec::new() };
         let matters =
             |error: &ValidationError<'_>| whole || !matches!(error.kind(), ValidationErrorKind::Required { .. });
         validator.iter_errors(&value).filter(matters).for_each(|error| report.add(&error));
@@ -76,8 +76,7 @@ impl Report<'_> {
             ValidationErrorKind::Required { property } => {
                 let mut missing = path.clone();
                 missing.push(word(property));
-                let message = format!("`{}` is missing", dotted(&missing));
-                self.push("missing-key", &path, message, "nothing here states it", None);
+                self.missing_key(&path, &dotted(&missing));
             }
             _ => self.bad_value(&path, error),
         }
@@ -89,17 +88,24 @@ impl Report<'_> {
         self.found.push(Diagnostic { help, ..diagnostic });
     }
 
+    /// Blames the section, or the first line of the document.
+    fn missing_key(&mut self, path: &[String], missing: &str) {
+        let first = self.node.entries().first().map(|entry| &entry.key_place);
+        let place = if path.is_empty() { first.unwrap_or(&self.node.place) } else { self.node.key_place(path) };
+        let diagnostic = Diagnostic::error("missing-key", format!("`{missing}` is missing")).at(Some(place));
+        self.found.push(diagnostic);
+    }
+
     fn unknown_key(&mut self, path: &[String], key: &str) {
         let allowed = schema::keys_at(self.schema, path);
         let mut full = path.to_vec();
         full.push(key.to_owned());
         let elsewhere = (!allowed.iter().any(|word| word == key)).then(|| self.home_of(key)).flatten();
-        let near = suggest::nearest(key, allowed.iter().map(String::as_str));
-        let help = match (near, elsewhere) {
-            (None, Some(home)) => {
+        let help = match elsewhere {
+            Some(home) => {
                 format!("did you mean `{home}`? Allowed here: {}", suggest::list(allowed.iter().map(String::as_str)))
             }
-            _ => suggest::help(key, allowed.iter().map(String::as_str)),
+            None => suggest::help(key, allowed.iter().map(String::as_str)),
         };
         let message = match path {
             [] => format!("unknown key `{key}`"),
@@ -121,15 +127,7 @@ impl Report<'_> {
     /// None of several forms fits: the one that is nearest in kind tells what is wrong.
     fn choice(&mut self, path: &[String], context: &[Vec<ValidationError<'static>>]) {
         let here = |error: &&ValidationError<'static>| steps(error.instance_path().as_str()) == path;
-        let options: Vec<String> = (context.iter().flatten())
-            .flat_map(|error| match error.kind() {
-                ValidationErrorKind::Constant { expected_value } => vec![word(expected_value)],
-                ValidationErrorKind::Enum { options } => {
-                    options.as_array().map(|options| options.iter().map(word).collect()).unwrap_or_default()
-                }
-                _ => Vec::new(),
-            })
-            .collect();
+        let options: Vec<String> = context.iter().flatten().flat_map(allowed_words).collect();
         let is_text = self.node.find(path).is_some_and(|node| node.text().is_some());
         if is_text && !options.is_empty() {
             return self.not_among(path, &options);
@@ -190,7 +188,7 @@ impl Report<'_> {
     fn bad_value(&mut self, path: &[String], error: &ValidationError<'_>) {
         let found = self.node.nearest(path);
         let subject = format!("`{}`", dotted(path));
-        let value = found.describe();
+        let value = found.describe().replace("the number ", "");
         let bound = |limit: &Value, word: &str| format!("{subject} is {value}; it must be {word} {limit}");
         let (message, help) = match error.kind() {
             ValidationErrorKind::Minimum { limit } => (bound(limit, "at least"), None),
@@ -208,6 +206,20 @@ impl Report<'_> {
             _ => (format!("{subject}: {error}"), None),
         };
         self.push("bad-value", path, message, "this value", help);
+    }
+}
+
+/// The words that would have satisfied an error.
+fn allowed_words(error: &ValidationError<'static>) -> Vec<String> {
+    match error.kind() {
+        ValidationErrorKind::Constant { expected_value } => vec![word(expected_value)],
+        ValidationErrorKind::Enum { options } => {
+            options.as_array().map(|options| options.iter().map(word).collect()).unwrap_or_default()
+        }
+        ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
+            context.iter().flatten().flat_map(allowed_words).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

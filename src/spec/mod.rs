@@ -29,4 +29,4 @@ pub use node::{Entry, Kind, Node};
 pub use scalar::EXACT_INTEGER;
 pub use short_forms::expand as expand_short_forms;
 pub use source::{Place, Source};
-pub use yaml::{MAX_BYTES, parse};
+pub use yaml::{MAX_BYTES, parse, parse_large};

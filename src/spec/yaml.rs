@@ -31,7 +31,17 @@ pub fn parse(source: &Arc<Source>) -> Result<Node, Vec<Diagnostic>> {
         let message = format!("{} is larger than {} KiB", source.name(), MAX_BYTES / 1024);
         return Err(vec![Diagnostic::error("too-large", message)]);
     }
-    let mut builder = Builder::new(source);
+    let mut builder = Builder::new(source, MAX_NODES);
+    builder.run(source.text());
+    builder.finish()
+}
+
+/// Parses JSON of any size, which YAML includes, to get its places.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_large(source: &Arc<Source>) -> Result<Node, Vec<Diagnostic>> {
+    let mut builder = Builder::new(source, usize::MAX);
     builder.run(source.text());
     builder.finish()
 }
@@ -58,7 +68,7 @@ pub fn parse_part(source: &Arc<Source>, start: usize) -> Result<Node, Vec<Diagno
         })
         .map(|_| ' ')
         .collect();
-    let mut builder = Builder::new(source);
+    let mut builder = Builder::new(source, MAX_NODES);
     builder.run(&format!("{padding}{part}"));
     builder.finish()
 }
@@ -90,12 +100,13 @@ struct Builder<'s> {
     anchors: HashMap<usize, (Node, usize)>,
     root: Option<Node>,
     nodes: usize,
+    max_nodes: usize,
     problems: Vec<Diagnostic>,
     stopped: bool,
 }
 
 impl<'s> Builder<'s> {
-    fn new(source: &'s Arc<Source>) -> Self {
+    fn new(source: &'s Arc<Source>, max_nodes: usize) -> Self {
         let text = source.text();
         let offsets = if text.is_ascii() { Vec::new() } else { text.char_indices().map(|(at, _)| at).collect() };
         Self {
@@ -105,6 +116,7 @@ impl<'s> Builder<'s> {
             anchors: HashMap::new(),
             root: None,
             nodes: 0,
+            max_nodes,
             problems: Vec::new(),
             stopped: false,
         }
@@ -200,8 +212,12 @@ impl<'s> Builder<'s> {
             let error = Diagnostic::error("tab", "a tab in the indentation, where YAML allows spaces only");
             return self.problem(error.at(Some(&place)).label("a tab").help("indent with spaces"));
         }
+        let at = at.min(self.source.text().trim_end().len().saturating_sub(1));
         let place = Place::new(self.source, at..at + 1);
-        let error = Diagnostic::error("not-yaml", format!("this is not YAML: {info}"));
+        let mut error = Diagnostic::error("not-yaml", format!("this is not YAML: {info}"));
+        if let Some(key) = missing_blank(self.source, at) {
+            error = error.help(format!("a colon is followed by a blank: `{key}: …`"));
+        }
         self.problem(error.at(Some(&place)).label("the parser stopped here"));
     }
 
@@ -213,7 +229,7 @@ impl<'s> Builder<'s> {
 
     fn count(&mut self, nodes: usize, span: Span) -> bool {
         self.nodes += nodes;
-        let within = self.nodes <= MAX_NODES;
+        let within = self.nodes <= self.max_nodes;
         if !within {
             let place = self.place(span);
             let message = format!("more than {MAX_NODES} values, aliases counted as often as they are used");
@@ -375,6 +391,16 @@ fn depth(node: &Node) -> usize {
         Kind::List(_) | Kind::Mapping(_) => 1 + children(node).map(depth).max().unwrap_or(0),
         _ => 0,
     }
+}
+
+/// The key of a line like `key:value`, at or just before where the parser stopped.
+fn missing_blank(source: &Source, at: usize) -> Option<&str> {
+    let (line, _) = source.line_column(at);
+    [line, line.saturating_sub(1)].into_iter().find_map(|line| {
+        let (key, value) = source.text().get(source.line_range(line))?.trim().split_once(':')?;
+        let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        (is_key && value.starts_with(|c: char| !c.is_whitespace())).then_some(key)
+    })
 }
 
 /// The first tab among a line's leading blanks, in the lines up to the one that holds `end`.

@@ -1,0 +1,217 @@
+//! Specs, broken and sound, as files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
+use super::{Experiment, LoadOptions, load};
+use crate::plan::{RunPlan, expand, expand_cells};
+use crate::spec::SpecErrors;
+
+/// A minimal spec; lines are appended.
+const BASE: &str = "schema: nanochat.experiment/v1
+name: case
+hardware: cpu
+data: { source: synthetic, bytes: 100000 }
+tokenizer: { train: { vocab_size: 512 } }
+";
+
+fn render(errors: &SpecErrors) -> String {
+    let mut text = String::new();
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(110);
+    handler.render_report(&mut text, errors).unwrap();
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// Loads a spec that stands in a file of its own, with `--set` arguments.
+fn load_text(text: &str, overrides: &[&str]) -> Result<Experiment, SpecErrors> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spec.yaml");
+    fs::write(&path, text).unwrap();
+    let overrides = overrides.iter().map(|argument| (*argument).to_owned()).collect();
+    load(&path, &LoadOptions { overrides, ..LoadOptions::default() })
+}
+
+fn plans(text: &str, overrides: &[&str]) -> Vec<RunPlan> {
+    match load_text(text, overrides) {
+        Ok(experiment) => expand(&experiment).unwrap(),
+        Err(errors) => panic!("{}", render(&errors)),
+    }
+}
+
+fn specs_in(folder: &str) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    paths.sort();
+    paths
+}
+
+/// Every broken spec is refused, with the message that its snapshot holds.
+#[test]
+fn broken_specs() {
+    let paths = specs_in("fixtures/specs/broken");
+    assert!(paths.len() >= 60);
+    for path in paths {
+        let errors = match load(&path, &LoadOptions::default()) {
+            Ok(_) => panic!("{} was accepted", path.display()),
+            Err(errors) => errors,
+        };
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "../../fixtures/specs/broken/messages" }, {
+            insta::assert_snapshot!(name, render(&errors));
+        });
+    }
+}
+
+/// The project's own experiments validate and plan here, without their data.
+#[test]
+fn own_experiments_plan() {
+    let paths = specs_in("experiments");
+    assert!(!paths.is_empty());
+    for path in paths {
+        let experiment = load(&path, &LoadOptions::default()).unwrap_or_else(|errors| panic!("{}", render(&errors)));
+        assert!(!expand(&experiment).unwrap().is_empty(), "{}", path.display());
+        assert_eq!(Path::new(&experiment.name), path.file_stem().unwrap());
+    }
+}
+
+#[test]
+fn order_of_cells_is_axes_zip_exclude_include_seeds() {
+    let text = format!(
+        "{BASE}seeds: [1, 2]
+budget: {{ iterations: 5 }}
+optimizer: {{ total_batch_size: 16384 }}
+model: {{ depth: 3 }}
+matrix:
+  axes: {{ optimizer.scalar_lr: [0.5, 0.4], model.depth: [2, 4] }}
+  zip: [{{ optimizer.matrix_lr: [0.01, 0.02], optimizer.weight_decay: [0.1, 0.2] }}]
+  exclude: [{{ model.depth: 4, optimizer.scalar_lr: 0.4 }}]
+  include: [{{ model.depth: 6 }}]
+"
+    );
+    let cell = |plan: &RunPlan| (plan.optimizer.scalar_lr, plan.model.n_layer, plan.optimizer.matrix_lr, plan.seed);
+    let expected = [
+        (0.5, 2, 0.01, 1),
+        (0.5, 2, 0.01, 2),
+        (0.5, 2, 0.02, 1),
+        (0.5, 2, 0.02, 2),
+        (0.5, 4, 0.01, 1),
+        (0.5, 4, 0.01, 2),
+        (0.5, 4, 0.02, 1),
+        (0.5, 4, 0.02, 2),
+        (0.4, 2, 0.01, 1),
+        (0.4, 2, 0.01, 2),
+        (0.4, 2, 0.02, 1),
+        (0.4, 2, 0.02, 2),
+        (0.5, 6, 0.02, 1),
+        (0.5, 6, 0.02, 2),
+    ];
+    assert_eq!(plans(&text, &[]).iter().map(cell).collect::<Vec<_>>(), expected);
+}
+
+/// Later layers win key by key; a choice among rivals replaces the earlier one; nothing else is lost.
+#[test]
+fn layers_merge_key_by_key() {
+    let text =
+        format!("{BASE}model: {{ depth: 4, head_dim: 64 }}\nbudget: {{ param_data_ratio: 12, wall_clock: 1h }}\n");
+    let plan = &plans(&text, &["budget.iterations=7", "optimizer.total_batch_size=16384", "model.depth=2"])[0];
+    assert_eq!((plan.num_iterations, plan.model.n_layer, plan.model.n_head), (7, 2, 2));
+    assert_eq!(plan.wall_clock_seconds, Some(3600.0));
+    let plan = &plans(&text, &["data={source: text, path: here}", "tokenizer={path: there, vocab_size: 300}"])[0];
+    assert_eq!(plan.model.vocab_size, 300);
+    assert_eq!(plan.data, crate::plan::DataPlan::Text { path: "here".to_owned() });
+}
+
+/// The hash covers what decides the result, and nothing else.
+#[test]
+fn the_hash_covers_what_decides_the_result() {
+    let text =
+        format!("{BASE}model: {{ depth: 2 }}\nbudget: {{ iterations: 5 }}\noptimizer: {{ total_batch_size: 16384 }}\n");
+    let hash = |overrides: &[&str]| plans(&text, overrides)[0].plan_hash.clone();
+    let original = hash(&[]);
+    let same: [&[&str]; 6] = [
+        &["name=other"],
+        &["description=other"],
+        &["budget.tokens=81920"],
+        &["checkpoint.every=3"],
+        &["quality.tolerance.absolute=0.1"],
+        &["model.head_dim=128"],
+    ];
+    for overrides in same {
+        assert_eq!(hash(overrides), original, "{overrides:?}");
+    }
+    let different: [&[&str]; 10] = [
+        &["seed=7"],
+        &["budget.iterations=6"],
+        &["model.head_dim=64"],
+        &["optimizer.matrix_lr=0.03"],
+        &["data.bytes=100001"],
+        &["data.seed=1"],
+        &["tokenizer.train.vocab_size=513"],
+        &["eval.tokens=1000"],
+        &["init=baseline"],
+        &["hardware.dtype=bf16"],
+    ];
+    for overrides in different {
+        assert_ne!(hash(overrides), original, "{overrides:?}");
+    }
+    let paths = |path: &str| hash(&["data={source: text, path: a}", &format!("data.path={path}")]);
+    assert_eq!(paths("here"), paths("there"));
+}
+
+/// A spec written out in full plans to the very same runs.
+#[test]
+fn the_resolved_spec_plans_to_the_same_hashes() {
+    for path in specs_in("experiments") {
+        let experiment = load(&path, &LoadOptions::default()).unwrap();
+        let hashes = |experiment: &Experiment| -> Vec<String> {
+            expand(experiment).unwrap().into_iter().map(|plan| plan.run_id).collect()
+        };
+        let resolved = load_text(&experiment.resolved_yaml(), &[]);
+        let resolved = resolved.unwrap_or_else(|errors| panic!("{}", render(&errors)));
+        assert_eq!(hashes(&resolved), hashes(&experiment), "{}", path.display());
+    }
+}
+
+#[test]
+fn repeats_share_the_hash_and_equal_cells_run_once() {
+    let text = format!(
+        "{BASE}seeds: [1, 2]\nmodel: {{ depth: 2 }}\noptimizer: {{ total_batch_size: 16384 }}
+reproducibility: {{ repeats: 2 }}\nmatrix: {{ axes: {{ budget.tokens: [81920, 81921] }} }}\n"
+    );
+    let experiment = load_text(&text, &[]).unwrap_or_else(|errors| panic!("{}", render(&errors)));
+    let expansion = expand_cells(&experiment, &experiment.cells).unwrap();
+    let seeds: Vec<(u64, u64)> = expansion.runs.iter().map(|run| (run.seed, run.repeat)).collect();
+    assert_eq!(seeds, [(1, 0), (1, 1), (1, 2), (2, 0)]);
+    assert!(expansion.runs.iter().take(3).all(|run| run.plan_hash == expansion.runs[0].plan_hash));
+    assert_eq!(expansion.merged.len(), 1);
+    assert_eq!(expansion.merged[0].1, expansion.runs[0].run_id);
+}
+
+/// A setting from outside that the matrix would override is refused instead of ignored.
+#[test]
+fn setting_a_key_that_varies_is_refused() {
+    let text = format!(
+        "{BASE}budget: {{ iterations: 5 }}\noptimizer: {{ total_batch_size: 16384 }}
+matrix: {{ axes: {{ model.depth: [2, 4] }} }}\n"
+    );
+    let errors = load_text(&text, &["model.depth=6"]).unwrap_err();
+    assert!(errors.to_string().contains("varies in the matrix"), "{errors}");
+    assert_eq!(plans(&text, &["matrix.axes.model.depth=[6]"]).len(), 1);
+}
+
+/// Width and heads by hand imply the dials that the baseline's flags would need for the same shape.
+#[test]
+fn dials_follow_from_what_is_set_by_hand() {
+    let with = |model: &str| {
+        let text =
+            format!("{BASE}model: {model}\nbudget: {{ iterations: 5 }}\noptimizer: {{ total_batch_size: 16384 }}\n");
+        let plan = plans(&text, &[]).remove(0);
+        (plan.model.n_embd, plan.model.n_head, plan.model.n_kv_head, plan.scaling.aspect_ratio, plan.scaling.head_dim)
+    };
+    assert_eq!(with("{ depth: 4 }"), (256, 2, 2, 64, 128));
+    assert_eq!(with("{ depth: 4, n_embd: 128, n_head: 4 }"), (128, 4, 4, 32, 32));
+    assert_eq!(with("{ n_layer: 4, n_embd: 128, n_head: 4, n_kv_head: 2 }"), (128, 4, 2, 32, 32));
+    assert_eq!(with("{ depth: 10, aspect_ratio: 100 }"), (1024, 8, 8, 100, 128));
+}
