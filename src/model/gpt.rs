@@ -60,6 +60,11 @@ impl Gpt {
         Self { shape, parameters, device, engine: Engine::default(), workspace: Mutex::default() }
     }
 
+    /// What computes the passes on the CPU.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
     /// Chooses what computes the passes on the CPU.
     pub fn set_engine(&mut self, engine: Engine) {
         self.engine = engine;

@@ -8,6 +8,7 @@ mod adamw;
 mod error;
 mod muon;
 mod muon_adamw;
+mod on_cpu;
 mod rules;
 mod schedule;
 

@@ -3,10 +3,13 @@
 
 use candle_core::{D, Result, Tensor};
 
+use super::StepSettings;
+use crate::ops::kernels::muon::Coefficients;
+
 /// Decay of the second moment.
-pub(super) const BETA2: f32 = 0.9;
+const BETA2: f32 = 0.9;
 /// Coefficients of the five Polar Express iterations (Amsel et al., 2025, arXiv 2505.16932, safety factor 2e-2, cushion 2).
-pub(super) const POLAR_EXPRESS: [[f64; 3]; 5] = [
+const POLAR_EXPRESS: [[f64; 3]; 5] = [
     [8.156554524902461, -22.48329292557795, 15.878769915207462],
     [4.042929935166739, -2.808917465908714, 0.5000178451051316],
     [3.8916678022926607, -2.772484153217685, 0.5060648178503393],
@@ -14,21 +17,24 @@ pub(super) const POLAR_EXPRESS: [[f64; 3]; 5] = [
     [2.3465413258596377, -1.7097828382687081, 0.42323551169305323],
 ];
 /// The spectrum is brought below 1 by this factor on the Frobenius norm.
-pub(super) const NORM_MARGIN: f64 = 1.01;
+const NORM_MARGIN: f64 = 1.01;
 /// Least norm that is divided by.
-pub(super) const LEAST_NORM: f64 = 1e-6;
+const LEAST_NORM: f64 = 1e-6;
 /// Least second moment that is divided by the root of.
-pub(super) const LEAST_MOMENT: f64 = 1e-10;
+const LEAST_MOMENT: f64 = 1e-10;
 
-/// What one step multiplies by, in f32 as the baseline holds it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Coefficients {
-    /// Momentum.
-    pub(super) momentum: f32,
-    /// Learning rate, the factor for tall matrices included.
-    pub(super) learning_rate: f32,
-    /// Cautious weight decay.
-    pub(super) weight_decay: f32,
+/// What a step multiplies by; in f32 as the baseline holds it.
+pub(super) fn coefficients(learning_rate: f64, at: &StepSettings) -> Coefficients {
+    Coefficients {
+        momentum: at.muon_momentum as f32,
+        learning_rate: (learning_rate * at.lr_multiplier) as f32,
+        weight_decay: at.muon_weight_decay as f32,
+        new_second: 1.0 - BETA2,
+        polynomials: &POLAR_EXPRESS,
+        norm_margin: NORM_MARGIN,
+        least_norm: LEAST_NORM,
+        least_moment: LEAST_MOMENT,
+    }
 }
 
 /// Dimensions of the second moment: one entry a row of a tall or square matrix, one a column of a wide one.
@@ -36,7 +42,8 @@ pub(super) fn second_moment_dims(rows: usize, columns: usize) -> [usize; 2] {
     if rows >= columns { [rows, 1] } else { [1, columns] }
 }
 
-/// One step in elementary operations: the new parameter, momentum and second moment. All are of one matrix (rows, columns).
+/// One step in elementary operations: the new parameter, momentum and second moment, all of one matrix (rows, columns).
+/// The kernel's twin, and what other devices take.
 pub(super) fn step(
     parameter: &Tensor,
     gradient: &Tensor,
@@ -55,7 +62,7 @@ pub(super) fn step(
 /// Rescales every row to the mean row norm (MuonEq, arXiv 2603.28254).
 fn equilibrate_rows(x: &Tensor) -> Result<Tensor> {
     let rows = x.dim(0)? as f64;
-    let target = norm(x)?.affine(rows.powf(-0.5), 0.0)?;
+    let target = (norm(x)? / rows.sqrt())?;
     let row_norms = x.sqr()?.sum_keepdim(1)?.sqrt()?.maximum(LEAST_NORM)?;
     x.broadcast_mul(&target.broadcast_div(&row_norms)?)
 }

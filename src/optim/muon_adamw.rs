@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::on_cpu::{Benches, Step};
 use super::rules::{Rule, rules};
 use super::{LearningRates, OptimError, StepSettings, adamw, muon};
-use crate::model::{Gpt, Gradients};
+use crate::model::{Gpt, Gradients, ModelError};
 
 /// Name of the state tensor that counts steps.
 const STEP: &str = "step";
@@ -19,6 +20,8 @@ pub struct MuonAdamW {
     state: BTreeMap<String, [Tensor; 2]>,
     steps: u64,
     device: Device,
+    /// What the CPU's kernels work in.
+    scratch: Benches,
 }
 
 impl MuonAdamW {
@@ -36,7 +39,7 @@ impl MuonAdamW {
             };
             state.insert(name.clone(), [zeros(&dims)?, second]);
         }
-        Ok(Self { rules, state, steps: 0, device: model.device().clone() })
+        Ok(Self { rules, state, steps: 0, device: model.device().clone(), scratch: Benches::default() })
     }
 
     /// Steps taken so far.
@@ -44,36 +47,34 @@ impl MuonAdamW {
         self.steps
     }
 
-    /// Changes the model's parameters by one step along `gradients`.
+    /// Changes the model's parameters by one step along `gradients`; on the CPU in place.
     pub fn step(&mut self, model: &mut Gpt, gradients: &Gradients, at: &StepSettings) -> Result<(), OptimError> {
         self.steps += 1;
+        let on_cpu = Step { rules: &self.rules, model, gradients, state: &self.state, steps: self.steps, at };
+        if on_cpu.serves() {
+            return on_cpu.take(&mut self.scratch);
+        }
         for (name, rule) in &self.rules {
             let gradient = gradients.get(name)?;
-            let missing = || crate::model::ModelError::Missing { name: name.clone() };
+            let missing = || ModelError::Missing { name: name.clone() };
             let parameter = model.parameters_mut().get_mut(name).ok_or_else(missing)?;
             let state = self.state.get_mut(name).ok_or_else(missing)?;
-            let (stepped, new_state) = match rule {
+            (*parameter, *state) = match rule {
                 Rule::AdamW(rule) => {
-                    let by = adamw::Coefficients::new(rule, at.lr_multiplier, self.steps);
+                    let by = adamw::coefficients(rule, at.lr_multiplier, self.steps);
                     adamw::step(parameter, gradient, state, &by)?
                 }
                 Rule::Muon { learning_rate, .. } => {
-                    let by = muon::Coefficients {
-                        momentum: at.muon_momentum as f32,
-                        learning_rate: (learning_rate * at.lr_multiplier) as f32,
-                        weight_decay: at.muon_weight_decay as f32,
-                    };
-                    muon::step(parameter, gradient, state, &by)?
+                    muon::step(parameter, gradient, state, &muon::coefficients(*learning_rate, at))?
                 }
             };
-            *parameter = stepped;
-            *state = new_state;
         }
         Ok(())
     }
 
     /// All state by name: `exp_avg.…` and `exp_avg_sq.…` of AdamW's parameters, `momentum_buffer.…` and
-    /// `second_momentum_buffer.…` of Muon's, and `step`, the number of steps taken, as one i64.
+    /// `second_momentum_buffer.…` of Muon's, and `step`, the number of steps taken, as one i64. The
+    /// tensors share the optimizer's memory: the next step changes them.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>, OptimError> {
         let mut named = BTreeMap::new();
         for (name, rule) in &self.rules {

@@ -1,8 +1,8 @@
 //! Schedules against worked figures, and state that survives a round trip.
 
 use super::{LearningRates, MuonAdamW, OptimError, Schedule, StepSettings};
-use crate::model::testing::{entries, random_batch, random_model, shapes};
-use crate::model::{Gpt, Gradients};
+use crate::model::testing::{entries, random_batch, random_model, shape, shapes};
+use crate::model::{Engine, Gpt, Gradients};
 
 const RATES: LearningRates = LearningRates { embedding: 0.3, unembedding: 0.008, matrix: 0.02, scalar: 0.5 };
 
@@ -114,4 +114,49 @@ fn every_problem_of_given_state_is_named_and_nothing_changes() {
         "surplus: the optimizer has no state of that name",
     ];
     assert_eq!(problems, expected);
+}
+
+#[test]
+fn kernels_step_as_the_readable_operations_do() {
+    // The last one is wide enough for matrices that are orthogonalised in f32.
+    for shape in shapes().into_iter().chain([shape(16, 64, 1, (1, 1), 132, "L")]) {
+        let run = |engine: Engine| {
+            let mut model = random_model(&shape, 4);
+            model.set_engine(engine);
+            let mut optimizer = MuonAdamW::new(&model, &RATES).unwrap();
+            let source = random_model(&shape, 4);
+            for step in 0..4 {
+                let sums = gradients(&source, step);
+                // Without weight decay, which hangs on the sign of an update however near to zero.
+                let settings = StepSettings { muon_weight_decay: 0.0, ..schedule(50).at(step) };
+                optimizer.step(&mut model, &sums, &settings).unwrap();
+            }
+            (all_entries(&model), optimizer.state().unwrap())
+        };
+        let (readable, kernels) = (run(Engine::Readable), run(Engine::Kernels));
+        let worst = |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0, |worst: f64, (a, b)| worst.max((a - b).abs()));
+        for (name, (twin, ours)) in Gpt::parameter_shapes(&shape).keys().zip(readable.0.iter().zip(&kernels.0)) {
+            assert!(worst(twin, ours) < 1e-6, "{name} of {shape:?}: {:e}", worst(twin, ours));
+        }
+        for (name, twin) in &readable.1 {
+            assert!(worst(&entries(twin), &entries(&kernels.1[name])) < 1e-6, "{name} of {shape:?}");
+        }
+    }
+}
+
+#[test]
+fn a_step_has_the_same_bits_whatever_the_number_of_threads() {
+    let shape = &shapes()[3];
+    let with = |threads: usize| {
+        let mut model = random_model(shape, 5);
+        let mut optimizer = MuonAdamW::new(&model, &RATES).unwrap();
+        let sums = gradients(&model, 6);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| optimizer.step(&mut model, &sums, &schedule(50).at(7))).unwrap();
+        all_entries(&model)
+    };
+    let one = with(1);
+    for threads in [2, 3] {
+        assert!(with(threads) == one, "{threads} threads");
+    }
 }

@@ -1,9 +1,7 @@
 //! Activations and scratch, kept from one evaluation to the next.
 
-use std::sync::Mutex;
-
 use super::Batch;
-use crate::ops::kernels::{Element, attention, head, rotary};
+use crate::ops::kernels::{Element, Scratch, attention, head, rotary};
 use crate::ops::reference::rotary_table;
 use crate::plan::ModelShape;
 use crate::plan::shape::{MLP_EXPANSION, head_dim, kv_dim, window_sizes};
@@ -128,7 +126,7 @@ pub(super) struct Buffers<T> {
     pub(super) logits: Vec<T>,
     pub(super) wide: Vec<T>,
     pub(super) wide2: Vec<T>,
-    pub(super) attention: Vec<Mutex<Vec<T>>>,
+    pub(super) attention: Scratch<T>,
     /// Gradients of the head's input, the stream, the smeared embeddings, and the middle layer's output.
     pub(super) dnormed: Vec<T>,
     pub(super) dstream: Vec<T>,
@@ -142,8 +140,8 @@ pub(super) struct Buffers<T> {
 impl<T: Element> Buffers<T> {
     /// Gives the buffers the sizes for `dims`; memory is only taken where they grow.
     fn fit(&mut self, dims: Dims, training: bool) {
-        let threads = rayon::current_num_threads();
-        if self.dims.as_ref() == Some(&dims) && self.attention.len() >= threads {
+        self.attention.reserve(dims.attention(dims.window).scratch_numbers());
+        if self.dims.as_ref() == Some(&dims) {
             return;
         }
         let (tokens, stream, keys) = (dims.tokens(), dims.stream(), dims.keys());
@@ -170,11 +168,6 @@ impl<T: Element> Buffers<T> {
         size(&mut self.losses, tokens);
         size(&mut self.logits, tokens.min(head::chunk_rows(dims.vocab)) * dims.vocab);
         size(&mut self.wide, hidden);
-        self.attention.resize_with(threads, Mutex::default);
-        let scratch = dims.attention(dims.window).scratch();
-        for buffer in &mut self.attention {
-            size(buffer.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner), scratch);
-        }
         if training {
             size(&mut self.wide2, hidden);
             for buffer in [&mut self.dnormed, &mut self.dstream, &mut self.dx0, &mut self.dmiddle] {

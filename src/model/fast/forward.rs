@@ -8,7 +8,7 @@ use crate::model::parameters::{
     value_embedding_name,
 };
 use crate::ops::kernels::gemm::{Matrix, Onto, Threads, multiply};
-use crate::ops::kernels::{Element, attention, embedding, norm, residual, rotary, smear, squared_relu, value};
+use crate::ops::kernels::{Element, Scratch, attention, embedding, norm, residual, rotary, smear, squared_relu, value};
 use crate::plan::ModelShape;
 use crate::plan::shape::{has_value_embedding, window_sizes};
 
@@ -77,7 +77,7 @@ impl<T: Element> Layer<'_, T> {
         angles: rotary::Angles<'_, T>,
         kept: &mut LayerBuffers<T>,
         wide: &mut [T],
-        scratch: &attention::Scratch<T>,
+        scratch: &Scratch<T>,
     ) -> Result<(), ModelError> {
         let (dims, name) = (self.dims, |matrix: &str| layer_name(self.layer, matrix));
         let [q, k, v, _] = carve(&mut wide[..], [dims.stream(), dims.keys(), dims.keys(), 0]);

@@ -6,13 +6,12 @@
 //! touched.
 
 use std::ops::Range;
-use std::sync::Mutex;
 
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Onto, Threads, multiply};
 use super::lanes::{dot, sum};
-use super::{BLOCK_ROWS, Element, vectorized};
+use super::{BLOCK_ROWS, Element, Scratch, vectorized};
 
 /// Queries in a block.
 const QUERIES: usize = 64;
@@ -46,7 +45,7 @@ impl Shape {
     }
 
     /// Numbers of scratch that a task needs.
-    pub fn scratch(&self) -> usize {
+    pub fn scratch_numbers(&self) -> usize {
         2 * QUERIES * self.length.min(self.window + QUERIES)
     }
 
@@ -58,17 +57,6 @@ impl Shape {
             (start..end, start.saturating_sub(window)..end)
         })
     }
-}
-
-/// Scratch for as many tasks as run at once.
-pub type Scratch<T> = [Mutex<Vec<T>>];
-
-/// Calls `work` with the calling thread's scratch.
-fn with_scratch<T: Element, R>(scratch: &Scratch<T>, work: impl FnOnce(&mut [T]) -> R) -> R {
-    let thread = rayon::current_thread_index().unwrap_or(0) % scratch.len().max(1);
-    // A poisoned lock only says that another task panicked: what scratch holds never matters.
-    let mut guard = scratch[thread].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    work(&mut guard)
 }
 
 /// Queries, keys and values, head-major.
@@ -94,7 +82,7 @@ pub fn forward<T: Element>(shape: Shape, inputs: Inputs<'_, T>, out: &mut [T], l
             k: &inputs.k[group..][..head],
             v: &inputs.v[group..][..head],
         };
-        with_scratch(scratch, |scratch| head_forward(shape, one, out, lse, scratch));
+        scratch.with(|scratch| head_forward(shape, one, out, lse, scratch));
     });
 }
 
@@ -208,7 +196,7 @@ pub fn backward<T: Element>(
                 dout: &saved.dout[index * head..][..head],
                 delta: &saved.delta[index * length..][..length],
             };
-            with_scratch(scratch, |scratch| head_backward(shape, one, saved, Outputs { dq, dk, dv }, scratch));
+            scratch.with(|scratch| head_backward(shape, one, saved, Outputs { dq, dk, dv }, scratch));
         }
     });
 }

@@ -34,6 +34,8 @@ pub trait Element:
     fn wide(self) -> f64;
     /// √x.
     fn root(self) -> Self;
+    /// `self · factor + term`, rounded once: the same bits on every processor.
+    fn multiply_add(self, factor: Self, term: Self) -> Self;
     /// The larger of two numbers.
     fn larger(self, other: Self) -> Self;
     /// e^x.
@@ -70,6 +72,11 @@ impl Element for f32 {
     #[inline(always)]
     fn root(self) -> Self {
         self.sqrt()
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, factor: Self, term: Self) -> Self {
+        self.mul_add(factor, term)
     }
 
     #[inline(always)]
@@ -149,6 +156,11 @@ impl Element for f64 {
     #[inline(always)]
     fn root(self) -> Self {
         self.sqrt()
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, factor: Self, term: Self) -> Self {
+        self.mul_add(factor, term)
     }
 
     #[inline(always)]

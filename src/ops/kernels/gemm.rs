@@ -42,12 +42,25 @@ impl<'a, T> Matrix<'a, T> {
 }
 
 /// What becomes of the numbers that the product is written over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Onto {
     /// They are replaced.
     Nothing,
     /// The product is added to them.
     Sum,
+    /// The product is added to this many times them.
+    Times(f64),
+}
+
+impl Onto {
+    /// Factor on what was there.
+    fn factor(self) -> f64 {
+        match self {
+            Self::Nothing => 0.0,
+            Self::Sum => 1.0,
+            Self::Times(factor) => factor,
+        }
+    }
 }
 
 /// How many threads work on a product.
@@ -78,7 +91,6 @@ pub fn multiply<T: Element>(
         Threads::Pool => Parallelism::Rayon(0),
         Threads::One => Parallelism::None,
     };
-    let add = onto == Onto::Sum;
     // SAFETY: all three matrices lie within their slices, as asserted here and where they were made; `out` is borrowed
     // mutably, so that it overlaps neither operand; strides are below the slices' lengths and fit an isize.
     unsafe {
@@ -89,14 +101,14 @@ pub fn multiply<T: Element>(
             out.as_mut_ptr(),
             1,
             n as isize,
-            add,
+            onto != Onto::Nothing,
             a.data.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
             b.data.as_ptr(),
             b.column_stride as isize,
             b.row_stride as isize,
-            if add { T::ONE } else { T::ZERO },
+            T::of(onto.factor()),
             T::of(factor),
             false,
             false,
@@ -121,7 +133,7 @@ mod tests {
                     })
                     .sum();
                 let entry = &mut out[row * b.columns + column];
-                *entry = factor * product + if onto == Onto::Sum { *entry } else { 0.0 };
+                *entry = factor * product + onto.factor() * *entry;
             }
         }
     }
@@ -140,7 +152,9 @@ mod tests {
                 (Matrix::new(&a, m, k), Matrix::strided(&b, n, k, k).transposed()),
             ];
             for (a, b) in cases {
-                for (onto, threads) in [(Onto::Nothing, Threads::One), (Onto::Sum, Threads::Pool)] {
+                for (onto, threads) in
+                    [(Onto::Nothing, Threads::One), (Onto::Sum, Threads::Pool), (Onto::Times(-1.5), Threads::One)]
+                {
                     let (mut out, mut expected) = (numbers(m * n, 3), numbers(m * n, 3));
                     multiply(&mut out, a, b, 0.5, onto, threads);
                     naive(&mut expected, a, b, 0.5, onto);

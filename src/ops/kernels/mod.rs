@@ -5,6 +5,7 @@
 //! that tests hold them against are the elementary operations in [`super::reference`]. This is the only place in the
 //! program with `unsafe`. Layouts: token-major is (B, T, H·D), head-major is (B, H, T, D).
 
+pub mod adamw;
 pub mod attention;
 pub mod element;
 pub mod embedding;
@@ -12,9 +13,11 @@ pub mod gemm;
 pub mod gemm_bf16;
 pub mod head;
 pub mod lanes;
+pub mod muon;
 pub mod norm;
 pub mod residual;
 pub mod rotary;
+pub mod scratch;
 mod simd;
 pub mod smear;
 pub mod squared_relu;
@@ -25,6 +28,7 @@ pub mod value;
 mod tests;
 
 pub use element::Element;
+pub use scratch::Scratch;
 pub use simd::vectorized;
 
 /// Rows that one task works on where rows are independent.

@@ -1,7 +1,7 @@
 //! Runs loops with the widest vectors that the processor has, decided at run time.
 //!
-//! Kernels are plain Rust loops over lanes; compiled under a target feature, the same loop uses wider registers. No fused
-//! multiply-add is asked for, so that the widths give the same bits.
+//! Kernels are plain Rust loops over lanes; compiled under a target feature, the same loop uses wider registers. Products
+//! and sums are fused only where a loop says so, so that all widths give the same bits.
 
 use std::sync::OnceLock;
 
@@ -24,13 +24,14 @@ fn width() -> Width {
         #[cfg(target_arch = "x86_64")]
         {
             let wide = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512bw");
             if wide {
                 return Width::Avx512;
             }
-            if is_x86_feature_detected!("avx2") {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 return Width::Avx2;
             }
         }
@@ -53,13 +54,13 @@ pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
+#[target_feature(enable = "fma,avx512f,avx512vl,avx512dq,avx512bw")]
 fn with_avx512<R>(work: impl FnOnce() -> R) -> R {
     work()
 }

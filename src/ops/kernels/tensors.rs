@@ -1,6 +1,7 @@
 //! Numbers of candle tensors as slices.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 
@@ -19,8 +20,13 @@ pub fn with_slices<T: Element, R>(tensors: &[&Tensor], work: impl FnOnce(&[&[T]]
 }
 
 /// Calls `work` with the numbers of a contiguous CPU tensor, to be changed in place.
-pub fn update<T: Element>(tensor: &Tensor, work: impl FnOnce(&mut [T])) -> Result<()> {
-    tensor.inplace_op1(&Update::<T, _> { work: RefCell::new(Some(work)), element: std::marker::PhantomData })
+pub fn update<T: Element, R>(tensor: &Tensor, work: impl FnOnce(&mut [T]) -> R) -> Result<R> {
+    let update = Update { work: RefCell::new(Some(work)), result: RefCell::new(None), element: PhantomData::<T> };
+    tensor.inplace_op1(&update)?;
+    match update.result.into_inner() {
+        Some(result) => Ok(result),
+        None => bail!("an in-place operation was not carried out"),
+    }
 }
 
 /// The part of a storage that a contiguous layout names.
@@ -33,12 +39,13 @@ fn contiguous<'a, T>(numbers: Option<&'a [T]>, layout: &Layout) -> Result<&'a [T
 }
 
 /// An in-place operation that runs a closure once.
-struct Update<T, F> {
+struct Update<T, F, R> {
     work: RefCell<Option<F>>,
-    element: std::marker::PhantomData<T>,
+    result: RefCell<Option<R>>,
+    element: PhantomData<T>,
 }
 
-impl<T: Element, F: FnOnce(&mut [T])> InplaceOp1 for Update<T, F> {
+impl<T: Element, R, F: FnOnce(&mut [T]) -> R> InplaceOp1 for Update<T, F, R> {
     fn name(&self) -> &'static str {
         "update"
     }
@@ -48,9 +55,9 @@ impl<T: Element, F: FnOnce(&mut [T])> InplaceOp1 for Update<T, F> {
             bail!("a kernel needs a contiguous tensor, got strides {:?}", layout.stride());
         };
         match (T::slice_mut(storage), self.work.take()) {
-            (Some(numbers), Some(work)) => work(&mut numbers[start..end]),
+            (Some(numbers), Some(work)) => self.result.replace(Some(work(&mut numbers[start..end]))),
             _ => bail!("a kernel got a tensor of another type"),
-        }
+        };
         Ok(())
     }
 }
