@@ -196,7 +196,7 @@ fn reduce_variance(
             scale(row, squares[index] * rescale);
         } else {
             for (value, step) in row.iter_mut().zip(squares.iter()) {
-                *value = *value * (*step * rescale);
+                *value *= *step * rescale;
             }
         }
     }
@@ -209,7 +209,7 @@ fn apply(parameter: &mut [f32], update: &[f32], by: &Coefficients) {
     for (parameter, update) in parameter.iter_mut().zip(update) {
         let agrees = *update * *parameter >= 0.0;
         let decayed = if agrees { decay * *parameter } else { 0.0 };
-        *parameter = *parameter - (by.learning_rate * *update + decayed);
+        *parameter -= by.learning_rate * *update + decayed;
     }
 }
 
