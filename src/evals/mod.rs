@@ -10,6 +10,8 @@ mod bits_per_byte;
 pub mod core;
 mod error;
 mod generate;
+#[cfg(test)]
+mod tests;
 
 pub use bits_per_byte::{SplitBits, bits_per_byte, bits_per_byte_of_split};
 pub use error::EvalError;

@@ -13,11 +13,11 @@ use crate::tokenizer::Tokenizer;
 /// How options are computed; the answers are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {
-    /// A prefix that a question's options share is computed once; questions without one share batches.
-    #[default]
-    Shared,
     /// One forward pass a question over all options in full, as the baseline does it.
+    #[default]
     PerExample,
+    /// A prefix that a question's options share is computed once; questions without one share batches.
+    Shared,
 }
 
 /// Settings of an evaluation.
@@ -33,7 +33,7 @@ pub struct CoreOptions {
 
 impl Default for CoreOptions {
     fn default() -> Self {
-        Self { method: Method::Shared, max_prompt_tokens: 32_768, batch_tokens: 4_096 }
+        Self { method: Method::PerExample, max_prompt_tokens: 32_768, batch_tokens: 4_096 }
     }
 }
 

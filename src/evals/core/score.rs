@@ -41,10 +41,18 @@ fn loss(logits: &[f32], token: u32) -> f64 {
 }
 
 /// Whether the question was answered rightly, given what was made of each of its options.
+///
+/// Equal options are judged alike, by the first of them: computed in other rows of a batch they may differ in rounding.
 pub(super) fn is_right(posed: &Posed, options: &[Judged]) -> bool {
+    let first_of_equals = |(index, option): (usize, &Judged)| {
+        let sequence = posed.sequences.get(index);
+        let first = posed.sequences.iter().position(|other| Some(other) == sequence);
+        *first.and_then(|first| options.get(first)).unwrap_or(option)
+    };
+    let options: Vec<Judged> = options.iter().enumerate().map(first_of_equals).collect();
     match posed.gold {
         None => options.iter().all(|option| option.all_likeliest),
-        Some(gold) => cheapest(options) == Some(gold),
+        Some(gold) => cheapest(&options) == Some(gold),
     }
 }
 
