@@ -11,7 +11,7 @@ const CENTRAL: u32 = 0x0201_4b50;
 const LOCAL: u32 = 0x0403_4b50;
 
 /// Largest central directory that is read, in bytes.
-const MAX_DIRECTORY: u64 = 64 << 20;
+const MAX_DIRECTORY: u64 = 16 << 20;
 
 /// An open archive.
 pub(super) struct Archive<R> {
@@ -186,7 +186,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Result<u64, String> {
 }
 
 /// The zip checksum: CRC-32 with the reflected polynomial 0xEDB88320.
-fn crc32(bytes: &[u8]) -> u32 {
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = crc_table();
     let folded = bytes.iter().fold(u32::MAX, |crc, &byte| (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)]);
     !folded

@@ -17,8 +17,9 @@ use crate::checkpoint::CheckpointError;
 /// How deep containers may lie in each other; the baseline's lie four deep.
 const MAX_DEPTH: usize = 32;
 
-/// Largest pickle that is read, in bytes; it only describes tensors.
-const MAX_PICKLE: u64 = 64 << 20;
+/// Largest pickle that is read, in bytes; it only describes tensors, in some 200 bytes each. One byte can make a node of
+/// 56 bytes, so this bounds memory too.
+const MAX_PICKLE: u64 = 4 << 20;
 
 /// A value of a `.pt` file.
 #[derive(Debug)]
