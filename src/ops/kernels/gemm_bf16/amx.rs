@@ -13,7 +13,7 @@ use std::arch::x86_64::_mm512_storeu_si512;
 
 use half::bf16;
 
-use super::kernel::{Kernel, Part, Strides, Sums, Tile};
+use super::kernel::{Kernel, Left, Part, Sums, Tile};
 use super::matrix::{Elements, Matrix};
 use super::pairs::{self, Load, Square};
 
@@ -47,16 +47,24 @@ unsafe impl Kernel for Amx {
     const NR: usize = 32;
     const K_STEP: usize = 32;
     const K_BLOCK: usize = 512;
+    const WIDENS: bool = false;
 
-    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut bf16) -> Strides {
-        // SAFETY: handed on; the path's features include AVX-512F and BW.
+    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut bf16) -> Left<bf16> {
+        let (rows, k) = (part.outer.len(), part.inner.len());
+        // SAFETY: handed on; the path's features include those of the packers. Tiles of a block of whole tiles with its
+        // indices side by side load the matrix as it is.
         unsafe {
             match a.elements {
+                Elements::Bf16(data) if !a.is_transposed && rows % Self::MR == 0 && k % Self::K_STEP == 0 => {
+                    let from = data.as_ptr().add(part.outer.start * a.stride + part.inner.start);
+                    return Left { from, panel: Self::MR * a.stride, row: a.stride, step: Self::K_STEP };
+                }
                 Elements::Bf16(data) => pack_a(a, data.as_ptr(), part, to.cast()),
                 Elements::F32(data) => pack_a(a, data.as_ptr(), part, to.cast()),
             }
         }
-        Strides { panel: Self::MR * part.inner.len().next_multiple_of(Self::K_STEP), row: 32, step: 1 }
+        let step = Self::MR * Self::K_STEP;
+        Left { from: to, panel: step * k.div_ceil(Self::K_STEP), row: Self::K_STEP, step }
     }
 
     unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
@@ -70,10 +78,6 @@ unsafe impl Kernel for Amx {
         }
     }
 
-    fn widened(_: usize) -> usize {
-        0
-    }
-
     unsafe fn ready_b(panel: *const bf16, _: usize, _: *mut f32) -> *const bf16 {
         panel
     }
@@ -82,8 +86,8 @@ unsafe impl Kernel for Amx {
     unsafe fn tile(tile: &Tile<bf16, bf16>) {
         let stride = tile.c_stride * 4;
         let lower = tile.c.wrapping_byte_add(16 * stride);
-        // SAFETY: the tiles are configured since `begin`; the loop reads k / 32 times 2 KiB from each panel, and the
-        // sums' rows are 2 × 64 bytes each, 32 of them `stride` bytes apart. No flag, stack or register but those named
+        // SAFETY: the tiles are configured since `begin`; the loop reads k / 32 times 2 × 16 rows of 64 bytes of A
+        // and 2 KiB of B, and the sums' rows are 2 × 64 bytes each, 32 of them `stride` bytes apart. No flag, stack or register but those named
         // changes; tile registers hold nothing of the compiler's.
         unsafe {
             asm!(
@@ -99,25 +103,29 @@ unsafe impl Kernel for Amx {
                 "jz 5f",
                 ".p2align 5",
                 "2:",
-                "tileloadd tmm4, [{a} + {row}]",
-                "tileloadd tmm6, [{b} + {row}]",
-                "tileloadd tmm7, [{b} + {row} + 1024]",
-                "tileloadd tmm5, [{a} + {row} + 1024]",
+                "tileloadd tmm4, [{a} + {a_row}]",
+                "tileloadd tmm6, [{b} + {b_row}]",
+                "tileloadd tmm7, [{b} + {b_row} + 1024]",
+                "tileloadd tmm5, [{a_lower} + {a_row}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a}, 2048",
+                "add {a}, {a_step}",
+                "add {a_lower}, {a_step}",
                 "add {b}, 2048",
                 "dec {steps}",
                 "jnz 2b",
                 "5:",
                 "tilestored [{upper} + {stride}], tmm0", "tilestored [{upper} + {stride} + 64], tmm1",
                 "tilestored [{lower} + {stride}], tmm2", "tilestored [{lower} + {stride} + 64], tmm3",
-                a = inout(reg) tile.a => _,
+                a = inout(reg) tile.a.from => _,
+                a_lower = inout(reg) tile.a.from.wrapping_add(16 * tile.a.row) => _,
+                a_row = in(reg) 2 * tile.a.row,
+                a_step = in(reg) 2 * tile.a.step,
                 b = inout(reg) tile.b => _,
                 steps = inout(reg) tile.k / 32 => _,
-                row = in(reg) 64usize,
+                b_row = in(reg) 64usize,
                 upper = in(reg) tile.c,
                 lower = in(reg) lower,
                 stride = in(reg) stride,
@@ -128,8 +136,8 @@ unsafe impl Kernel for Amx {
     }
 
     unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
-        // SAFETY: handed on; the path's features include AVX-512F and BW.
-        unsafe { super::avx512::narrow(sums, to, to_stride) }
+        // SAFETY: handed on; the path's features include those of the packers.
+        unsafe { pairs::narrow(sums, to, to_stride) }
     }
 
     #[inline]
@@ -146,30 +154,29 @@ unsafe impl Kernel for Amx {
 }
 
 /// Packs panels of 32 rows, step by step, each step as two tiles of 16 rows × 32 indices.
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut u8) {
-    let (rows, k) = (part.outer.len(), part.inner.len());
-    let steps = k.div_ceil(32);
-    for panel in 0..rows.div_ceil(32) {
-        for step in 0..steps {
-            let (row, index) = (part.outer.start + 32 * panel, part.inner.start + 32 * step);
-            let (existing, indices) = ((rows - 32 * panel).min(32), (k - 32 * step).min(32));
-            let (line, number) = if a.is_transposed { (index, row) } else { (row, index) };
-            let (lines, length) = if a.is_transposed { (indices, existing) } else { (existing, indices) };
-            let square = Square { from: data.wrapping_add(line * a.stride + number), stride: a.stride, lines, length };
-            // SAFETY: the square holds what exists of the part; `to` has room for 2 KiB a panel and step.
-            unsafe {
-                let target = to.add((panel * steps + step) * 2 * TILE);
-                match a.is_transposed {
-                    true => {
-                        let [upper, lower] = square.pairs();
-                        pairs::store(&pairs::transpose(&upper), target, 64);
-                        pairs::store(&pairs::transpose(&lower), target.add(TILE), 64);
-                    }
-                    false => {
-                        for line in 0..32 {
-                            _mm512_storeu_si512(target.add(line * 64).cast(), square.line(line));
-                        }
+    let (panels, steps) = (part.outer.len().div_ceil(32), part.inner.len().div_ceil(32));
+    // The stored rows from end to end, as memory likes it.
+    for i in 0..panels * steps {
+        let (panel, step) = if a.is_transposed { (i % panels, i / panels) } else { (i / steps, i % steps) };
+        let (row, index) = (part.outer.start + 32 * panel, part.inner.start + 32 * step);
+        let (existing, indices) = ((part.outer.end - row).min(32), (part.inner.end - index).min(32));
+        let (line, number) = if a.is_transposed { (index, row) } else { (row, index) };
+        let (lines, length) = if a.is_transposed { (indices, existing) } else { (existing, indices) };
+        let square = Square { from: data.wrapping_add(line * a.stride + number), stride: a.stride, lines, length };
+        // SAFETY: the square holds what exists of the part; `to` has room for 2 KiB a panel and step.
+        unsafe {
+            let target = to.add((panel * steps + step) * 2 * TILE);
+            match a.is_transposed {
+                true => {
+                    let [upper, lower] = square.pairs();
+                    pairs::store(&pairs::transpose(&upper), target, 64);
+                    pairs::store(&pairs::transpose(&lower), target.add(TILE), 64);
+                }
+                false => {
+                    for line in 0..32 {
+                        _mm512_storeu_si512(target.add(line * 64).cast(), square.line(line));
                     }
                 }
             }

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::kernel::{Kernel, Part, Strides, Sums, Tile};
+use super::kernel::{Kernel, Left, Part, Sums, Tile};
 use super::matrix::Matrix;
 use super::portable;
 
@@ -23,8 +23,9 @@ unsafe impl Kernel for Avx2 {
     const NR: usize = 8 * VECTORS;
     const K_STEP: usize = 1;
     const K_BLOCK: usize = 256;
+    const WIDENS: bool = true;
 
-    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut f32) -> Strides {
+    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut f32) -> Left<f32> {
         // SAFETY: handed on.
         unsafe { portable::pack_a(a, part, MR, to) }
     }
@@ -32,10 +33,6 @@ unsafe impl Kernel for Avx2 {
     unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
         // SAFETY: handed on.
         unsafe { portable::pack_b(b, part, Self::NR, to) }
-    }
-
-    fn widened(k: usize) -> usize {
-        k * Self::NR
     }
 
     unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const f32 {
@@ -67,19 +64,19 @@ unsafe fn sum_tile(tile: &Tile<f32, f32>) {
                 }
             }
         }
-        let (mut a, mut b) = (tile.a, tile.b);
+        let (mut a, mut b) = (tile.a.from, tile.b);
         for _ in 0..tile.k {
             let mut row = [_mm256_setzero_ps(); VECTORS];
             for (v, numbers) in row.iter_mut().enumerate() {
                 *numbers = _mm256_loadu_ps(b.add(8 * v));
             }
             for (r, row_sums) in sums.iter_mut().enumerate() {
-                let number = _mm256_set1_ps(*a.add(r * tile.strides.row));
+                let number = _mm256_set1_ps(*a.add(r * tile.a.row));
                 for (sum, b) in row_sums.iter_mut().zip(row) {
                     *sum = _mm256_fmadd_ps(number, b, *sum);
                 }
             }
-            a = a.add(tile.strides.step);
+            a = a.add(tile.a.step);
             b = b.add(8 * VECTORS);
         }
         for (r, row) in sums.iter().enumerate() {

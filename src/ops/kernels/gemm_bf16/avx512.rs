@@ -4,9 +4,9 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::kernel::{Kernel, Part, Strides, Sums, Tile};
+use super::kernel::{Kernel, Left, Part, Sums, Tile};
 use super::matrix::Matrix;
-use super::{pairs, portable};
+use super::portable;
 
 /// Kernels by 16 lanes of f32.
 pub(super) struct Avx512;
@@ -23,8 +23,9 @@ unsafe impl Kernel for Avx512 {
     const NR: usize = 16 * VECTORS;
     const K_STEP: usize = 1;
     const K_BLOCK: usize = 256;
+    const WIDENS: bool = true;
 
-    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut f32) -> Strides {
+    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut f32) -> Left<f32> {
         // SAFETY: handed on.
         unsafe { portable::pack_a(a, part, MR, to) }
     }
@@ -32,10 +33,6 @@ unsafe impl Kernel for Avx512 {
     unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
         // SAFETY: handed on.
         unsafe { portable::pack_b(b, part, Self::NR, to) }
-    }
-
-    fn widened(k: usize) -> usize {
-        k * Self::NR
     }
 
     unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const f32 {
@@ -67,19 +64,19 @@ unsafe fn sum_tile(tile: &Tile<f32, f32>) {
                 }
             }
         }
-        let (mut a, mut b) = (tile.a, tile.b);
+        let (mut a, mut b) = (tile.a.from, tile.b);
         for _ in 0..tile.k {
             let mut row = [_mm512_setzero_ps(); VECTORS];
             for (v, numbers) in row.iter_mut().enumerate() {
                 *numbers = _mm512_loadu_ps(b.add(16 * v));
             }
             for (r, row_sums) in sums.iter_mut().enumerate() {
-                let number = _mm512_set1_ps(*a.add(r * tile.strides.row));
+                let number = _mm512_set1_ps(*a.add(r * tile.a.row));
                 for (sum, b) in row_sums.iter_mut().zip(row) {
                     *sum = _mm512_fmadd_ps(number, b, *sum);
                 }
             }
-            a = a.add(tile.strides.step);
+            a = a.add(tile.a.step);
             b = b.add(16 * VECTORS);
         }
         for (r, row) in sums.iter().enumerate() {
@@ -97,7 +94,7 @@ unsafe fn sum_tile(tile: &Tile<f32, f32>) {
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn widen(from: *const bf16, len: usize, to: *mut f32) {
     for start in (0..len).step_by(32) {
-        let mask = pairs::mask(len - start);
+        let mask = lowest(len - start);
         // SAFETY: only the numbers below `len` are touched.
         unsafe {
             let numbers = _mm512_maskz_loadu_epi16(mask, from.add(start).cast());
@@ -119,12 +116,35 @@ pub(super) unsafe fn widen(from: *const bf16, len: usize, to: *mut f32) {
 pub(super) unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
     for row in 0..sums.rows {
         for start in (0..sums.columns).step_by(32) {
-            let mask = pairs::mask(sums.columns - start);
+            let mask = lowest(sums.columns - start);
             // SAFETY: only the columns that exist are touched.
             unsafe {
-                let numbers = <f32 as pairs::Load>::load(sums.from.add(row * sums.stride + start), mask);
+                let from = sums.from.add(row * sums.stride + start);
+                let low = round16(_mm512_maskz_loadu_ps(mask as u16, from));
+                let high = round16(_mm512_maskz_loadu_ps((mask >> 16) as u16, from.wrapping_add(16)));
+                let numbers = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
                 _mm512_mask_storeu_epi16(to.add(row * to_stride + start).cast(), mask, numbers);
             }
         }
     }
+}
+
+/// Rounds 16 numbers to bf16, to nearest with ties to even; a NaN stays one, made quiet. Unlike `vcvtneps2bf16`, it
+/// keeps numbers below 2^-126.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn round16(numbers: __m512) -> __m256i {
+    let bits = _mm512_castps_si512(numbers);
+    let high = _mm512_srli_epi32::<16>(bits);
+    let odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+    let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(numbers, numbers);
+    let quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
+    _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(is_nan, _mm512_srli_epi32::<16>(rounded), quiet))
+}
+
+/// The lowest `count` bits, at most 32.
+#[inline(always)]
+pub(super) fn lowest(count: usize) -> u32 {
+    if count >= 32 { u32::MAX } else { (1 << count) - 1 }
 }

@@ -8,7 +8,8 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::kernel::{Kernel, Part, Strides, Sums, Tile};
+use super::avx512::lowest;
+use super::kernel::{Kernel, Left, Part, Sums, Tile};
 use super::matrix::{Elements, Matrix};
 use super::pairs::{self, Load, Square};
 
@@ -27,8 +28,9 @@ unsafe impl Kernel for Avx512Bf16 {
     const NR: usize = 16 * VECTORS;
     const K_STEP: usize = 2;
     const K_BLOCK: usize = 512;
+    const WIDENS: bool = false;
 
-    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut u32) -> Strides {
+    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut u32) -> Left<u32> {
         // SAFETY: handed on.
         unsafe {
             match a.elements {
@@ -49,10 +51,6 @@ unsafe impl Kernel for Avx512Bf16 {
         }
     }
 
-    fn widened(_: usize) -> usize {
-        0
-    }
-
     unsafe fn ready_b(panel: *const bf16, _: usize, _: *mut f32) -> *const bf16 {
         panel
     }
@@ -63,8 +61,8 @@ unsafe impl Kernel for Avx512Bf16 {
     }
 
     unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
-        // SAFETY: handed on; the path's features include AVX-512F and BW.
-        unsafe { super::avx512::narrow(sums, to, to_stride) }
+        // SAFETY: handed on.
+        unsafe { pairs::narrow(sums, to, to_stride) }
     }
 }
 
@@ -80,19 +78,19 @@ unsafe fn sum_tile(tile: &Tile<u32, bf16>) {
                 }
             }
         }
-        let (mut a, mut b) = (tile.a, tile.b);
+        let (mut a, mut b) = (tile.a.from, tile.b);
         for _ in 0..tile.k / 2 {
             let mut row = [_mm512_setzero_si512(); VECTORS];
             for (v, pairs) in row.iter_mut().enumerate() {
                 *pairs = _mm512_loadu_si512(b.add(32 * v).cast());
             }
             for (r, row_sums) in sums.iter_mut().enumerate() {
-                let pair = _mm512_set1_epi32(a.add(r * tile.strides.row).cast::<i32>().read_unaligned());
+                let pair = _mm512_set1_epi32(a.add(r * tile.a.row).cast::<i32>().read_unaligned());
                 for (sum, b) in row_sums.iter_mut().zip(row) {
                     *sum = _mm512_dpbf16_ps(*sum, as_bf16(pair), as_bf16(b));
                 }
             }
-            a = a.add(tile.strides.step);
+            a = a.add(tile.a.step);
             b = b.add(32 * VECTORS);
         }
         for (r, row) in sums.iter().enumerate() {
@@ -111,8 +109,8 @@ fn as_bf16(bits: __m512i) -> __m512bh {
 }
 
 /// Packs rows of pairs where rows are stored; where the summation index is, interleaves the whole block.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut u32) -> Strides {
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut u32) -> Left<u32> {
     let (rows, k) = (part.outer.len(), part.inner.len());
     let (padded, pairs) = (rows.next_multiple_of(MR), k.div_ceil(2));
     let first = |line: usize, number: usize| data.wrapping_add(line * a.stride + number);
@@ -123,13 +121,13 @@ unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut u32)
                 let length = if row < rows { (k - number).min(32) } else { 0 };
                 // SAFETY: only the row's existing numbers are loaded, and only whole pairs of this row stored.
                 unsafe {
-                    let numbers = S::load(from, pairs::mask(length));
-                    let stored = pairs::mask(pairs - number / 2) as u16;
+                    let numbers = S::load(from, lowest(length));
+                    let stored = lowest(pairs - number / 2) as u16;
                     _mm512_mask_storeu_epi32(to.add(row * pairs + number / 2).cast(), stored, numbers);
                 }
             }
         }
-        return Strides { panel: MR * pairs, row: pairs, step: 1 };
+        return Left { from: to, panel: MR * pairs, row: pairs, step: 1 };
     }
     for pair in 0..pairs {
         for column in (0..padded).step_by(32) {
@@ -140,11 +138,11 @@ unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut u32)
             unsafe {
                 let (low, high) = pairs::interleave(square.line(0), square.line(1));
                 let target = to.add(pair * padded + column).cast::<i32>();
-                let stored = pairs::mask(padded - column);
+                let stored = lowest(padded - column);
                 _mm512_mask_storeu_epi32(target, stored as u16, low);
                 _mm512_mask_storeu_epi32(target.wrapping_add(16), (stored >> 16) as u16, high);
             }
         }
     }
-    Strides { panel: MR, row: 1, step: padded }
+    Left { from: to, panel: MR, row: 1, step: padded }
 }

@@ -15,23 +15,24 @@ pub(super) struct Part {
     pub inner: Range<usize>,
 }
 
-/// How a packed block of A lies in memory, in units of [`Kernel::A`].
+/// A block of A as tiles read it: packed, or where it was. Distances are in numbers of type `A`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Strides {
+pub(super) struct Left<A> {
+    pub from: *const A,
     /// From one panel of `MR` rows to the next.
     pub panel: usize,
     /// From one row to the next within a panel.
     pub row: usize,
-    /// From one summation index (or pair of them) to the next.
+    /// From what one of the path's instructions takes along the summation index to the next.
     pub step: usize,
 }
 
 /// One tile's worth of a product.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tile<A, B> {
-    pub a: *const A,
+    /// The block, from the tile's first row on.
+    pub a: Left<A>,
     pub b: *const B,
-    pub strides: Strides,
     /// Summation indices, a multiple of [`Kernel::K_STEP`].
     pub k: usize,
     /// Where the upper left sum goes.
@@ -63,12 +64,12 @@ pub(super) unsafe trait Kernel {
     /// Summation indices to a block, a multiple of `K_STEP`: so many that a panel stays in the nearest cache.
     const K_BLOCK: usize;
 
-    /// Packs a block of A at `to`, which has room for its rows rounded up to `MR` times its indices rounded up to
-    /// `K_STEP`, and says how it lies.
+    /// Makes a block of A readable by tiles, packed at `to` (which has room for its rows rounded up to `MR` times its
+    /// indices rounded up to `K_STEP`) unless it can be read where it is.
     ///
     /// # Safety
     /// The processor has the path's features, the part lies within `a`, and `to` has that room.
-    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut Self::A) -> Strides;
+    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut Self::A) -> Left<Self::A>;
 
     /// Packs at most `NR` columns of B as one panel (or a part of it) at `to`.
     ///
@@ -77,13 +78,14 @@ pub(super) unsafe trait Kernel {
     /// room for `NR` times its indices rounded up to `K_STEP`.
     unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16);
 
-    /// Numbers that [`Kernel::ready_b`] needs room for, for a panel over `k` indices.
-    fn widened(k: usize) -> usize;
+    /// Whether [`Kernel::ready_b`] makes a copy in f32.
+    const WIDENS: bool;
 
     /// Makes a packed panel readable by tiles: the panel itself, or a copy of another type at `room`.
     ///
     /// # Safety
-    /// The processor has the path's features, `panel` holds `NR · k` numbers, `room` has [`Kernel::widened`] of them.
+    /// The processor has the path's features, `panel` holds `NR · k` numbers, `room` as many if
+    /// [`Kernel::WIDENS`].
     unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const Self::B;
 
     /// Sums one tile.

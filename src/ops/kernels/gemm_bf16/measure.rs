@@ -13,13 +13,13 @@ fn best_time(mut call: impl FnMut()) -> f64 {
     call();
     let start = Instant::now();
     call();
-    let calls = (0.02 / start.elapsed().as_secs_f64()).ceil().clamp(1.0, 1000.0) as usize;
+    let calls = (0.01 / start.elapsed().as_secs_f64()).ceil().clamp(1.0, 1000.0) as usize;
     let time = |_| {
         let start = Instant::now();
         (0..calls).for_each(|_| call());
         start.elapsed().as_secs_f64() / calls as f64
     };
-    (0..7).map(time).fold(f64::INFINITY, f64::min)
+    (0..5).map(time).fold(f64::INFINITY, f64::min)
 }
 
 fn f32_gemm(

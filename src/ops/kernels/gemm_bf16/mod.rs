@@ -6,13 +6,13 @@
 //! [`gemm_packed`].
 //!
 //! # Arithmetic
-//! Exact products of two bf16, summed in f32: blocks of the summation index in order, within a block as the
-//! path's instruction does. With `u = 2^-24`, an element's error is at most `depth · u · Σ|a||b|` to first order, with the
-//! path's [`Path::summation_depth`] (and one more addition when the sum goes onto C, whose magnitude then joins the
-//! sum). AVX512-BF16 and AMX read denormals as zero and flush them to zero, which adds at most 2^-126 for each addition
-//! and `2^-126 (Σ|a| + Σ|b|)` for denormal operands. Paths differ from each other within that bound; the f32 ones
-//! (portable, AVX2, AVX-512F) only where their block sizes differ, that is nowhere. One path gives the same bits for any
-//! number of threads, for an operand packed ahead or not, and for a C that goes to f32 or to bf16 up to its rounding.
+//! Products of two bf16 are exact in f32, and are summed in f32, one chain an element in the order of the index (AMX: in
+//! groups of 32, see [`Path::summation_depth`]). With `u = 2^-24`, an element's error is at most `depth · u · Σ|a||b|` to
+//! first order; a sum that goes onto C begins with C, whose magnitude joins the sum. AVX512-BF16 and AMX read denormals
+//! as zero and flush them to zero, which adds at most 2^-126 for each addition and `2^-126 (Σ|a| + Σ|b|)` for denormal
+//! operands. Paths differ from each other within that bound; the f32 ones (portable, AVX2, AVX-512F) don't differ at all.
+//! One path gives the same bits for any number of threads, for an operand packed ahead or not, and for a C in f32 or,
+//! up to its one rounding, in bf16.
 //!
 //! # Paths
 //! [`Path::chosen`] goes by the processor; [`path`] names it for results. Scratch is the thread's own and reused: after

@@ -7,18 +7,22 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
+use super::avx512::lowest;
+use super::kernel::{Part, Sums};
+use super::matrix::Matrix;
+
 /// A number of which 32 are loaded as bf16.
 pub(super) trait Load: Copy {
     /// Loads the numbers that `mask` names, as bf16, with zeros elsewhere.
     ///
     /// # Safety
-    /// AVX-512F and BW are there; the masked numbers are readable.
+    /// AVX-512F, BW and BF16 are there; the masked numbers are readable.
     unsafe fn load(from: *const Self, mask: u32) -> __m512i;
 }
 
 impl Load for bf16 {
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn load(from: *const Self, mask: u32) -> __m512i {
         // SAFETY: masked-out numbers aren't touched.
         unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) }
@@ -27,7 +31,7 @@ impl Load for bf16 {
 
 impl Load for f32 {
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn load(from: *const Self, mask: u32) -> __m512i {
         // SAFETY: masked-out numbers aren't touched; the second half is only reached where its mask says so.
         let (low, high) = unsafe {
@@ -36,33 +40,39 @@ impl Load for f32 {
                 _mm512_maskz_loadu_ps((mask >> 16) as u16, from.wrapping_add(16)),
             )
         };
-        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(round16(low)), round16(high))
+        round32(low, high)
     }
 }
 
-/// Rounds 16 numbers to bf16, to nearest with ties to even; a NaN stays one, made quiet. Unlike `vcvtneps2bf16`, it
-/// keeps numbers below 2^-126.
+/// Rounds 32 numbers to bf16, to nearest with ties to even; denormals become zero, as the products would read them.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn round16(numbers: __m512) -> __m256i {
-    let bits = _mm512_castps_si512(numbers);
-    let high = _mm512_srli_epi32::<16>(bits);
-    let odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
-    let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(numbers, numbers);
-    let quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
-    _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(is_nan, _mm512_srli_epi32::<16>(rounded), quiet))
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn round32(low: __m512, high: __m512) -> __m512i {
+    // SAFETY: both types are 64 bytes of which any bits are valid.
+    unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(high, low)) }
 }
 
-/// The lowest `count` bits, at most 32.
-#[inline(always)]
-pub(super) fn mask(count: usize) -> u32 {
-    if count >= 32 { u32::MAX } else { (1 << count) - 1 }
+/// Rounds a rectangle of sums to bf16.
+///
+/// # Safety
+/// AVX-512F, BW and BF16 are there; both pointers reach as far as the sizes say.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
+    for row in 0..sums.rows {
+        for start in (0..sums.columns).step_by(32) {
+            let mask = lowest(sums.columns - start);
+            // SAFETY: only the columns that exist are touched.
+            unsafe {
+                let numbers = <f32 as Load>::load(sums.from.add(row * sums.stride + start), mask);
+                _mm512_mask_storeu_epi16(to.add(row * to_stride + start).cast(), mask, numbers);
+            }
+        }
+    }
 }
 
 /// Interleaves 32 numbers of two rows: the pairs of columns 0 to 15, then those of columns 16 to 31.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn interleave(even: __m512i, odd: __m512i) -> (__m512i, __m512i) {
     // Unpacking works within 128-bit lanes: first give lane i the quarters i and i + 4 of the row.
     let order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
@@ -72,7 +82,7 @@ pub(super) fn interleave(even: __m512i, odd: __m512i) -> (__m512i, __m512i) {
 
 /// Transposes 16 × 16 numbers of 32 bits.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn transpose(rows: &[__m512i; 16]) -> [__m512i; 16] {
     let mut pairs = [_mm512_setzero_si512(); 16];
     for i in 0..8 {
@@ -116,13 +126,13 @@ impl<S: Load> Square<S> {
     /// Stored row `line`, or zeros when there is none.
     ///
     /// # Safety
-    /// AVX-512F and BW are there; the numbers that exist are readable.
+    /// AVX-512F, BW and BF16 are there; the numbers that exist are readable.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub unsafe fn line(&self, line: usize) -> __m512i {
         match line < self.lines {
             // SAFETY: the row exists, and only its existing numbers are loaded.
-            true => unsafe { S::load(self.from.add(line * self.stride), mask(self.length)) },
+            true => unsafe { S::load(self.from.add(line * self.stride), lowest(self.length)) },
             false => _mm512_setzero_si512(),
         }
     }
@@ -132,7 +142,7 @@ impl<S: Load> Square<S> {
     /// # Safety
     /// As for [`Square::line`].
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub unsafe fn pairs(&self) -> [[__m512i; 16]; 2] {
         let (mut low, mut high) = ([_mm512_setzero_si512(); 16], [_mm512_setzero_si512(); 16]);
         for (pair, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {
@@ -147,7 +157,7 @@ impl<S: Load> Square<S> {
     /// # Safety
     /// As for [`Square::line`].
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub unsafe fn transposed_pairs(&self) -> [[__m512i; 16]; 2] {
         let mut halves = [[_mm512_setzero_si512(); 16]; 2];
         for line in 0..32 {
@@ -161,9 +171,9 @@ impl<S: Load> Square<S> {
 /// Stores 16 rows of 64 bytes, `stride` bytes apart.
 ///
 /// # Safety
-/// AVX-512F is there; the rows are writable.
+/// AVX-512F, BW and BF16 are there; the rows are writable.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn store(rows: &[__m512i; 16], to: *mut u8, stride: usize) {
     for (i, row) in rows.iter().enumerate() {
         // SAFETY: as the caller promises.
@@ -175,16 +185,10 @@ pub(super) unsafe fn store(rows: &[__m512i; 16], to: *mut u8, stride: usize) {
 /// `32 · group + 16 · half` of step `step` (32 indices) goes, in bytes, and `row` the bytes between rows of pairs.
 ///
 /// # Safety
-/// AVX-512F and BW are there; the part lies within `b`; the addresses that `layout` gives lie in the panel.
+/// AVX-512F, BW and BF16 are there; the part lies within `b`; the addresses that `layout` gives lie in the panel.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn pack_b<S: Load>(
-    b: &super::matrix::Matrix,
-    data: *const S,
-    part: &super::kernel::Part,
-    to: *mut u8,
-    layout: Layout,
-) {
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn pack_b<S: Load>(b: &Matrix, data: *const S, part: &Part, to: *mut u8, layout: Layout) {
     let (columns, k) = (part.outer.len(), part.inner.len());
     for step in 0..k.div_ceil(32) {
         let indices = (k - 32 * step).min(32);

@@ -76,7 +76,7 @@ impl Path {
     /// `depth · u · Σ|a||b|` (Higham 2002, section 4.2), because products of two bf16 are exact in f32.
     pub fn summation_depth(self, k: usize) -> usize {
         match self {
-            // Two interleaved chains of 16 in a tile row, their sum, and one addition to the accumulator per 32.
+            // For each 32 indices two chains of 16, their sum, and one addition to the accumulator.
             Path::Amx => 16 + k.div_ceil(32),
             // One chain over k, whatever the lanes: they hold different elements.
             _ => k,
@@ -134,13 +134,13 @@ mod features {
         avx512() && is_x86_feature_detected!("avx512bf16")
     }
 
-    /// AMX: the processor has it (CPUID leaf 7: edx bits 22 and 24), the packers' AVX-512 is there, and the operating
+    /// AMX: the processor has it (CPUID leaf 7: edx bits 22 and 24), the packers' AVX512-BF16 is there, and the operating
     /// system grants its state.
     pub fn amx() -> bool {
         static GRANTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
         *GRANTED.get_or_init(|| {
             let bits = 1 << 22 | 1 << 24;
-            __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & bits == bits && avx512() && tile_state_is_granted()
+            __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & bits == bits && avx512_bf16() && tile_state_is_granted()
         })
     }
 

@@ -6,7 +6,7 @@
 
 use half::bf16;
 
-use super::kernel::{Kernel, Part, Strides, Sums, Tile};
+use super::kernel::{Kernel, Left, Part, Sums, Tile};
 use super::matrix::{Elements, Matrix};
 
 /// Kernels in plain Rust.
@@ -20,8 +20,9 @@ unsafe impl Kernel for Portable {
     const NR: usize = 16;
     const K_STEP: usize = 1;
     const K_BLOCK: usize = 256;
+    const WIDENS: bool = true;
 
-    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut f32) -> Strides {
+    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut f32) -> Left<f32> {
         // SAFETY: the caller's promises are those that pack_a asks for.
         unsafe { pack_a(a, part, Self::MR, to) }
     }
@@ -29,10 +30,6 @@ unsafe impl Kernel for Portable {
     unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
         // SAFETY: the caller's promises are those that pack_b asks for.
         unsafe { pack_b(b, part, Self::NR, to) }
-    }
-
-    fn widened(k: usize) -> usize {
-        k * Self::NR
     }
 
     unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const f32 {
@@ -52,7 +49,7 @@ unsafe impl Kernel for Portable {
             let b = unsafe { tile.b.add(step * Self::NR).cast::<[f32; Self::NR]>().read() };
             for (r, row) in sums.iter_mut().enumerate() {
                 // SAFETY: r < MR and step < k.
-                let a = unsafe { *tile.a.add(r * tile.strides.row + step * tile.strides.step) };
+                let a = unsafe { *tile.a.from.add(r * tile.a.row + step * tile.a.step) };
                 row.iter_mut().zip(b).for_each(|(sum, b)| *sum += a * b);
             }
         }
@@ -105,7 +102,7 @@ pub(super) fn widened(number: bf16) -> f32 {
 ///
 /// # Safety
 /// As for [`Kernel::pack_a`], with panels of `mr` rows.
-pub(super) unsafe fn pack_a(a: &Matrix, part: &Part, mr: usize, to: *mut f32) -> Strides {
+pub(super) unsafe fn pack_a(a: &Matrix, part: &Part, mr: usize, to: *mut f32) -> Left<f32> {
     // SAFETY: handed on.
     unsafe {
         match a.elements {
@@ -115,12 +112,12 @@ pub(super) unsafe fn pack_a(a: &Matrix, part: &Part, mr: usize, to: *mut f32) ->
     }
 }
 
-unsafe fn pack_a_from<S: Source>(a: &Matrix, data: *const S, part: &Part, mr: usize, to: *mut f32) -> Strides {
+unsafe fn pack_a_from<S: Source>(a: &Matrix, data: *const S, part: &Part, mr: usize, to: *mut f32) -> Left<f32> {
     let (rows, k) = (part.outer.len(), part.inner.len());
     let padded = rows.next_multiple_of(mr);
-    let (strides, lines, length, filled_lines, filled_length) = match a.is_transposed {
-        false => (Strides { panel: mr * k, row: k, step: 1 }, padded, k, rows, k),
-        true => (Strides { panel: mr, row: 1, step: padded }, k, padded, k, rows),
+    let (left, lines, length, filled_lines, filled_length) = match a.is_transposed {
+        false => (Left { from: to, panel: mr * k, row: k, step: 1 }, padded, k, rows, k),
+        true => (Left { from: to, panel: mr, row: 1, step: padded }, k, padded, k, rows),
     };
     let (first_line, first) =
         if a.is_transposed { (part.inner.start, part.outer.start) } else { (part.outer.start, part.inner.start) };
@@ -137,7 +134,7 @@ unsafe fn pack_a_from<S: Source>(a: &Matrix, data: *const S, part: &Part, mr: us
             rest.fill(0.0);
         }
     }
-    strides
+    left
 }
 
 /// Packs a panel of `nr` columns of B, index by index.

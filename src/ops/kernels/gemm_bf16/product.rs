@@ -9,9 +9,9 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::kernel::{Kernel, Part, Strides, Sums, Tile};
+use super::kernel::{Kernel, Left, Part, Sums, Tile};
 use super::matrix::{Matrix, Output, Target};
-use super::scratch::{Bytes, Scratch, with_scratch};
+use super::scratch::{Scratch, with_scratch};
 
 /// The right operand: packed ahead for this kernel, or to be packed block by block.
 #[derive(Clone, Copy)]
@@ -52,12 +52,6 @@ struct Product<'a> {
 // SAFETY: the pointers are to the operands, which are only read, and to the output, of which each task writes its own
 // rectangle; all are borrowed for as long as the product lives.
 unsafe impl Sync for Product<'_> {}
-
-/// Room for the sums of one tile, of any path.
-#[repr(align(64))]
-struct TileSums {
-    _numbers: [f32; 1024],
-}
 
 /// Carries out a product on rayon's current pool, or on this thread alone.
 ///
@@ -103,8 +97,7 @@ fn block_sizes<K: Kernel>(sizes: Sizes, is_packed: bool, threads: usize) -> (usi
     let Sizes { rows: m, columns: n, depth: k } = sizes;
     let (mut rows, mut columns) = match is_packed && k <= 1024 {
         true => (128, (512 << 10) / k.max(128)),
-        false if n <= 256 => (512, 256),
-        false => (256, 512),
+        false => (512, 512),
     };
     rows = rows.min(m).next_multiple_of(K::MR);
     columns = columns.min(n).next_multiple_of(K::NR);
@@ -130,14 +123,29 @@ fn clear(c: Output, sizes: Sizes, stride: usize) {
     }
 }
 
-/// A stretch of the summation index, packed.
-struct Stretch {
+/// A rectangle of the output, and a stretch of the summation index packed for it.
+struct Block<A> {
+    rows: Range<usize>,
+    columns: Range<usize>,
     inner: Range<usize>,
-    /// Its length in whole steps.
+    /// The stretch's length in whole steps.
     padded: usize,
-    is_first: bool,
-    is_last: bool,
-    strides: Strides,
+    a: Left<A>,
+}
+
+impl<A> Block<A> {
+    /// Packs the block's part of B, panel by panel.
+    ///
+    /// # Safety
+    /// The processor has `K`'s features, the block lies within `b`, and `to` has room for whole panels.
+    unsafe fn pack_b<K: Kernel>(&self, b: &Matrix, to: *mut bf16) {
+        for (i, column) in self.columns.clone().step_by(K::NR).enumerate() {
+            let columns = column..(column + K::NR).min(self.columns.end);
+            let part = Part { outer: columns, inner: self.inner.clone() };
+            // SAFETY: as the caller promises.
+            unsafe { K::pack_b(b, &part, to.add(i * self.padded * K::NR)) };
+        }
+    }
 }
 
 impl Product<'_> {
@@ -150,132 +158,142 @@ impl Product<'_> {
         let longest = k.min(K::K_BLOCK).next_multiple_of(K::K_STEP);
         let (padded_rows, padded_columns) = (rows.len().next_multiple_of(K::MR), columns.len().next_multiple_of(K::NR));
         scratch.a.reserve(padded_rows * longest * size_of::<K::A>());
-        scratch.widened.reserve(K::widened(longest) * size_of::<f32>());
+        scratch.widened.reserve(if K::WIDENS { K::NR * longest * size_of::<f32>() } else { 0 });
         if matches!(self.b, Right::Plain(_)) {
             scratch.b.reserve(padded_columns * longest * size_of::<bf16>());
         }
-        if matches!(self.c.goal, Goal::Bf16(_)) && k > K::K_BLOCK {
-            scratch.sums.reserve(padded_rows * padded_columns * size_of::<f32>());
-        }
+        let is_kept = matches!(self.c.goal, Goal::Bf16(_)) && k > K::K_BLOCK;
+        let sums = if is_kept { padded_rows * padded_columns } else { 0 };
+        scratch.sums.reserve(sums.max(2 * K::MR * K::NR) * size_of::<f32>());
         // SAFETY: the features are there.
         unsafe { K::begin() };
         for start in (0..k).step_by(K::K_BLOCK) {
             let inner = start..(start + K::K_BLOCK).min(k);
+            let part = Part { outer: rows.clone(), inner: inner.clone() };
             // SAFETY: the part lies within the operands, and the scratch has room for it.
             unsafe {
-                let part = Part { outer: rows.clone(), inner: inner.clone() };
-                let strides = K::pack_a(self.a, &part, scratch.a.as_mut_ptr());
+                let a = K::pack_a(self.a, &part, scratch.a.as_mut_ptr());
                 let padded = inner.len().next_multiple_of(K::K_STEP);
-                let stretch = Stretch { is_first: start == 0, is_last: inner.end == k, inner, padded, strides };
-                self.panels::<K>(&rows, &columns, &stretch, scratch);
+                let block = Block { rows: rows.clone(), columns: columns.clone(), inner, padded, a };
+                if let Right::Plain(b) = self.b {
+                    block.pack_b::<K>(b, scratch.b.as_mut_ptr());
+                }
+                self.tiles::<K>(&block, scratch);
             }
         }
         // SAFETY: follows `begin`.
         unsafe { K::end() };
     }
 
-    /// Adds one stretch of the summation index to a rectangle, panel by panel.
-    unsafe fn panels<K: Kernel>(
-        &self,
-        rows: &Range<usize>,
-        columns: &Range<usize>,
-        stretch: &Stretch,
-        scratch: &mut Scratch,
-    ) {
-        let padded_columns = columns.len().next_multiple_of(K::NR);
-        for column in columns.clone().step_by(K::NR) {
-            let width = (columns.end - column).min(K::NR);
-            // SAFETY: the panel is packed for these columns and this stretch; the tile stays within the rectangle.
+    /// Adds a block's stretch of the summation index to its tiles.
+    ///
+    /// # Safety
+    /// As for [`Product::block`], with the block packed in `scratch`.
+    unsafe fn tiles<K: Kernel>(&self, block: &Block<K::A>, scratch: &mut Scratch) {
+        let widened = scratch.widened.as_mut_ptr::<f32>();
+        let (rows, columns) = (block.rows.len().div_ceil(K::MR), block.columns.len().div_ceil(K::NR));
+        let mut last: Option<Finish> = None;
+        for i in 0..rows * columns {
+            // Along the output's rows, so that they are written in order; but a panel that is widened is used up first.
+            let (row, column) = if K::WIDENS { (i % rows, i / rows) } else { (i / columns, i % columns) };
+            // SAFETY: the panels exist, packed, and `widened` has room for one; the tile lies within the block.
             unsafe {
-                let panel = self.panel::<K>(column..column + width, stretch, &mut scratch.b);
-                let b = K::ready_b(panel, stretch.padded, scratch.widened.as_mut_ptr());
-                for (i, row) in rows.clone().step_by(K::MR).enumerate() {
-                    let a = scratch.a.as_ptr::<K::A>().add(i * stretch.strides.panel);
-                    let tile = Tile {
-                        a,
-                        b,
-                        strides: stretch.strides,
-                        k: stretch.padded,
-                        c: std::ptr::null_mut(),
-                        c_stride: 0,
-                        continues: !stretch.is_first,
-                    };
-                    let place = Place { row, column, height: (rows.end - row).min(K::MR), width };
-                    let sums = scratch.sums.as_mut_ptr::<f32>();
-                    let kept = sums.wrapping_add((row - rows.start) * padded_columns + column - columns.start);
-                    self.tile::<K>(tile, &place, stretch, (kept, padded_columns));
+                let b = match K::WIDENS && row > 0 {
+                    true => widened.cast_const().cast(),
+                    false => K::ready_b(self.panel::<K>(block, column, scratch), block.padded, widened),
+                };
+                let finish = self.tile::<K>(block, (row, column), b, scratch, i % 2);
+                // One tile late: sums that were stored just now would have to be waited for.
+                if let Some(finish) = std::mem::replace(&mut last, finish) {
+                    self.finish::<K>(&finish);
                 }
             }
         }
+        if let Some(finish) = last {
+            // SAFETY: the sums are still where the last tile left them.
+            unsafe { self.finish::<K>(&finish) };
+        }
     }
 
-    /// The packed panel of these columns over this stretch.
-    unsafe fn panel<K: Kernel>(&self, columns: Range<usize>, stretch: &Stretch, room: &mut Bytes) -> *const bf16 {
+    /// Rounds a tile's sums into the output.
+    ///
+    /// # Safety
+    /// As for [`Product::tiles`]; the sums haven't been overwritten.
+    unsafe fn finish<K: Kernel>(&self, finish: &Finish) {
+        // SAFETY: as the caller promises; the tile's rectangle lies within the output.
+        unsafe { K::narrow(&finish.sums, finish.to, self.c.stride) };
+    }
+
+    /// Panel `column` of the block, packed over its stretch.
+    fn panel<K: Kernel>(&self, block: &Block<K::A>, column: usize, scratch: &Scratch) -> *const bf16 {
         match self.b {
             Right::Packed(packed) => {
                 let whole = self.sizes.depth.next_multiple_of(K::K_STEP) * K::NR;
-                packed.wrapping_add(columns.start / K::NR * whole + stretch.inner.start * K::NR)
+                packed.wrapping_add((block.columns.start / K::NR + column) * whole + block.inner.start * K::NR)
             }
-            Right::Plain(b) => {
-                let part = Part { outer: columns, inner: stretch.inner.clone() };
-                // SAFETY: the part lies within b, and the room is for all columns of the rectangle.
-                unsafe { K::pack_b(b, &part, room.as_mut_ptr()) };
-                room.as_ptr()
-            }
+            Right::Plain(_) => scratch.b.as_ptr::<bf16>().wrapping_add(column * block.padded * K::NR),
         }
     }
 
-    /// Adds one stretch of the summation index to one tile; `kept` is where sums stay between stretches, and their
-    /// stride, when the output is bf16.
+    /// Adds a block's stretch of the summation index to one of its tiles (row, column), and says what remains to be done
+    /// once the sums are complete. A tile whose `turn` is the other doesn't disturb them.
+    ///
+    /// # Safety
+    /// As for [`Product::tiles`], with `b` the panel of the column and the tile within the block.
     unsafe fn tile<K: Kernel>(
         &self,
-        tile: Tile<K::A, K::B>,
-        place: &Place,
-        stretch: &Stretch,
-        kept: (*mut f32, usize),
-    ) {
-        let offset = place.row * self.c.stride + place.column;
-        let is_whole = place.height == K::MR && place.width == K::NR;
-        let mut local = std::mem::MaybeUninit::<TileSums>::uninit();
-        let local = local.as_mut_ptr().cast::<f32>();
-        let rectangle =
-            |from: *const f32, stride: usize| Sums { from, stride, rows: place.height, columns: place.width };
-        // SAFETY: MR · NR is at most 1024, so a tile fits in `local`; a whole tile fits at its place in the output; kept
-        // sums have room for whole tiles. Copies and roundings cover only what exists.
+        block: &Block<K::A>,
+        (row, column): (usize, usize),
+        b: *const K::B,
+        scratch: &mut Scratch,
+        turn: usize,
+    ) -> Option<Finish> {
+        let (is_first, is_last) = (block.inner.start == 0, block.inner.end == self.sizes.depth);
+        let (row_from, column_from) = (block.rows.start + row * K::MR, block.columns.start + column * K::NR);
+        let height = (block.rows.end - row_from).min(K::MR);
+        let width = (block.columns.end - column_from).min(K::NR);
+        let offset = row_from * self.c.stride + column_from;
+        let a = Left { from: block.a.from.wrapping_add(row * block.a.panel), ..block.a };
+        let sums =
+            |c: *mut f32, c_stride: usize, continues: bool| Tile { a, b, k: block.padded, c, c_stride, continues };
+        let existing = |from: *const f32, stride: usize| Sums { from, stride, rows: height, columns: width };
+        let room = scratch.sums.as_mut_ptr::<f32>();
+        // SAFETY: the room for sums holds two tiles, and the block's whole tiles if bf16 sums go over several stretches;
+        // a whole tile fits at its place in the output. Copies cover only what exists.
         unsafe {
             match self.c.goal {
-                Goal::F32 { c, add } if is_whole => {
-                    let continues = tile.continues || add;
-                    K::tile(&Tile { c: c.add(offset), c_stride: self.c.stride, continues, ..tile });
+                Goal::F32 { c, add } if height == K::MR && width == K::NR => {
+                    K::tile(&sums(c.add(offset), self.c.stride, add || !is_first));
+                    None
                 }
                 Goal::F32 { c, add } => {
-                    let continues = tile.continues || add;
-                    let c = c.add(offset);
-                    local.write_bytes(0, K::MR * K::NR);
+                    let (c, continues) = (c.add(offset), add || !is_first);
+                    room.write_bytes(0, K::MR * K::NR);
                     if continues {
-                        copy(&rectangle(c, self.c.stride), local, K::NR);
+                        copy(&existing(c, self.c.stride), room, K::NR);
                     }
-                    K::tile(&Tile { c: local, c_stride: K::NR, continues, ..tile });
-                    copy(&rectangle(local, K::NR), c, self.c.stride);
+                    K::tile(&sums(room, K::NR, continues));
+                    copy(&existing(room, K::NR), c, self.c.stride);
+                    None
                 }
                 Goal::Bf16(c) => {
-                    let (sums, sums_stride) = if stretch.is_first && stretch.is_last { (local, K::NR) } else { kept };
-                    K::tile(&Tile { c: sums, c_stride: sums_stride, ..tile });
-                    if stretch.is_last {
-                        K::narrow(&rectangle(sums, sums_stride), c.add(offset), self.c.stride);
-                    }
+                    let stride = block.columns.len().next_multiple_of(K::NR);
+                    let (kept, stride) = match is_first && is_last {
+                        true => (room.wrapping_add(turn * K::MR * K::NR), K::NR),
+                        false => (room.wrapping_add(row * K::MR * stride + column * K::NR), stride),
+                    };
+                    K::tile(&sums(kept, stride, !is_first));
+                    is_last.then(|| Finish { sums: existing(kept, stride), to: c.wrapping_add(offset) })
                 }
             }
         }
     }
 }
 
-/// Where a tile lies in the output, and how much of it exists.
-struct Place {
-    row: usize,
-    column: usize,
-    height: usize,
-    width: usize,
+/// Sums to be rounded into the output.
+struct Finish {
+    sums: Sums,
+    to: *mut bf16,
 }
 
 /// Copies a rectangle.

@@ -314,6 +314,37 @@ fn conversions_agree_with_the_half_crate_on_every_bf16_and_around_every_tie() {
     check("the widest vectors", &to);
     numbers.iter().zip(&mut to).for_each(|(from, to)| *to = portable::round(*from));
     check("portable", &to);
+    #[cfg(target_arch = "x86_64")]
+    if Path::Avx2.is_available() {
+        let sums = kernel::Sums { from: numbers.as_ptr(), stride: 0, rows: 1, columns: numbers.len() };
+        // SAFETY: AVX2 is there, and all slices are as long as the sizes say.
+        unsafe {
+            avx2::narrow(&sums, to.as_mut_ptr(), 0);
+            avx2::widen(all.as_ptr(), all.len(), wide.as_mut_ptr());
+        }
+        check("AVX2", &to);
+        assert!(wide.iter().zip(&all).all(|(wide, bits)| wide.to_bits() >> 16 == u32::from(bits.to_bits())));
+    }
+}
+
+/// What the packers for pairs round: as above, but numbers that a product reads as zero.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn outputs_in_bf16_round_to_nearest_even_and_keep_nans() {
+    if !Path::Avx512Bf16.is_available() {
+        return println!("skipped: no AVX512-BF16 here");
+    }
+    let numbers: Vec<f32> = (0..=u16::MAX)
+        .flat_map(|high| [0u32, 0x7fff, 0x8000, 0x8001].map(|low| f32::from_bits(u32::from(high) << 16 | low)))
+        .filter(|x| !x.is_subnormal())
+        .collect();
+    let mut to = vec![bf16::ZERO; numbers.len()];
+    let sums = kernel::Sums { from: numbers.as_ptr(), stride: 0, rows: 1, columns: numbers.len() };
+    // SAFETY: AVX512-BF16 is there, and both slices are as long as the sizes say.
+    unsafe { pairs::narrow(&sums, to.as_mut_ptr(), 0) };
+    for (from, to) in numbers.iter().zip(&to) {
+        assert_eq!(to.to_bits(), bf16::from_f32(*from).to_bits(), "{from:e}");
+    }
 }
 
 #[test]
