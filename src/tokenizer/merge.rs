@@ -50,8 +50,8 @@ fn scan(vocabulary: &Vocabulary, piece: &[u8], limit: u32, ids: &mut Vec<u32>) {
     for (i, start) in starts.iter_mut().enumerate().take(parts + 1) {
         *start = i;
     }
-    for i in 0..parts.saturating_sub(1) {
-        ranks[i] = rank(vocabulary, piece, i, i + 2, limit);
+    for (i, slot) in ranks.iter_mut().enumerate().take(parts.saturating_sub(1)) {
+        *slot = rank(vocabulary, piece, i, i + 2, limit);
     }
     while parts > 1 {
         let (mut lowest, mut at) = (NONE, 0);

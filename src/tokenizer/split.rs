@@ -36,6 +36,23 @@ struct ClassTable {
     pages: Vec<[Class; PAGE]>,
 }
 
+/// Classes of the first 128 characters, where nearly all text of Western languages lies.
+const ASCII: [Class; 128] = {
+    let mut classes = [Class::Other; 128];
+    let mut code = 0u8;
+    while code < 128 {
+        classes[code as usize] = match code {
+            b'a'..=b'z' | b'A'..=b'Z' => Class::Letter,
+            b'0'..=b'9' => Class::Number,
+            b'\r' | b'\n' => Class::Newline,
+            b' ' | 0x09 | 0x0B | 0x0C => Class::Space,
+            _ => Class::Other,
+        };
+        code += 1;
+    }
+    classes
+};
+
 static CLASSES: LazyLock<ClassTable> = LazyLock::new(ClassTable::build);
 
 impl ClassTable {
@@ -78,14 +95,13 @@ fn mark(flat: &mut [Class], expression: &str, class: Class) {
 
 /// The pieces of `text`, in order; joined they give `text` again.
 pub fn pieces(text: &str) -> Pieces<'_> {
-    Pieces { text, position: 0, classes: &CLASSES }
+    Pieces { text, position: 0 }
 }
 
 /// Iterator over the pieces of a text.
 pub struct Pieces<'t> {
     text: &'t str,
     position: usize,
-    classes: &'static ClassTable,
 }
 
 impl<'t> Iterator for Pieces<'t> {
@@ -108,10 +124,10 @@ impl Pieces<'_> {
     fn class_at(&self, at: usize) -> Option<(Class, usize)> {
         let byte = *self.text.as_bytes().get(at)?;
         if byte < 128 {
-            return Some((self.classes.pages[0][byte as usize], 1));
+            return Some((ASCII[byte as usize], 1));
         }
         let c = self.text[at..].chars().next()?;
-        Some((self.classes.of(c), c.len_utf8()))
+        Some((CLASSES.of(c), c.len_utf8()))
     }
 
     /// End of the run of `class` from `at` on.

@@ -49,8 +49,7 @@ impl WordCounts {
         let hash = hash_bytes(word);
         let mask = self.slots.len() - 1;
         let mut slot = hash as usize & mask;
-        loop {
-            let Some(index) = self.slots[slot].checked_sub(1) else { break };
+        while let Some(index) = self.slots[slot].checked_sub(1) {
             let entry = &mut self.entries[index as usize];
             if entry.hash == hash && self.bytes[entry.start..entry.start + entry.length] == *word {
                 entry.count += count;

@@ -3,3 +3,4 @@
 mod program;
 mod run_experiment;
 mod tidy;
+mod tokenizer_and_data;

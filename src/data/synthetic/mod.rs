@@ -7,6 +7,7 @@
 //! Every document has a stream of random numbers of its own, so that it can be made again by its number alone, and
 //! nothing needs to be stored. The bytes for a seed are part of the results that rest on them: they never change.
 
+mod adventures;
 mod papers;
 mod random;
 mod scenes;
