@@ -36,6 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "report",
         ],
     ),
+    ("trained", &["checkpoint", "model", "tokenizer", "artifacts", "plan"]),
     ("baseline", &["plan", "artifacts", "tokenizer", "data", "checkpoint", "hardware"]),
     ("scorecard", &["artifacts", "plan"]),
     ("report", &["scorecard", "artifacts", "plan"]),
