@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{CliError, CliResult, Exit, Format};
-use crate::data::{Corpus, ShardFormat, Split, detect, write_shards};
+use crate::data::{Corpus, ShardFormat, Split, bigram_bits_per_byte, detect, train_tokenizer, write_shards};
 use crate::plan::DataPlan;
+use crate::tokenizer::Tokenizer;
+
+/// Where a run's tokenizer training cuts documents by default.
+const CHARACTERS_PER_DOCUMENT: u64 = 10_000;
 
 /// Inspect and write training data.
 #[derive(Debug, clap::Args)]
@@ -38,6 +42,17 @@ enum Command {
         /// Kind of shards. Parquet is what the baseline reads; plain text parts documents at every blank line.
         #[arg(long = "as", value_enum, default_value_t = Kind::Jsonl)]
         kind: Kind,
+    },
+    /// Bits per byte of a smoothed bigram model of the tokens: a mark that a trained model must leave far behind.
+    Bigram {
+        #[command(flatten)]
+        source: Source,
+        /// A stored tokenizer; without one, a tokenizer is trained on the training split.
+        #[arg(long, value_name = "PATH", conflicts_with = "vocab_size")]
+        tokenizer: Option<PathBuf>,
+        /// Vocabulary size of the tokenizer that is trained, special tokens included.
+        #[arg(long, default_value_t = 1024)]
+        vocab_size: usize,
     },
     /// Print the SHA-256 that a run records for this data.
     Hash {
@@ -86,6 +101,7 @@ pub fn execute(args: Args) -> CliResult {
     match args.command {
         Command::Inspect { source, show, format } => inspect(&source.open()?, show, format),
         Command::Synthesize { source, out, kind } => synthesize(&source.open()?, &out, kind),
+        Command::Bigram { source, tokenizer, vocab_size } => bigram(&source.open()?, tokenizer.as_deref(), vocab_size),
         Command::Hash { source } => {
             println!("{}", source.open()?.sha256().map_err(failed)?);
             Ok(Exit::Done)
@@ -129,6 +145,16 @@ fn inspect(corpus: &Corpus, show: usize, format: Format) -> CliResult {
     for document in documents {
         println!("\n{document}");
     }
+    Ok(Exit::Done)
+}
+
+fn bigram(corpus: &Corpus, stored: Option<&Path>, vocab_size: usize) -> CliResult {
+    let tokenizer = match stored {
+        Some(path) => Tokenizer::load(path).map_err(invalid)?,
+        None => train_tokenizer(corpus, vocab_size, CHARACTERS_PER_DOCUMENT, u64::MAX).map_err(failed)?,
+    };
+    let bits = bigram_bits_per_byte(corpus, &tokenizer).map_err(failed)?;
+    println!("{bits:.4} bits per byte on the validation split, {} tokens in the vocabulary", tokenizer.vocab_size());
     Ok(Exit::Done)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
-use crate::data::{Corpus, Split};
+use crate::data::{Corpus, train_tokenizer};
 use crate::model::Gpt;
 use crate::plan::{DataPlan, DeviceKind, InitPlan, RunPlan, TokenizerPlan};
 use crate::tokenizer::Tokenizer;
@@ -49,8 +49,7 @@ impl Resources {
         let tokenizer = Arc::new(match &plan.tokenizer {
             TokenizerPlan::Path(path) => Tokenizer::load(&crate::data::resolve(path, &self.base))?,
             TokenizerPlan::Train { vocab_size, max_chars_per_document, max_chars } => {
-                let texts = training_texts(corpus, *max_chars_per_document, *max_chars)?;
-                Tokenizer::train(texts, *vocab_size)?
+                train_tokenizer(corpus, *vocab_size, *max_chars_per_document, *max_chars)?
             }
         });
         if tokenizer.vocab_size() != plan.model.vocab_size {
@@ -76,26 +75,6 @@ impl Resources {
             }
         }
     }
-}
-
-/// The training documents, each cut to a number of characters, up to a total: the rule of `scripts/tok_train.py`, which
-/// lets the document that crosses the total in.
-pub fn training_texts(corpus: &Corpus, per_document: u64, total: u64) -> Result<Vec<String>, RunError> {
-    let mut texts = Vec::new();
-    let mut characters = 0;
-    for document in corpus.documents(Split::Train) {
-        let document = document?;
-        let text = match document.char_indices().nth(per_document as usize) {
-            Some((end, _)) => document[..end].to_string(),
-            None => document.to_string(),
-        };
-        characters += text.chars().count() as u64;
-        texts.push(text);
-        if characters > total {
-            break;
-        }
-    }
-    Ok(texts)
 }
 
 /// Opens the plan's device. Never substitutes another one.
