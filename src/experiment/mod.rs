@@ -11,6 +11,7 @@ mod meaning;
 mod patch;
 mod paths;
 mod problem;
+mod profiles;
 mod record;
 mod settings;
 mod sources;
@@ -29,6 +30,7 @@ use crate::spec::{Diagnostic, Merged, SpecErrors};
 pub use crate::spec::LoadOptions;
 pub use explain::{Explained, parse_filter};
 pub use paths::{missing_paths, resolve_path};
+pub use profiles::{load_profile, profile_names};
 pub use settings::Settings;
 
 /// One cell of the matrix.

@@ -4,8 +4,12 @@
 //! which it differs, never replaced by another.
 
 mod machine;
+mod measure;
 pub mod memory;
+mod place;
 mod profile;
 
 pub use machine::{Gpu, Machine, this_machine};
+pub use measure::{Rates, measure};
+pub use place::{Cache, caches, free_bytes, is_writable};
 pub use profile::{Mismatch, Profile, Requirements, check};

@@ -1,0 +1,56 @@
+//! Quick measurements of this machine: enough to tell a slow setup from a fast one, no benchmark.
+
+use std::time::{Duration, Instant};
+
+use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
+
+/// Side of the square matrices that are multiplied.
+const SIDE: usize = 768;
+/// Floats of each buffer that is copied: 64 MiB, beyond the usual caches.
+const BUFFER: usize = 16 << 20;
+/// Time spent on each measurement.
+const BUDGET: Duration = Duration::from_millis(300);
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Rates {
+    /// f32 matrix product in GFLOP/s, the best of several; none when it failed.
+    pub gemm_gflops: Option<f64>,
+    /// Bytes read and written in GB/s (10^9 a second) by a copy on all threads.
+    pub copy_gbs: f64,
+}
+
+/// Measures for about half a second.
+pub fn measure() -> Rates {
+    Rates { gemm_gflops: gemm_gflops().ok(), copy_gbs: copy_gbs() }
+}
+
+fn gemm_gflops() -> candle_core::Result<f64> {
+    let a = Tensor::rand(-1f32, 1f32, (SIDE, SIDE), &Device::Cpu)?;
+    let b = Tensor::rand(-1f32, 1f32, (SIDE, SIDE), &Device::Cpu)?.to_dtype(DType::F32)?;
+    a.matmul(&b)?;
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    while start.elapsed() < BUDGET {
+        let begin = Instant::now();
+        a.matmul(&b)?;
+        best = best.min(begin.elapsed().as_secs_f64());
+    }
+    Ok(2.0 * (SIDE as f64).powi(3) / best / 1e9)
+}
+
+fn copy_gbs() -> f64 {
+    let from = vec![1f32; BUFFER];
+    let mut to = vec![0f32; BUFFER];
+    let chunk = BUFFER.div_ceil(rayon::current_num_threads().max(1));
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    while start.elapsed() < BUDGET {
+        let begin = Instant::now();
+        to.par_chunks_mut(chunk).zip(from.par_chunks(chunk)).for_each(|(to, from)| to.copy_from_slice(from));
+        best = best.min(begin.elapsed().as_secs_f64());
+        std::hint::black_box(&to);
+    }
+    (2 * BUFFER * size_of::<f32>()) as f64 / best / 1e9
+}
