@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::settings::{self, Context};
 use super::{Cell, Experiment, patch, paths};
 use crate::artifacts::{QualityRule, ReproducibilityLevel, ReproducibilityRule, SpeedRule, check_name};
-use crate::spec::document::{QualityMetric, QualitySpec, ReproducibilitySpec, SpecDocument, SpeedSpec};
+use crate::spec::document::{QualityMetric, QualitySpec, ReproducibilitySpec, Require, SpecDocument, SpeedSpec};
 use crate::spec::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors};
 
 /// Cells that are told of when many have the same fault.
@@ -162,6 +162,10 @@ fn reproducibility(stated: Option<&ReproducibilitySpec>) -> ReproducibilityRule 
     let stated = stated.cloned().unwrap_or_default();
     ReproducibilityRule {
         repeats: stated.repeats.unwrap_or(0),
-        require: stated.require.unwrap_or(ReproducibilityLevel::Bitwise),
+        require: match stated.require {
+            Some(Require::Numeric) => ReproducibilityLevel::Numeric,
+            Some(Require::Statistical) => ReproducibilityLevel::Statistical,
+            Some(Require::Bitwise) | None => ReproducibilityLevel::Bitwise,
+        },
     }
 }

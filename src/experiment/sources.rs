@@ -1,9 +1,9 @@
 //! Data, tokenizer and hardware: what a spec says about them, complete or refused.
 
 use super::problem::Problem;
-use crate::hardware::Profile;
-use crate::plan::{DataPlan, TokenizerPlan};
-use crate::spec::document::{DataSource, DataSpec, HardwareSpec, TokenizerSpec};
+use crate::hardware::{Profile, Requirements};
+use crate::plan::{DataPlan, DeviceKind, Precision, TokenizerPlan};
+use crate::spec::document::{DataSource, DataSpec, Device, Dtype, HardwareSpec, MatchSpec, System, TokenizerSpec};
 
 /// The baseline's vocabulary, characters a document and characters in all for tokenizer training.
 const TRAIN_DEFAULTS: (u64, u64, u64) = (32_768, 10_000, 2_000_000_000);
@@ -132,15 +132,41 @@ pub fn profile(stated: Option<&HardwareSpec>) -> Result<Profile, Vec<Problem>> {
     };
     Ok(Profile {
         name: stated.profile.unwrap_or_else(|| "inline".to_owned()),
-        device,
+        device: match device {
+            Device::Cpu => DeviceKind::Cpu,
+            Device::Cuda => DeviceKind::Cuda,
+            Device::Metal => DeviceKind::Metal,
+        },
         device_count: stated.device_count.unwrap_or(1),
-        dtype,
+        dtype: match dtype {
+            Dtype::F32 => Precision::F32,
+            Dtype::Bf16 => Precision::Bf16,
+        },
         device_batch_size,
         threads: stated.threads.unwrap_or(0),
         memory_gib: stated.memory_gib,
         peak_tflops: stated.peak_tflops,
         efficiency: stated.efficiency.unwrap_or(DEFAULT_EFFICIENCY),
         memory_bandwidth_gbs: stated.memory_bandwidth_gbs,
-        requirements: stated.requirements.unwrap_or_default(),
+        requirements: stated.requirements.map(requirements).unwrap_or_default(),
     })
+}
+
+/// What the machine must look like.
+fn requirements(stated: MatchSpec) -> Requirements {
+    let name = |system: System| match system {
+        System::Linux => "linux",
+        System::Macos => "macos",
+        System::Windows => "windows",
+    };
+    Requirements {
+        os: stated.os.map(|system| name(system).to_owned()),
+        arch: stated.arch,
+        cpu: stated.cpu,
+        cpu_features: stated.cpu_features,
+        min_cores: stated.min_cores,
+        min_memory_gib: stated.min_memory_gib,
+        gpu: stated.gpu,
+        gpu_count: stated.gpu_count,
+    }
 }

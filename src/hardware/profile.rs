@@ -1,8 +1,5 @@
 //! What a hardware profile says, and whether a machine is what it says.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use super::Machine;
 use crate::plan::{DeviceKind, Precision};
 
@@ -10,32 +7,23 @@ use crate::plan::{DeviceKind, Precision};
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// What the machine must look like; what isn't stated doesn't matter.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Requirements {
     /// Operating system: `linux`, `macos` or `windows`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub os: Option<String>,
     /// Processor architecture, such as `x86_64` or `aarch64`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
     /// A part of the processor's model name, whatever its case.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
     /// Processor features, such as `avx2`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_features: Option<Vec<String>>,
     /// Cores that the process may use, at least.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub min_cores: Option<u64>,
     /// Memory in GiB, at least; the control group's limit counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub min_memory_gib: Option<f64>,
     /// A part of each GPU's model name, whatever its case.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
     /// Number of such GPUs, at least.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_count: Option<u64>,
 }
 

@@ -1,22 +1,24 @@
 //! What a run is expected to cost on its profile.
 
 use super::{Derived, Estimate, Precision};
-use crate::hardware::Profile;
+use crate::experiment::Settings;
 
 /// Bytes in a GiB.
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// Memory of one device and time of all.
-pub fn estimate(derived: &Derived, profile: &Profile) -> Estimate {
+pub fn estimate(derived: &Derived, settings: &Settings) -> Estimate {
+    let profile = &settings.profile;
     let rate = profile.peak_tflops.map(|tflops| tflops * 1e12 * profile.efficiency * profile.device_count as f64);
     Estimate {
-        memory_gib: memory_bytes(derived, profile) / GIB,
+        memory_gib: memory_bytes(derived, settings) / GIB,
         seconds: rate.map(|rate| derived.total_flops as f64 / rate),
     }
 }
 
 /// Weights, gradients and optimizer state in f32; activations kept for the backward pass; one chunk of logits.
-fn memory_bytes(derived: &Derived, profile: &Profile) -> f64 {
+fn memory_bytes(derived: &Derived, settings: &Settings) -> f64 {
+    let profile = &settings.profile;
     let parameters = &derived.parameters;
     let matrices = parameters.transformer_matrices as f64;
     let others = parameters.total as f64 - matrices;

@@ -133,7 +133,7 @@ fn run_plan(experiment: &Experiment, cell: &Cell, resolved: &Resolved, seed: u64
         device_count: profile.device_count,
         dtype: profile.dtype,
         threads: profile.threads,
-        estimate: estimate::estimate(derived, profile),
+        estimate: estimate::estimate(derived, &cell.settings),
     };
     plan.plan_hash = hash::plan_hash(&plan);
     plan.run_id = run_id::run_id(cell, &plan.model, seed, 0, &plan.plan_hash);

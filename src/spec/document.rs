@@ -7,15 +7,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use super::hardware_document::*;
 use super::schema_parts as parts;
-use crate::artifacts::ReproducibilityLevel;
-use crate::hardware::Requirements;
-use crate::plan::{DeviceKind, Precision};
 
 /// `schema` entry of a spec.
 pub const SPEC_SCHEMA: &str = "nanochat.experiment/v1";
-/// `schema` entry of a hardware profile.
-pub const PROFILE_SCHEMA: &str = "nanochat.hardware/v1";
 
 /// What an experiment trains, on what, for how long, and by which rules it is judged.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -83,109 +79,6 @@ pub struct BaselineSpec {
     /// Recorded baseline result, relative to the project folder; without it, verdicts against the baseline are `missing`.
     #[schemars(extend("x-nullable" = true), example = "results/baselines/92d63d4e8bb4/d20.json")]
     pub results: Option<String>,
-}
-
-/// A hardware profile by name, with anything in it overridden; or a whole profile inline.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HardwareSpec {
-    /// Name of a profile in `experiments/hardware/`, whose values the others here override.
-    pub profile: Option<String>,
-    /// Kind of device.
-    pub device: Option<DeviceKind>,
-    /// Number of devices.
-    #[schemars(range(min = 1, max = 4096))]
-    pub device_count: Option<u64>,
-    /// Arithmetic of activations and matrix products.
-    pub dtype: Option<Precision>,
-    /// Sequences per device and micro-step.
-    #[schemars(range(min = 1, max = 1048576), example = 32)]
-    pub device_batch_size: Option<u64>,
-    /// Threads for CPU work; 0: as many as the machine has cores.
-    #[schemars(range(max = 4096))]
-    pub threads: Option<u64>,
-    /// Memory of one device in GiB; a plan that needs more is refused.
-    #[schemars(range(min = 0.001, max = 1048576.0))]
-    pub memory_gib: Option<f64>,
-    /// Peak rate of one device at `dtype` in TFLOP/s (10^12 a second).
-    #[schemars(range(min = 0.000001, max = 1000000.0))]
-    pub peak_tflops: Option<f64>,
-    /// Share of the peak that training reaches; with it the time is estimated.
-    #[schemars(range(min = 0.0001, max = 1.0))]
-    pub efficiency: Option<f64>,
-    /// Memory bandwidth of one device in GB/s (10^9 bytes a second).
-    #[schemars(range(min = 0.001, max = 1000000.0))]
-    pub memory_bandwidth_gbs: Option<f64>,
-    /// What the machine must look like.
-    #[serde(rename = "match")]
-    pub requirements: Option<Requirements>,
-}
-
-/// A hardware profile: `experiments/hardware/<name>.yaml`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(title = "Hardware profile", rename = "Hardware")]
-pub struct ProfileDocument {
-    /// Kind and version of this document: `nanochat.hardware/v1`.
-    #[schemars(schema_with = "parts::profile_schema_id")]
-    pub schema: Option<String>,
-    /// Name of the profile; its file is called so.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"))]
-    pub name: Option<String>,
-    /// What machine it describes.
-    pub description: Option<String>,
-    /// Kind of device.
-    pub device: Option<DeviceKind>,
-    /// Number of devices.
-    #[schemars(range(min = 1, max = 4096))]
-    pub device_count: Option<u64>,
-    /// Arithmetic of activations and matrix products.
-    pub dtype: Option<Precision>,
-    /// Sequences per device and micro-step.
-    #[schemars(range(min = 1, max = 1048576), example = 32)]
-    pub device_batch_size: Option<u64>,
-    /// Threads for CPU work; 0: as many as the machine has cores.
-    #[schemars(range(max = 4096))]
-    pub threads: Option<u64>,
-    /// Memory of one device in GiB; a plan that needs more is refused.
-    #[schemars(range(min = 0.001, max = 1048576.0))]
-    pub memory_gib: Option<f64>,
-    /// Peak rate of one device at `dtype` in TFLOP/s (10^12 a second).
-    #[schemars(range(min = 0.000001, max = 1000000.0))]
-    pub peak_tflops: Option<f64>,
-    /// Share of the peak that training reaches; with it the time is estimated.
-    #[schemars(range(min = 0.0001, max = 1.0))]
-    pub efficiency: Option<f64>,
-    /// Memory bandwidth of one device in GB/s (10^9 bytes a second).
-    #[schemars(range(min = 0.001, max = 1000000.0))]
-    pub memory_bandwidth_gbs: Option<f64>,
-    /// What the machine must look like.
-    #[serde(rename = "match")]
-    pub requirements: Option<Requirements>,
-    /// What is laid over a spec when this profile stands in for the spec's own (`--profile`): a smoke test of its shape.
-    pub stand_in: Option<StandInSpec>,
-}
-
-/// Parts of a spec that a profile replaces when it stands in for another.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct StandInSpec {
-    /// Seeds.
-    #[schemars(schema_with = "parts::seeds")]
-    pub seeds: Option<Vec<u64>>,
-    /// Sequences per device and micro-step.
-    #[schemars(range(min = 1, max = 1048576))]
-    pub device_batch_size: Option<u64>,
-    /// Budget.
-    pub budget: Option<BudgetSpec>,
-    /// Optimizer settings.
-    pub optimizer: Option<OptimizerSpec>,
-    /// Evaluation.
-    pub eval: Option<EvalSpec>,
-    /// Checkpoints.
-    pub checkpoint: Option<CheckpointSpec>,
-    /// Repeats.
-    pub reproducibility: Option<ReproducibilitySpec>,
 }
 
 /// Kinds of data source.
@@ -454,6 +347,18 @@ pub struct SpeedSpec {
     pub min_ratio: Option<f64>,
 }
 
+/// Levels of reproducibility.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Require {
+    /// Same seed, machine and build: same loss trace and weights, bit for bit.
+    Bitwise,
+    /// Another machine or thread count: final bits per byte within a stated bound.
+    Numeric,
+    /// Other seeds: within the noise between seeds.
+    Statistical,
+}
+
 /// What repeated runs must equal.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -462,7 +367,7 @@ pub struct ReproducibilitySpec {
     #[schemars(range(max = 100))]
     pub repeats: Option<u64>,
     /// What they must equal.
-    pub require: Option<ReproducibilityLevel>,
+    pub require: Option<Require>,
 }
 
 /// Versions of the judging rules.

@@ -9,6 +9,7 @@
 pub mod check;
 mod diagnostic;
 pub mod document;
+mod hardware_document;
 mod layers;
 mod load;
 mod node;

@@ -40,6 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("baseline", &["plan", "artifacts", "tokenizer", "data", "checkpoint", "hardware"]),
     ("scorecard", &["artifacts", "plan"]),
     ("report", &["scorecard", "artifacts", "plan"]),
+    ("schemas", &["spec", "experiment", "plan", "artifacts", "report"]),
     ("scalar", &["plan"]),
     ("parity", &["plan", "data", "tokenizer", "model", "optim", "evals", "train", "checkpoint", "scalar"]),
 ];
