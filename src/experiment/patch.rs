@@ -16,10 +16,11 @@ pub fn apply(document: &mut Value, patch: &Value) {
         }
     }
     let source = at(patch, &["data", "source"]);
-    if source.is_some() && source != at(document, &["data", "source"]) {
-        if let Some(object) = document.as_object_mut() {
-            object.remove("data");
-        }
+    if source.is_some()
+        && source != at(document, &["data", "source"])
+        && let Some(object) = document.as_object_mut()
+    {
+        object.remove("data");
     }
     merge(document, patch);
 }

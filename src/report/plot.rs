@@ -120,7 +120,7 @@ pub(super) fn lay_out(words: Words, lines: &[Line]) -> Option<Plot> {
 
 fn series(line: &Line, values: &[(f64, f64)], x: &Scale, y: &Scale, words: &Words) -> Series {
     let place = |(a, b): &(f64, f64)| (tenths(x.place(*a)), tenths(y.place(*b)));
-    let points: Vec<String> = values.iter().map(|p| place(p)).map(|(a, b)| format!("{a},{b}")).collect();
+    let points: Vec<String> = values.iter().map(place).map(|(a, b)| format!("{a},{b}")).collect();
     let every = values.len().div_ceil(MAX_HOVER).max(1);
     let last = values.len() - 1;
     let hover = values

@@ -31,10 +31,10 @@ impl Kind {
     /// Its JSON schema.
     pub fn schema(&self) -> Value {
         let mut schema = (self.schema)();
-        if let Some(id) = self.id {
-            if let Some(property) = schema.pointer_mut("/properties/schema") {
-                property["const"] = json!(id);
-            }
+        if let Some(id) = self.id
+            && let Some(property) = schema.pointer_mut("/properties/schema")
+        {
+            property["const"] = json!(id);
         }
         schema
     }

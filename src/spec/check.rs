@@ -69,10 +69,11 @@ impl Report<'_> {
             | ValidationErrorKind::OneOfMultipleValid { context } => self.choice(&path, context),
             ValidationErrorKind::Type { kind } => self.wrong_type(&path, &expected(kind)),
             ValidationErrorKind::Enum { options } => {
-                let words = options.as_array().map(|options| options.iter().map(word).collect()).unwrap_or_default();
+                let words: Vec<String> =
+                    options.as_array().map(|options| options.iter().map(word).collect()).unwrap_or_default();
                 self.not_among(&path, &words);
             }
-            ValidationErrorKind::Constant { expected_value } => self.not_among(&path, &vec![word(expected_value)]),
+            ValidationErrorKind::Constant { expected_value } => self.not_among(&path, &[word(expected_value)]),
             ValidationErrorKind::Required { property } => {
                 let mut missing = path.clone();
                 missing.push(word(property));
@@ -174,7 +175,7 @@ impl Report<'_> {
         self.push("wrong-type", path, message, &format!("not {wanted}"), help);
     }
 
-    fn not_among(&mut self, path: &[String], options: &Vec<String>) {
+    fn not_among(&mut self, path: &[String], options: &[String]) {
         let found = self.node.nearest(path);
         let Some(text) = found.text() else {
             let expected = BTreeSet::from([format!("one of {}", suggest::list(options.iter().map(String::as_str)))]);

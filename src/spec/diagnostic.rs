@@ -153,7 +153,7 @@ impl SpecErrors {
             let place = diagnostic.place.as_ref();
             place.map(|place| (place.source().name().to_owned(), place.span().start))
         };
-        diagnostics.sort_by(|a, b| (a.severity, at(a)).cmp(&(b.severity, at(b))));
+        diagnostics.sort_by_key(|diagnostic| (diagnostic.severity, at(diagnostic)));
         diagnostics.dedup_by(|a, b| a.message == b.message && a.place == b.place);
         Self { subject: subject.into(), diagnostics }
     }

@@ -41,10 +41,10 @@ pub fn replace(layers: &mut [Layer], name: &str) {
     let place = Place::new(&source, 0..name.len());
     let text = |text: &str| Node { kind: Kind::Text(text.to_owned()), place: place.clone() };
     let hardware = mapping(vec![entry("profile", text(name))], &place);
-    if let Some(spec) = layers.iter_mut().find(|layer| layer.kind == LayerKind::Spec) {
-        if let Some(entries) = spec.root.entries_mut() {
-            entries.push(entry("hardware", hardware));
-        }
+    if let Some(spec) = layers.iter_mut().find(|layer| layer.kind == LayerKind::Spec)
+        && let Some(entries) = spec.root.entries_mut()
+    {
+        entries.push(entry("hardware", hardware));
     }
 }
 

@@ -266,7 +266,7 @@ impl<'a> Trainer<'a> {
     /// Evaluates when the plan says so and it wasn't done at this step. A failure is recorded, and training goes on.
     fn evaluate_if_due(&mut self, last: bool, observe: &mut dyn FnMut(Event<'_>)) {
         let every = self.plan.eval.every;
-        let bpb_due = last || (every > 0 && self.step % every == 0);
+        let bpb_due = last || (every > 0 && self.step.is_multiple_of(every));
         let core_due = self.plan.eval.core.as_ref().filter(|core| last || due(self.step, core.every)).cloned();
         if (!bpb_due && core_due.is_none()) || self.history.evaluated(self.step) {
             return;
@@ -316,7 +316,7 @@ impl<'a> Trainer<'a> {
 
 /// Whether something that happens every `every` steps happens after `step` steps; never before the first, never for 0.
 fn due(step: u64, every: u64) -> bool {
-    step > 0 && every > 0 && step % every == 0
+    step > 0 && every > 0 && step.is_multiple_of(every)
 }
 
 fn learning_rates(plan: &RunPlan) -> LearningRates {

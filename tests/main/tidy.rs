@@ -45,6 +45,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("parity", &["plan", "data", "tokenizer", "model", "optim", "evals", "train", "checkpoint", "scalar"]),
 ];
 
+/// Files that are compiled for tests alone, though their names don't say so: measurements that print.
+const TEST_FILES: &[&str] = &["src/ops/kernels/gemm_bf16/measure.rs"];
+
 /// Longest source file, in lines; tests may be a little longer, since they are data.
 const LONGEST_FILE: usize = 600;
 
@@ -68,7 +71,8 @@ fn sources() -> Vec<(PathBuf, String)> {
 
 /// The text before the tests at the end of a file; nothing of a file that is tests as a whole.
 fn without_tests<'a>(path: &Path, text: &'a str) -> &'a str {
-    let is_tests = path.components().any(|part| part.as_os_str().to_string_lossy().contains("tests"));
+    let in_tests = path.components().any(|part| part.as_os_str().to_string_lossy().contains("tests"));
+    let is_tests = in_tests || TEST_FILES.iter().any(|file| path == Path::new(file));
     if is_tests { "" } else { text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text) }
 }
 
