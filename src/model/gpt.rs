@@ -10,9 +10,9 @@ use super::fast::{Batch, Fast, Workspace};
 use super::forward::Forward;
 use super::{Gradients, KvCache, ModelError, Parameters, initialize, parameters};
 use crate::ops::kernels::Element;
+use crate::ops::kernels::gemm::Operands;
 use crate::ops::reference::cross_entropy;
-use crate::plan::ModelShape;
-use crate::plan::shape;
+use crate::plan::{ModelShape, Precision, shape};
 
 /// A transformer of some shape with its parameters on one device.
 ///
@@ -23,6 +23,7 @@ pub struct Gpt {
     parameters: Parameters,
     device: Device,
     engine: Engine,
+    precision: Precision,
     /// The kernels' buffers, a [`Workspace`] of the parameters' type; none before the first use.
     workspace: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -57,7 +58,14 @@ impl Gpt {
 
     fn new(shape: &ModelShape, parameters: Parameters, device: &Device) -> Self {
         let (shape, device) = (shape.clone(), device.clone());
-        Self { shape, parameters, device, engine: Engine::default(), workspace: Mutex::default() }
+        Self {
+            shape,
+            parameters,
+            device,
+            engine: Engine::default(),
+            precision: Precision::F32,
+            workspace: Mutex::default(),
+        }
     }
 
     /// What computes the passes on the CPU.
@@ -95,12 +103,24 @@ impl Gpt {
         parameters::parameter_shapes(shape)
     }
 
+    /// The arithmetic of matrix products.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Chooses the arithmetic of matrix products, f32 at first. In bf16 the kernels round operands and sum in f32;
+    /// parameters, gradients and the stream stay in f32. The readable operations, and decoding through the cache, work in
+    /// f32 always.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
     /// The same model in another float type; used to hold it against an oracle in f64.
     #[cfg(test)]
     pub(crate) fn to_dtype(&self, dtype: DType) -> Result<Self, ModelError> {
         let convert = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), tensor.to_dtype(dtype)?.copy()?));
         let parameters = self.parameters.iter().map(convert).collect::<Result<_, ModelError>>()?;
-        Ok(Self { engine: self.engine, ..Self::new(&self.shape, parameters, &self.device) })
+        Ok(Self { engine: self.engine, precision: self.precision, ..Self::new(&self.shape, parameters, &self.device) })
     }
 
     /// Logits after the soft cap, (B, T, V) in f32, of `ids` (B, T) in u32.
@@ -208,7 +228,7 @@ impl Gpt {
 
     /// The kernels and the type they work in, if they serve this model.
     fn fast(&self) -> Option<(Fast<'_>, DType)> {
-        let fast = Fast { shape: &self.shape, parameters: &self.parameters };
+        let fast = Fast { shape: &self.shape, parameters: &self.parameters, operands: operands(self.precision) };
         let dtype = fast.serves().filter(|_| self.engine == Engine::Kernels)?;
         Some((fast, dtype))
     }
@@ -282,6 +302,14 @@ fn losses(forward: &Forward, ids: &Tensor, targets: &Tensor) -> Result<Tensor, M
     let picked = flat.maximum(&flat.zeros_like()?)?;
     let losses = cross_entropy(&logits.flatten_to(1)?, &picked)?;
     Ok((losses * counted)?.reshape(targets.dims())?)
+}
+
+/// What products in that precision round their operands to.
+pub(crate) fn operands(precision: Precision) -> Operands {
+    match precision {
+        Precision::F32 => Operands::Full,
+        Precision::Bf16 => Operands::Bf16,
+    }
 }
 
 /// How many targets are not ignored.

@@ -23,6 +23,7 @@ mod tests;
 
 pub use cache::KvCache;
 pub use error::ModelError;
+pub(crate) use gpt::operands;
 pub use gpt::{Engine, Gpt};
 pub use gradients::Gradients;
 pub use parameters::{Parameters, parameter_shapes};

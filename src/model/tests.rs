@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::testing::{distance, entries, random_batch, random_model, shape, shapes};
 use super::{Engine, Gpt, Gradients, ModelError};
-use crate::plan::parameter_counts;
+use crate::plan::{Precision, parameter_counts};
 
 fn gradients(model: &Gpt, ids: &Tensor, targets: &Tensor, scale: f64) -> (f32, Gradients) {
     let mut sums = Gradients::zeros(model.parameters()).unwrap();
@@ -226,20 +226,51 @@ fn gradients_have_the_same_bits_whatever_the_number_of_threads() {
 }
 
 #[test]
+fn bf16_gradients_lie_near_those_of_f32_and_have_the_same_bits_for_any_number_of_threads() {
+    for shape in shapes() {
+        let mut model = random_model(&shape, 34);
+        let (ids, targets) = random_batch(&shape, 3, 70, 35);
+        let (exact_loss, exact) = gradients(&model, &ids, &targets, 1.0);
+        model.set_precision(Precision::Bf16);
+        let (loss, rounded) = gradients(&model, &ids, &targets, 1.0);
+        assert!(loss != exact_loss && (loss - exact_loss).abs() < 0.02 * exact_loss, "{loss} and {exact_loss}");
+        for (name, twin) in exact.tensors().iter().filter(|(_, tensor)| tensor.rank() == 2) {
+            let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+            let (twin, ours) = (entries(twin), entries(rounded.get(name).unwrap()));
+            let size = norm(&mut twin.iter().copied());
+            let difference = norm(&mut twin.iter().zip(&ours).map(|(a, b)| a - b));
+            assert!(difference < 0.1 * size, "{name} of {shape:?}: {difference:e} of {size:e}");
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let (again, by_three) = pool.install(|| gradients(&model, &ids, &targets, 1.0));
+        assert_eq!(loss, again);
+        for (name, tensor) in by_three.tensors() {
+            assert!(entries(tensor) == entries(rounded.get(name).unwrap()), "{name} of {shape:?}");
+        }
+    }
+}
+
+#[test]
 #[ignore = "a measurement, to be run alone: prints tokens per second of both engines"]
 fn speed_of_a_micro_step() {
     let shape = shape(512, 4096, 4, (4, 4), 256, "L");
     let mut model = Gpt::initialized(&shape, 1, &Device::Cpu).unwrap();
     let (ids, targets) = random_batch(&shape, 8, 512, 2);
     let mut sums = Gradients::zeros(model.parameters()).unwrap();
-    for engine in [Engine::Kernels, Engine::Readable] {
+    let cases = [
+        (Engine::Kernels, Precision::F32, 8),
+        (Engine::Kernels, Precision::Bf16, 8),
+        (Engine::Readable, Precision::F32, 2),
+    ];
+    for (engine, precision, times) in cases {
         model.set_engine(engine);
+        model.set_precision(precision);
         let mut best = f64::INFINITY;
-        for _ in 0..if engine == Engine::Kernels { 8 } else { 3 } {
+        for _ in 0..times {
             let start = std::time::Instant::now();
             model.accumulate_gradients(&ids, &targets, 1.0, &mut sums).unwrap();
             best = best.min(start.elapsed().as_secs_f64());
         }
-        println!("{engine:?}: {:.0} tokens per second, {:.0} ms", 4096.0 / best, best * 1e3);
+        println!("{engine:?} {precision:?}: {:.0} tokens per second, {:.0} ms", 4096.0 / best, best * 1e3);
     }
 }

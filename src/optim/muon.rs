@@ -4,7 +4,9 @@
 use candle_core::{D, Result, Tensor};
 
 use super::StepSettings;
+use crate::model::operands;
 use crate::ops::kernels::muon::Coefficients;
+use crate::plan::Precision;
 
 /// Decay of the second moment.
 const BETA2: f32 = 0.9;
@@ -24,7 +26,7 @@ const LEAST_NORM: f64 = 1e-6;
 const LEAST_MOMENT: f64 = 1e-10;
 
 /// What a step multiplies by; in f32 as the baseline holds it.
-pub(super) fn coefficients(learning_rate: f64, at: &StepSettings) -> Coefficients {
+pub(super) fn coefficients(learning_rate: f64, at: &StepSettings, precision: Precision) -> Coefficients {
     Coefficients {
         momentum: at.muon_momentum as f32,
         learning_rate: (learning_rate * at.lr_multiplier) as f32,
@@ -34,6 +36,7 @@ pub(super) fn coefficients(learning_rate: f64, at: &StepSettings) -> Coefficient
         norm_margin: NORM_MARGIN,
         least_norm: LEAST_NORM,
         least_moment: LEAST_MOMENT,
+        operands: operands(precision),
     }
 }
 

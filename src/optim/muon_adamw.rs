@@ -54,6 +54,7 @@ impl MuonAdamW {
         if on_cpu.serves() {
             return on_cpu.take(&mut self.scratch);
         }
+        let precision = model.precision();
         for (name, rule) in &self.rules {
             let gradient = gradients.get(name)?;
             let missing = || ModelError::Missing { name: name.clone() };
@@ -65,7 +66,7 @@ impl MuonAdamW {
                     adamw::step(parameter, gradient, state, &by)?
                 }
                 Rule::Muon { learning_rate, .. } => {
-                    muon::step(parameter, gradient, state, &muon::coefficients(*learning_rate, at))?
+                    muon::step(parameter, gradient, state, &muon::coefficients(*learning_rate, at, precision))?
                 }
             };
         }

@@ -52,7 +52,12 @@ impl Step<'_> {
                     self.adamw(name, by)?;
                 }
                 Rule::Muon { learning_rate, rows, columns } => {
-                    matrices.push((name, muon::coefficients(*learning_rate, self.at), *rows, *columns));
+                    matrices.push((
+                        name,
+                        muon::coefficients(*learning_rate, self.at, self.model.precision()),
+                        *rows,
+                        *columns,
+                    ));
                 }
             }
         }

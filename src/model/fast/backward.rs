@@ -8,7 +8,7 @@ use crate::model::parameters::{
     value_embedding_name,
 };
 use crate::model::{Gradients, ModelError};
-use crate::ops::kernels::gemm::{Matrix, Onto, Threads, multiply};
+use crate::ops::kernels::gemm::{Matrix, Onto, Operands, Threads, multiply};
 use crate::ops::kernels::tensors::update;
 use crate::ops::kernels::{Element, attention, embedding, norm, residual, rotary, smear, squared_relu, value};
 use crate::plan::ModelShape;
@@ -19,24 +19,24 @@ pub(super) fn gradients<T: Element>(
     shape: &ModelShape,
     weights: &Weights<'_, T>,
     batch: &Batch,
+    dims: &Dims,
     buffers: &mut Buffers<T>,
     into: &Gradients,
 ) -> Result<(), ModelError> {
-    let dims = Dims::new(shape, batch);
     let middle = shape.n_layer / 2;
-    backout(weights, &dims, middle, buffers, into)?;
+    backout(weights, dims, middle, buffers, into)?;
     buffers.dx0.fill(T::ZERO);
     for (layer, window) in window_sizes(shape).into_iter().enumerate().rev() {
         if layer == middle {
             residual::add(&mut buffers.dstream, &buffers.dmiddle);
         }
-        let at = Layer { shape, weights, batch, dims: &dims, layer, into };
+        let at = Layer { shape, weights, batch, dims, layer, into };
         at.feed_forward(buffers)?;
         at.attention(window, buffers)?;
         at.mix(buffers)?;
     }
     residual::add(&mut buffers.dx0, &buffers.dstream);
-    embed(weights, batch, &dims, buffers, into)
+    embed(weights, batch, dims, buffers, into)
 }
 
 /// Through the head's norm and the backout.
@@ -161,7 +161,7 @@ impl<T: Element> Layer<'_, T> {
         let x = Matrix::strided(&kept.normed, tokens, VALUE_GATE_CHANNELS, dims.width);
         let slopes = Matrix::new(gates, tokens, dims.groups).transposed();
         update(self.into.get(&layer_name(self.layer, "attn.ve_gate"))?, |dgate| {
-            multiply(dgate, slopes, x, 1.0, Onto::Sum, Threads::Pool);
+            multiply(dgate, slopes, x, Onto::Sum, Threads::Pool, Operands::Full);
         })?;
         Ok(())
     }
@@ -190,7 +190,7 @@ impl<T: Element> Layer<'_, T> {
         let tokens = self.dims.tokens();
         let (inputs, outputs) = (dx.len() / tokens, dy.len() / tokens);
         let weight = Matrix::new(self.weights.get(&layer_name(self.layer, matrix))?, outputs, inputs);
-        multiply(dx, Matrix::new(dy, tokens, outputs), weight, 1.0, onto, Threads::Pool);
+        multiply(dx, Matrix::new(dy, tokens, outputs), weight, onto, Threads::Pool, self.dims.operands);
         Ok(())
     }
 
@@ -200,7 +200,7 @@ impl<T: Element> Layer<'_, T> {
         let (inputs, outputs) = (x.len() / tokens, dy.len() / tokens);
         update(self.into.get(&layer_name(self.layer, matrix))?, |dweight| {
             let dy = Matrix::new(dy, tokens, outputs).transposed();
-            multiply(dweight, dy, Matrix::new(x, tokens, inputs), 1.0, Onto::Sum, Threads::Pool);
+            multiply(dweight, dy, Matrix::new(x, tokens, inputs), Onto::Sum, Threads::Pool, self.dims.operands);
         })?;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Activations and scratch, kept from one evaluation to the next.
 
 use super::Batch;
+use crate::ops::kernels::gemm::Operands;
 use crate::ops::kernels::{Element, Scratch, attention, head, rotary};
 use crate::ops::reference::rotary_table;
 use crate::plan::ModelShape;
@@ -27,12 +28,14 @@ pub(super) struct Dims {
     pub(super) layers: usize,
     /// Vocabulary.
     pub(super) vocab: usize,
+    /// What products round their operands to.
+    pub(super) operands: Operands,
     /// The longest window.
     window: usize,
 }
 
 impl Dims {
-    pub(super) fn new(shape: &ModelShape, batch: &Batch) -> Self {
+    pub(super) fn new(shape: &ModelShape, batch: &Batch, operands: Operands) -> Self {
         Self {
             rows: batch.rows,
             length: batch.length,
@@ -43,6 +46,7 @@ impl Dims {
             size: head_dim(shape),
             layers: shape.n_layer,
             vocab: shape.vocab_size,
+            operands,
             window: window_sizes(shape).into_iter().max().unwrap_or(0),
         }
     }
@@ -74,8 +78,8 @@ impl Dims {
 
     /// One layer's attention.
     pub(super) fn attention(&self, window: usize) -> attention::Shape {
-        let Self { rows, length, heads, groups, size, .. } = *self;
-        attention::Shape { rows, length, heads, groups, size, window }
+        let Self { rows, length, heads, groups, size, operands, .. } = *self;
+        attention::Shape { rows, length, heads, groups, size, window, operands }
     }
 }
 
@@ -139,9 +143,9 @@ pub(super) struct Buffers<T> {
 
 impl<T: Element> Buffers<T> {
     /// Gives the buffers the sizes for `dims`; memory is only taken where they grow.
-    fn fit(&mut self, dims: Dims, training: bool) {
+    fn fit(&mut self, dims: &Dims, training: bool) {
         self.attention.reserve(dims.attention(dims.window).scratch_numbers());
-        if self.dims.as_ref() == Some(&dims) {
+        if self.dims.as_ref() == Some(dims) {
             return;
         }
         let (tokens, stream, keys) = (dims.tokens(), dims.stream(), dims.keys());
@@ -176,8 +180,8 @@ impl<T: Element> Buffers<T> {
             size(&mut self.delta, tokens * dims.heads);
             size(&mut self.gates, tokens * dims.groups);
         }
-        self.turn(&dims);
-        self.dims = Some(dims);
+        self.turn(dims);
+        self.dims = Some(dims.clone());
     }
 
     /// Computes the rotary tables.
@@ -205,13 +209,13 @@ pub(crate) struct Workspace<T> {
 
 impl<T: Element> Workspace<T> {
     /// Buffers that keep every layer's activations.
-    pub(super) fn training(&mut self, dims: Dims) -> &mut Buffers<T> {
+    pub(super) fn training(&mut self, dims: &Dims) -> &mut Buffers<T> {
         self.training.fit(dims, true);
         &mut self.training
     }
 
     /// Buffers that keep one layer's activations.
-    pub(super) fn inference(&mut self, dims: Dims) -> &mut Buffers<T> {
+    pub(super) fn inference(&mut self, dims: &Dims) -> &mut Buffers<T> {
         self.inference.fit(dims, false);
         &mut self.inference
     }

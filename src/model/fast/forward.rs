@@ -17,10 +17,10 @@ pub(super) fn stream<T: Element>(
     shape: &ModelShape,
     weights: &Weights<'_, T>,
     batch: &Batch,
+    dims: &Dims,
     buffers: &mut Buffers<T>,
 ) -> Result<(), ModelError> {
-    let dims = Dims::new(shape, batch);
-    embed(weights, batch, &dims, buffers)?;
+    embed(weights, batch, dims, buffers)?;
     for (layer, window) in window_sizes(shape).into_iter().enumerate() {
         let lambdas = [weights.entry(RESIDUAL_SCALARS, layer)?, weights.entry(INPUT_SCALARS, layer)?];
         let Buffers { streams, layers, cos, sin, wide, attention, .. } = &mut *buffers;
@@ -30,7 +30,7 @@ pub(super) fn stream<T: Element>(
         let (x, x0, out) = (&before[layer], &before[0], &mut after[0]);
         residual::mix(x, x0, lambdas, dims.width, out, &mut kept.normed, &mut kept.inverse);
         let angles = rotary::Angles { cos, sin };
-        let at = Layer { shape, weights, batch, dims: &dims, layer };
+        let at = Layer { shape, weights, batch, dims, layer };
         at.attention(window, angles, kept, wide, attention)?;
         at.project(layer_name(layer, "attn.c_proj"), &kept.attended, out, Onto::Sum)?;
         norm::forward(out, dims.width, &mut kept.normed2, &mut kept.inverse2);
@@ -104,7 +104,7 @@ impl<T: Element> Layer<'_, T> {
         let tokens = self.dims.tokens();
         let (inputs, outputs) = (x.len() / tokens, y.len() / tokens);
         let weight = Matrix::new(self.weights.get(&name)?, outputs, inputs).transposed();
-        multiply(y, Matrix::new(x, tokens, inputs), weight, 1.0, onto, Threads::Pool);
+        multiply(y, Matrix::new(x, tokens, inputs), weight, onto, Threads::Pool, self.dims.operands);
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ mod forward;
 use candle_core::{DType, Device, Tensor};
 
 use super::{Gradients, ModelError, Parameters};
+use crate::ops::kernels::gemm::Operands;
 use crate::ops::kernels::{Element, head, tensors};
 use crate::plan::ModelShape;
 pub(super) use buffers::Workspace;
@@ -74,6 +75,8 @@ pub(super) struct Fast<'a> {
     pub(super) shape: &'a ModelShape,
     /// The model's parameters.
     pub(super) parameters: &'a Parameters,
+    /// What products round their operands to.
+    pub(super) operands: Operands,
 }
 
 impl Fast<'_> {
@@ -89,12 +92,12 @@ impl Fast<'_> {
 
     /// Capped logits of all tokens, row after row.
     pub(super) fn logits<T: Element>(&self, batch: &Batch, workspace: &mut Workspace<T>) -> Result<Vec<T>, ModelError> {
-        let buffers = workspace.inference(Dims::new(self.shape, batch));
+        let dims = Dims::new(self.shape, batch, self.operands);
+        let buffers = workspace.inference(&dims);
         with_weights(self.parameters, |weights| {
-            forward::stream(self.shape, weights, batch, buffers)?;
+            forward::stream(self.shape, weights, batch, &dims, buffers)?;
             let mut logits = vec![T::ZERO; batch.ids.len() * self.shape.vocab_size];
-            let weight = weights.get(super::parameters::HEAD)?;
-            head::capped(&buffers.normed, weight, self.shape.n_embd, self.shape.vocab_size, &mut logits);
+            head::capped(self.head(weights, &buffers.normed, &[])?, &mut logits);
             Ok(logits)
         })
     }
@@ -106,9 +109,10 @@ impl Fast<'_> {
         targets: &[i64],
         workspace: &mut Workspace<T>,
     ) -> Result<Vec<T>, ModelError> {
-        let buffers = workspace.inference(Dims::new(self.shape, batch));
+        let dims = Dims::new(self.shape, batch, self.operands);
+        let buffers = workspace.inference(&dims);
         with_weights(self.parameters, |weights| {
-            forward::stream(self.shape, weights, batch, buffers)?;
+            forward::stream(self.shape, weights, batch, &dims, buffers)?;
             let Buffers { normed, losses, logits, .. } = buffers;
             head::cross_entropy(self.head(weights, normed, targets)?, None, losses, logits);
             Ok(losses.clone())
@@ -124,9 +128,10 @@ impl Fast<'_> {
         into: &Gradients,
         workspace: &mut Workspace<T>,
     ) -> Result<Vec<T>, ModelError> {
-        let buffers = workspace.training(Dims::new(self.shape, batch));
+        let dims = Dims::new(self.shape, batch, self.operands);
+        let buffers = workspace.training(&dims);
         with_weights(self.parameters, |weights| {
-            forward::stream(self.shape, weights, batch, buffers)?;
+            forward::stream(self.shape, weights, batch, &dims, buffers)?;
             {
                 let Buffers { normed, losses, logits, dnormed, .. } = &mut *buffers;
                 let head = self.head(weights, normed, targets)?;
@@ -135,7 +140,7 @@ impl Fast<'_> {
                     head::cross_entropy(head, Some(gradients), losses, logits);
                 })?;
             }
-            backward::gradients(self.shape, weights, batch, buffers, into)?;
+            backward::gradients(self.shape, weights, batch, &dims, buffers, into)?;
             Ok(buffers.losses.clone())
         })
     }
@@ -147,6 +152,7 @@ impl Fast<'_> {
         targets: &'a [i64],
     ) -> Result<head::Head<'a, T>, ModelError> {
         let weight = weights.get(super::parameters::HEAD)?;
-        Ok(head::Head { x, weight, targets, width: self.shape.n_embd, vocab: self.shape.vocab_size })
+        let (width, vocab) = (self.shape.n_embd, self.shape.vocab_size);
+        Ok(head::Head { x, weight, targets, width, vocab, operands: self.operands })
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Onto, Threads, multiply};
+use super::gemm::{Matrix, Onto, Operands, Threads, multiply};
 use super::lanes::{dot, sum};
 use super::{BLOCK_ROWS, Element, Scratch, vectorized};
 
@@ -31,6 +31,8 @@ pub struct Shape {
     pub size: usize,
     /// Tokens to the left that a query sees besides itself.
     pub window: usize,
+    /// What products round their operands to.
+    pub operands: Operands,
 }
 
 impl Shape {
@@ -94,23 +96,23 @@ fn head_forward<T: Element>(shape: Shape, at: Inputs<'_, T>, out: &mut [T], lse:
         let scores = &mut scratch[..rows * columns];
         let q = Matrix::new(&at.q[queries.start * size..], rows, size);
         let k = Matrix::new(&at.k[keys.start * size..], columns, size);
-        multiply(scores, q, k.transposed(), shape.scale(), Onto::Nothing, Threads::One);
+        multiply(scores, q, k.transposed(), Onto::Nothing, Threads::One, shape.operands);
         let block = &mut out[queries.start * size..queries.end * size];
         let mut totals = [T::ZERO; QUERIES];
         vectorized(|| {
             for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
                 let seen = seen(shape, queries.start + row, keys.start);
-                let (largest, total) = exponentials(scores, seen);
+                let (largest, total) = exponentials(scores, seen, T::of(shape.scale()));
                 lse[queries.start + row] = largest + T::of(total.wide().ln());
                 totals[row] = T::ONE / total;
             }
         });
         let v = Matrix::new(&at.v[keys.start * size..], columns, size);
-        multiply(block, Matrix::new(scores, rows, columns), v, 1.0, Onto::Nothing, Threads::One);
+        multiply(block, Matrix::new(scores, rows, columns), v, Onto::Nothing, Threads::One, shape.operands);
         vectorized(|| {
             for (out, total) in block.chunks_exact_mut(size).zip(totals) {
                 for out in out {
-                    *out = *out * total;
+                    *out *= total;
                 }
             }
         });
@@ -123,15 +125,16 @@ fn seen(shape: Shape, position: usize, first_key: usize) -> Range<usize> {
     position.saturating_sub(shape.window) - first_key..position + 1 - first_key
 }
 
-/// Turns a row of scores into exponentials below their largest, 0 where unseen: the largest, and the sum.
+/// Turns a row of scores before their factor into exponentials below their largest, 0 where unseen: the largest, and the
+/// sum.
 #[inline(always)]
-fn exponentials<T: Element>(scores: &mut [T], seen: Range<usize>) -> (T, T) {
+fn exponentials<T: Element>(scores: &mut [T], seen: Range<usize>, scale: T) -> (T, T) {
     scores[..seen.start].fill(T::ZERO);
     scores[seen.end..].fill(T::ZERO);
     let scores = &mut scores[seen];
-    let largest = maximum(scores);
+    let largest = maximum(scores) * scale;
     for score in scores.iter_mut() {
-        *score = (*score - largest).exponential();
+        *score = (*score * scale - largest).exponential();
     }
     (largest, sum(scores.len(), |index| scores[index]))
 }
@@ -218,8 +221,8 @@ fn head_backward<T: Element>(
         let (q, dout) = (block(&at.q[queries.start * size..]), block(&saved.dout[queries.start * size..]));
         let (k, v) = (&at.k[keys.start * size..keys.end * size], &at.v[keys.start * size..keys.end * size]);
         let (k, v) = (Matrix::new(k, columns, size), Matrix::new(v, columns, size));
-        multiply(weights, q, k.transposed(), shape.scale(), Onto::Nothing, Threads::One);
-        multiply(slopes, dout, v.transposed(), 1.0, Onto::Nothing, Threads::One);
+        multiply(weights, q, k.transposed(), Onto::Nothing, Threads::One, shape.operands);
+        multiply(slopes, dout, v.transposed(), Onto::Nothing, Threads::One, shape.operands);
         vectorized(|| {
             let rows = weights.chunks_exact_mut(columns).zip(slopes.chunks_exact_mut(columns));
             for (row, (weights, slopes)) in rows.enumerate() {
@@ -230,11 +233,11 @@ fn head_backward<T: Element>(
         });
         let (weights, slopes) = (Matrix::new(weights, rows, columns), Matrix::new(slopes, rows, columns));
         let dv = &mut outputs.dv[keys.start * size..keys.end * size];
-        multiply(dv, weights.transposed(), dout, 1.0, Onto::Sum, Threads::One);
+        multiply(dv, weights.transposed(), dout, Onto::Sum, Threads::One, shape.operands);
         let dk = &mut outputs.dk[keys.start * size..keys.end * size];
-        multiply(dk, slopes.transposed(), q, 1.0, Onto::Sum, Threads::One);
+        multiply(dk, slopes.transposed(), q, Onto::Sum, Threads::One, shape.operands);
         let dq = &mut outputs.dq[queries.start * size..queries.end * size];
-        multiply(dq, slopes, k, 1.0, Onto::Nothing, Threads::One);
+        multiply(dq, slopes, k, Onto::Nothing, Threads::One, shape.operands);
     }
 }
 
@@ -246,7 +249,7 @@ fn score_slopes<T: Element>(weights: &mut [T], slopes: &mut [T], seen: Range<usi
         slopes[unseen].fill(T::ZERO);
     }
     for (weight, slope) in weights[seen.clone()].iter_mut().zip(&mut slopes[seen]) {
-        *weight = (*weight - lse).exponential();
+        *weight = (*weight * scale - lse).exponential();
         *slope = *weight * (*slope - delta) * scale;
     }
 }

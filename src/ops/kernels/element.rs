@@ -1,7 +1,7 @@
 //! Float types that the kernels work in: f32 for training, f64 for gradient checks.
 
 use std::fmt::Debug;
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use candle_core::{CpuStorage, DType};
 
@@ -19,6 +19,9 @@ pub trait Element:
     + Div<Output = Self>
     + Neg<Output = Self>
     + AddAssign
+    + MulAssign
+    + SubAssign
+    + bytemuck::Pod
     + 'static
 {
     /// The type as candle names it.

@@ -1,10 +1,11 @@
-//! Matrix products through the `gemm` crate, on slices, in f32 and f64.
+//! Matrix products on slices, in f32 and f64 through the `gemm` crate, or in f32 with operands rounded to bf16.
 //!
 //! Every entry is summed in an order that depends on the sizes alone, not on the number of threads.
 
+use candle_core::DType;
 use gemm::Parallelism;
 
-use super::Element;
+use super::{Element, gemm_bf16};
 
 /// A matrix within a slice, with strides in numbers.
 #[derive(Debug, Clone, Copy)]
@@ -42,25 +43,12 @@ impl<'a, T> Matrix<'a, T> {
 }
 
 /// What becomes of the numbers that the product is written over.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Onto {
     /// They are replaced.
     Nothing,
     /// The product is added to them.
     Sum,
-    /// The product is added to this many times them.
-    Times(f64),
-}
-
-impl Onto {
-    /// Factor on what was there.
-    fn factor(self) -> f64 {
-        match self {
-            Self::Nothing => 0.0,
-            Self::Sum => 1.0,
-            Self::Times(factor) => factor,
-        }
-    }
 }
 
 /// How many threads work on a product.
@@ -72,14 +60,24 @@ pub enum Threads {
     One,
 }
 
-/// `out` (row-major, rows of a × columns of b) becomes `factor` · a · b, replaced or added.
+/// What the operands of a product in f32 are rounded to first; sums are in f32 always. Products in f64 are never rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Operands {
+    /// They are taken as they are.
+    #[default]
+    Full,
+    /// They are rounded to bf16.
+    Bf16,
+}
+
+/// `out` (row-major, rows of a × columns of b) becomes a · b, replaced or added.
 pub fn multiply<T: Element>(
     out: &mut [T],
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
-    factor: f64,
     onto: Onto,
     threads: Threads,
+    operands: Operands,
 ) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "inner sizes differ");
@@ -87,10 +85,14 @@ pub fn multiply<T: Element>(
     if m == 0 || n == 0 {
         return;
     }
+    if operands == Operands::Bf16 && T::DTYPE == DType::F32 {
+        return multiply_bf16(bytemuck::cast_slice_mut(out), a.rounded(), b.rounded(), onto, threads);
+    }
     let parallelism = match threads {
         Threads::Pool => Parallelism::Rayon(0),
         Threads::One => Parallelism::None,
     };
+    let add = onto == Onto::Sum;
     // SAFETY: all three matrices lie within their slices, as asserted here and where they were made; `out` is borrowed
     // mutably, so that it overlaps neither operand; strides are below the slices' lengths and fit an isize.
     unsafe {
@@ -101,15 +103,15 @@ pub fn multiply<T: Element>(
             out.as_mut_ptr(),
             1,
             n as isize,
-            onto != Onto::Nothing,
+            add,
             a.data.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
             b.data.as_ptr(),
             b.column_stride as isize,
             b.row_stride as isize,
-            T::of(onto.factor()),
-            T::of(factor),
+            if add { T::ONE } else { T::ZERO },
+            T::ONE,
             false,
             false,
             false,
@@ -118,12 +120,37 @@ pub fn multiply<T: Element>(
     }
 }
 
+/// [`multiply`] with operands rounded to bf16.
+fn multiply_bf16(out: &mut [f32], a: gemm_bf16::Matrix<'_>, b: gemm_bf16::Matrix<'_>, onto: Onto, threads: Threads) {
+    let out = match onto {
+        Onto::Nothing => gemm_bf16::Output::set(out),
+        Onto::Sum => gemm_bf16::Output::add(out),
+    };
+    match threads {
+        Threads::Pool => gemm_bf16::gemm(a, b, out),
+        Threads::One => gemm_bf16::gemm_on_this_thread(a, b, out),
+    }
+}
+
+impl<'a, T: Element> Matrix<'a, T> {
+    /// The same matrix, of numbers in f32, as one that is rounded to bf16.
+    fn rounded(self) -> gemm_bf16::Matrix<'a> {
+        let data = bytemuck::cast_slice(self.data);
+        if self.column_stride == 1 {
+            // A single row may have any stride.
+            let stride = if self.rows == 1 { self.columns } else { self.row_stride };
+            return gemm_bf16::Matrix::rounded_strided(data, self.rows, self.columns, stride);
+        }
+        gemm_bf16::Matrix::rounded_strided(data, self.columns, self.rows, self.column_stride).transposed()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// The plain twin.
-    fn naive(out: &mut [f64], a: Matrix<'_, f64>, b: Matrix<'_, f64>, factor: f64, onto: Onto) {
+    fn naive(out: &mut [f64], a: Matrix<'_, f64>, b: Matrix<'_, f64>, onto: Onto) {
         for row in 0..a.rows {
             for column in 0..b.columns {
                 let product: f64 = (0..a.columns)
@@ -133,7 +160,7 @@ mod tests {
                     })
                     .sum();
                 let entry = &mut out[row * b.columns + column];
-                *entry = factor * product + onto.factor() * *entry;
+                *entry = product + if onto == Onto::Sum { *entry } else { 0.0 };
             }
         }
     }
@@ -152,22 +179,26 @@ mod tests {
                 (Matrix::new(&a, m, k), Matrix::strided(&b, n, k, k).transposed()),
             ];
             for (a, b) in cases {
-                for (onto, threads) in
-                    [(Onto::Nothing, Threads::One), (Onto::Sum, Threads::Pool), (Onto::Times(-1.5), Threads::One)]
-                {
+                for (onto, threads) in [(Onto::Nothing, Threads::One), (Onto::Sum, Threads::Pool)] {
                     let (mut out, mut expected) = (numbers(m * n, 3), numbers(m * n, 3));
-                    multiply(&mut out, a, b, 0.5, onto, threads);
-                    naive(&mut expected, a, b, 0.5, onto);
+                    multiply(&mut out, a, b, onto, threads, Operands::Bf16);
+                    naive(&mut expected, a, b, onto);
                     let worst = out.iter().zip(&expected).fold(0.0, |worst: f64, (a, b)| worst.max((a - b).abs()));
                     assert!(worst < 1e-12 * k as f64, "{m} × {n} × {k}: {worst:e}");
                     let narrow = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<f32>>();
                     let (a32, b32, mut out32) = (narrow(a.data), narrow(b.data), narrow(&numbers(m * n, 3)));
                     let a32 = Matrix { data: a32.as_slice(), ..reshape(a) };
                     let b32 = Matrix { data: b32.as_slice(), ..reshape(b) };
-                    multiply(&mut out32, a32, b32, 0.5, onto, threads);
+                    multiply(&mut out32, a32, b32, onto, threads, Operands::Full);
                     let worst = (out32.iter().zip(&expected))
                         .fold(0.0, |worst: f64, (a, b)| worst.max((f64::from(*a) - b).abs()));
-                    assert!(worst < 2e-7 * k.max(4) as f64, "{m} × {n} × {k} in f32: {worst:e}");
+                    assert!(worst < 4e-7 * k.max(4) as f64, "{m} × {n} × {k} in f32: {worst:e}");
+                    let mut out32 = narrow(&numbers(m * n, 3));
+                    multiply(&mut out32, a32, b32, onto, threads, Operands::Bf16);
+                    let worst = (out32.iter().zip(&expected))
+                        .fold(0.0, |worst: f64, (a, b)| worst.max((f64::from(*a) - b).abs()));
+                    // Each operand, of at most 1, is rounded by at most 2^-9.
+                    assert!(worst < 4.1e-3 * k as f64, "{m} × {n} × {k} in bf16: {worst:e}");
                 }
             }
         }
@@ -193,7 +224,7 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut out = vec![0f32; m * n];
             let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
-            pool.install(|| multiply(&mut out, a, b, 1.0, Onto::Nothing, Threads::Pool));
+            pool.install(|| multiply(&mut out, a, b, Onto::Nothing, Threads::Pool, Operands::Full));
             out
         };
         let one = product(1);

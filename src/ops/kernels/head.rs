@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Onto, Threads, multiply};
+use super::gemm::{Matrix, Onto, Operands, Threads, multiply};
 use super::lanes::sum;
 use super::{Element, vectorized};
 use crate::ops::reference::LOGIT_CAP;
@@ -28,6 +28,8 @@ pub struct Head<'a, T> {
     pub width: usize,
     /// Entries of the vocabulary.
     pub vocab: usize,
+    /// What products round their operands to.
+    pub operands: Operands,
 }
 
 /// Where gradients go.
@@ -54,7 +56,7 @@ pub fn cross_entropy<T: Element>(
     losses: &mut [T],
     logits: &mut [T],
 ) {
-    let Head { width, vocab, .. } = head;
+    let Head { width, vocab, operands, .. } = head;
     let rows = chunk_rows(vocab);
     let factor = gradients.as_ref().map(|gradients| T::of(gradients.factor));
     for (chunk, losses) in losses.chunks_mut(rows).enumerate() {
@@ -62,7 +64,7 @@ pub fn cross_entropy<T: Element>(
         let x = &head.x[chunk * rows * width..][..count * width];
         let targets = &head.targets[chunk * rows..][..count];
         let logits = &mut logits[..count * vocab];
-        project(x, head.weight, width, vocab, logits);
+        project(Head { x, ..head }, logits);
         let tasks = logits.par_chunks_mut(TASK_ROWS * vocab).zip(losses.par_chunks_mut(TASK_ROWS));
         tasks.zip(targets.par_chunks(TASK_ROWS)).for_each(|((logits, losses), targets)| {
             vectorized(|| {
@@ -74,24 +76,25 @@ pub fn cross_entropy<T: Element>(
         if let Some(gradients) = &mut gradients {
             let (d, weight) = (Matrix::new(logits, count, vocab), Matrix::new(head.weight, vocab, width));
             let dx = &mut gradients.dx[chunk * rows * width..][..count * width];
-            multiply(dx, d, weight, 1.0, Onto::Nothing, Threads::Pool);
+            multiply(dx, d, weight, Onto::Nothing, Threads::Pool, operands);
             let x = Matrix::new(x, count, width);
-            multiply(&mut gradients.dweight[..vocab * width], d.transposed(), x, 1.0, Onto::Sum, Threads::Pool);
+            let dweight = &mut gradients.dweight[..vocab * width];
+            multiply(dweight, d.transposed(), x, Onto::Sum, Threads::Pool, operands);
         }
     }
 }
 
-/// Logits before the cap.
-fn project<T: Element>(x: &[T], weight: &[T], width: usize, vocab: usize, logits: &mut [T]) {
-    let x = Matrix::new(x, x.len() / width, width);
-    let weight = Matrix::new(weight, vocab, width).transposed();
-    multiply(logits, x, weight, 1.0, Onto::Nothing, Threads::Pool);
+/// Logits before the cap of all tokens of the head's `x`.
+fn project<T: Element>(head: Head<'_, T>, logits: &mut [T]) {
+    let x = Matrix::new(head.x, head.x.len() / head.width, head.width);
+    let weight = Matrix::new(head.weight, head.vocab, head.width).transposed();
+    multiply(logits, x, weight, Onto::Nothing, Threads::Pool, head.operands);
 }
 
-/// Logits after the cap of all tokens of `x` (N × width): N × vocab.
-pub fn capped<T: Element>(x: &[T], weight: &[T], width: usize, vocab: usize, logits: &mut [T]) {
-    project(x, weight, width, vocab, logits);
-    logits.par_chunks_mut(vocab).for_each(|logits| {
+/// Logits after the cap of all tokens: N × vocab. Targets are of no account.
+pub fn capped<T: Element>(head: Head<'_, T>, logits: &mut [T]) {
+    project(head, logits);
+    logits.par_chunks_mut(head.vocab).for_each(|logits| {
         vectorized(|| {
             for logit in logits {
                 *logit = T::of(LOGIT_CAP) * squash(*logit);
@@ -132,7 +135,7 @@ fn row<T: Element>(logits: &mut [T], target: Option<usize>, factor: Option<T>) -
             let t = *logit;
             *logit = (t * cap).exponential() * share * (T::ONE - t * t);
         }
-        logits[target] = logits[target] - factor * (T::ONE - chosen * chosen);
+        logits[target] -= factor * (T::ONE - chosen * chosen);
     }
     loss
 }

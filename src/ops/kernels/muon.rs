@@ -5,7 +5,7 @@
 //! nothing that matters, are therefore orthogonalised in f64. In f32 every rounding up to the last iteration falls where
 //! the baseline's does: only its `lerp` is fused, and polynomials are not folded into the products of matrices.
 
-use super::gemm::{Matrix, Onto, Threads, multiply};
+use super::gemm::{Matrix, Onto, Operands, Threads, multiply};
 use super::lanes::dot;
 use super::{Element, vectorized};
 
@@ -31,6 +31,8 @@ pub struct Coefficients {
     pub least_norm: f64,
     /// Least second moment whose root is divided by.
     pub least_moment: f64,
+    /// What products round their operands to where they are in f32.
+    pub operands: Operands,
 }
 
 /// One matrix with its state, row-major.
@@ -114,13 +116,13 @@ fn orthogonalize<T: Element>(bench: &mut [T], rows: usize, columns: usize, by: &
         let matrix = Matrix::new(x, rows, columns);
         let tall = rows > columns;
         let (left, right) = if tall { (matrix.transposed(), matrix) } else { (matrix, matrix.transposed()) };
-        multiply(gram, left, right, 1.0, Onto::Nothing, Threads::One);
+        multiply(gram, left, right, Onto::Nothing, Threads::One, by.operands);
         let square = Matrix::new(gram, small, small);
-        multiply(polynomial, square, square, 1.0, Onto::Nothing, Threads::One);
+        multiply(polynomial, square, square, Onto::Nothing, Threads::One, by.operands);
         vectorized(|| combine(polynomial, T::of(*c), gram, T::of(*b)));
         let square = Matrix::new(polynomial, small, small);
         let (left, right) = if tall { (matrix, square) } else { (square, matrix) };
-        multiply(other, left, right, 1.0, Onto::Nothing, Threads::One);
+        multiply(other, left, right, Onto::Nothing, Threads::One, by.operands);
         vectorized(|| combine(x, T::of(*a), other, T::ONE));
     }
 }
@@ -223,6 +225,6 @@ fn norm<T: Element>(x: &[T], columns: usize) -> T {
 #[inline(always)]
 fn scale<T: Element>(x: &mut [T], factor: T) {
     for x in x {
-        *x = *x * factor;
+        *x *= factor;
     }
 }

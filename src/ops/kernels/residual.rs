@@ -93,7 +93,7 @@ pub fn backout<T: Element>(x: &[T], middle: &[T], lambda: T, width: usize, norme
                 }
                 *inverse = inverse_root(normed);
                 for normed in normed {
-                    *normed = *normed * *inverse;
+                    *normed *= *inverse;
                 }
             }
         });

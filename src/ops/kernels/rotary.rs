@@ -48,7 +48,7 @@ pub fn forward<T: Element>(x: &[T], angles: Angles<'_, T>, heads: Heads, y: &mut
                 *inverse = inverse_root(y);
                 let factor = *inverse * T::of(QK_SCALE);
                 for y in y {
-                    *y = *y * factor;
+                    *y *= factor;
                 }
             }
         });

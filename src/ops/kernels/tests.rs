@@ -3,6 +3,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 
+use super::gemm::Operands;
 use super::{Element, Scratch, attention, embedding, head, norm, residual, rotary, smear, squared_relu, value};
 use crate::ops::reference;
 
@@ -104,8 +105,15 @@ fn rotary_norm_and_scale_and_their_gradient() {
 
 /// Attention of several shapes: blocks that are cut off, windows within and across blocks, groups.
 fn attentions() -> Vec<attention::Shape> {
-    let shape =
-        |rows, length, (heads, groups), size, window| attention::Shape { rows, length, heads, groups, size, window };
+    let shape = |rows, length, (heads, groups), size, window| attention::Shape {
+        rows,
+        length,
+        heads,
+        groups,
+        size,
+        window,
+        operands: Operands::Full,
+    };
     vec![
         shape(1, 1, (1, 1), 2, 1),
         shape(2, 70, (2, 2), 8, 70),
@@ -120,7 +128,7 @@ fn attentions() -> Vec<attention::Shape> {
 #[test]
 fn attention_and_its_gradients() {
     for shape in attentions() {
-        let attention::Shape { rows, length, heads, groups, size, window } = shape;
+        let attention::Shape { rows, length, heads, groups, size, window, .. } = shape;
         let dims = |heads| [rows, heads, length, size];
         let total = |heads: usize| rows * heads * length * size;
         let (q, k, v) = (numbers(total(heads), 5), numbers(total(groups), 6), numbers(total(groups), 7));
@@ -329,7 +337,7 @@ fn the_heads_losses_and_gradients() {
         let twin = (reference::cross_entropy(&capped, &picked).unwrap() * tensor(&counted, &[tokens])).unwrap();
         let expected = gradients(&twin, &vec![0.3; tokens], &[&x_var, &weight_var]);
         let rows = head::chunk_rows(vocab).min(tokens);
-        let at = head::Head { x: &x, weight: &weight, targets: &targets, width, vocab };
+        let at = head::Head { x: &x, weight: &weight, targets: &targets, width, vocab, operands: Operands::Full };
         let (mut losses, mut scratch) = (vec![0f64; tokens], vec![0f64; rows * vocab]);
         head::cross_entropy(at, None, &mut losses, &mut scratch);
         assert_close("losses", &losses, &values(&twin), EXACT);
@@ -341,9 +349,16 @@ fn the_heads_losses_and_gradients() {
         let added: Vec<f64> = expected[1].iter().map(|value| value + 1.0).collect();
         assert_close("gradient of the projection", &dweight, &added, EXACT);
         let mut all = vec![0f64; tokens * vocab];
-        head::capped(&x, &weight, width, vocab, &mut all);
+        head::capped(at, &mut all);
         assert_close("logits", &all, &values(&capped), EXACT);
-        let at = head::Head { x: &of::<f32>(&x), weight: &of::<f32>(&weight), targets: &targets, width, vocab };
+        let at = head::Head {
+            x: &of::<f32>(&x),
+            weight: &of::<f32>(&weight),
+            targets: &targets,
+            width,
+            vocab,
+            operands: Operands::Full,
+        };
         let (mut losses, mut scratch) = (vec![0f32; tokens], vec![0f32; rows * vocab]);
         head::cross_entropy(at, None, &mut losses, &mut scratch);
         assert_close("losses in f32", &losses, &values(&twin), 2e-5);
