@@ -1,21 +1,23 @@
-//! AVX-512F: tiles of 12 × 32 sums by fused multiply-adds on bf16 widened to f32.
+//! AVX-512F: tiles of 14 × 32 sums by fused multiply-adds on bf16 widened to f32.
 
 use std::arch::x86_64::*;
 
 use half::bf16;
 
+use super::interleave::{self, Rounded};
 use super::kernel::{Kernel, Left, Part, Sums, Tile};
-use super::matrix::Matrix;
+use super::matrix::{Elements, Matrix};
 use super::portable;
 
 /// Kernels by 16 lanes of f32.
 pub(super) struct Avx512;
 
-const MR: usize = 12;
+/// Rows of a tile.
+pub(super) const MR: usize = 14;
 /// Registers of 16 sums to a tile's row.
 const VECTORS: usize = 2;
 
-// SAFETY: `tile` stores 12 rows of 2 × 16 sums; a step reads one number of each of 12 rows, and 32 of B.
+// SAFETY: `tile` stores 14 rows of 2 × 16 sums; a step reads one number of each of 14 rows, and 32 of B.
 unsafe impl Kernel for Avx512 {
     type A = f32;
     type B = f32;
@@ -27,7 +29,12 @@ unsafe impl Kernel for Avx512 {
 
     unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut f32) -> Left<f32> {
         // SAFETY: handed on.
-        unsafe { portable::pack_a(a, part, MR, to) }
+        unsafe {
+            match a.elements {
+                Elements::Bf16(data) => interleave::pack_a(a, data.as_ptr(), part, to),
+                Elements::F32(data) => interleave::pack_a(a, data.as_ptr().cast::<Rounded>(), part, to),
+            }
+        }
     }
 
     unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
@@ -55,7 +62,7 @@ unsafe impl Kernel for Avx512 {
 #[target_feature(enable = "avx512f")]
 unsafe fn sum_tile(tile: &Tile<f32, f32>) {
     let mut sums = [[_mm512_setzero_ps(); VECTORS]; MR];
-    // SAFETY: 12 rows of 32 sums are readable and writable at c, k numbers of each row at a, k rows of 32 at b.
+    // SAFETY: 14 rows of 32 sums are readable and writable at c, k numbers of each row at a, k rows of 32 at b.
     unsafe {
         if tile.continues {
             for (r, row) in sums.iter_mut().enumerate() {
@@ -133,7 +140,7 @@ pub(super) unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
 /// keeps numbers below 2^-126.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn round16(numbers: __m512) -> __m256i {
+pub(super) fn round16(numbers: __m512) -> __m256i {
     let bits = _mm512_castps_si512(numbers);
     let high = _mm512_srli_epi32::<16>(bits);
     let odd = _mm512_and_si512(high, _mm512_set1_epi32(1));

@@ -58,6 +58,70 @@ fn f32_gemm(
     }
 }
 
+/// Seconds of one million tile products on registers alone, in four independent chains: the limit of AMX.
+#[cfg(target_arch = "x86_64")]
+fn million_tile_products() -> f64 {
+    use super::kernel::Kernel;
+    best_time(|| {
+        // SAFETY: called where AMX is available; `begin` configures the tiles, and the loop changes but them and one
+        // register.
+        unsafe {
+            amx::Amx::begin();
+            std::arch::asm!(
+                "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+                "2:",
+                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                "dec {rounds}",
+                "jnz 2b",
+                rounds = inout(reg) 250_000usize => _,
+                options(nostack),
+            );
+            amx::Amx::end();
+        }
+    })
+}
+
+/// Seconds of 24 million multiplications of 16 × 2 pairs, or else of 16 numbers, in 24 independent chains.
+#[cfg(target_arch = "x86_64")]
+fn million_vector_products(pairs: bool) -> f64 {
+    use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn chains(pairs: bool, number: f32) -> f32 {
+        let numbers = _mm512_set1_ps(number);
+        // SAFETY: both types are 64 bytes of which any bits are valid.
+        let bf16s: __m512bh = unsafe { std::mem::transmute(numbers) };
+        let mut sums = [numbers; 24];
+        for _ in 0..1_000_000 {
+            for sum in &mut sums {
+                *sum =
+                    if pairs { _mm512_dpbf16_ps(*sum, bf16s, bf16s) } else { _mm512_fmadd_ps(*sum, numbers, numbers) };
+            }
+        }
+        sums.iter().map(|sum| _mm512_reduce_add_ps(*sum)).sum()
+    }
+    // SAFETY: called where AVX512-BF16 is available.
+    best_time(|| {
+        std::hint::black_box(unsafe { chains(pairs, std::hint::black_box(0.0)) });
+    })
+}
+
+/// What one core's registers allow, in GFLOP/s.
+#[test]
+#[ignore = "a measurement, not a check"]
+#[cfg(target_arch = "x86_64")]
+fn peak() {
+    if Path::Avx512Bf16.is_available() {
+        let rate = |flops: f64, seconds: f64| 24e6 * flops / seconds / 1e9;
+        println!("f32 FMA {:.0}", rate(32.0, million_vector_products(false)));
+        println!("vdpbf16ps {:.0}", rate(64.0, million_vector_products(true)));
+    }
+    if Path::Amx.is_available() {
+        println!("tdpbf16ps {:.0}", 1e6 * (16 * 16 * 32 * 2) as f64 / million_tile_products() / 1e9);
+    }
+}
+
 #[test]
 #[ignore = "a measurement, not a check"]
 fn throughput() {

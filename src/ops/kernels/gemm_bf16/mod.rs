@@ -28,6 +28,8 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16;
 mod convert;
+#[cfg(target_arch = "x86_64")]
+mod interleave;
 mod kernel;
 mod matrix;
 mod packed;

@@ -82,7 +82,7 @@ pub(super) fn interleave(even: __m512i, odd: __m512i) -> (__m512i, __m512i) {
 
 /// Transposes 16 × 16 numbers of 32 bits.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f")]
 pub(super) fn transpose(rows: &[__m512i; 16]) -> [__m512i; 16] {
     let mut pairs = [_mm512_setzero_si512(); 16];
     for i in 0..8 {
