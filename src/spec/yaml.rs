@@ -214,10 +214,11 @@ impl<'s> Builder<'s> {
         }
         let at = at.min(self.source.text().trim_end().len().saturating_sub(1));
         let place = Place::new(self.source, at..at + 1);
-        let mut error = Diagnostic::error("not-yaml", format!("this is not YAML: {info}"));
-        if let Some(key) = missing_blank(self.source, at) {
-            error = error.help(format!("a colon is followed by a blank: `{key}: …`"));
-        }
+        let help = match missing_blank(self.source, at) {
+            Some(key) => format!("a colon is followed by a blank: `{key}: …`"),
+            None => "close every quote and bracket, and indent the keys of one mapping alike".to_owned(),
+        };
+        let error = Diagnostic::error("not-yaml", format!("this is not YAML: {info}")).help(help);
         self.problem(error.at(Some(&place)).label("the parser stopped here"));
     }
 
