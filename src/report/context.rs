@@ -146,6 +146,8 @@ pub struct Provenance {
     pub baseline_commit: String,
     /// Path of the recorded baseline.
     pub baseline_results: Option<String>,
+    /// Whether it is there.
+    pub baseline_recorded: bool,
     /// Commits of this program, marked where the checkout had changes.
     pub code: Vec<String>,
     /// Machines in words.
@@ -389,8 +391,10 @@ impl<'a> Tables<'a> {
         let words =
             |title, x_label, y_label, from_zero| Words { title, x_label, y_label, note: self.note(), from_zero };
         let mut plots = vec![plot::lay_out(words("Validation bits per byte", "tokens", "bpb", false), &by_tokens)];
-        let late: Vec<Line> = by_tokens.iter().map(later_half).collect();
-        plots.push(plot::lay_out(words("Validation bits per byte, the later half", "tokens", "bpb", false), &late));
+        if by_tokens.iter().any(|line| line.values.len() >= 6) {
+            let late: Vec<Line> = by_tokens.iter().map(later_half).collect();
+            plots.push(plot::lay_out(words("Validation bits per byte, the later half", "tokens", "bpb", false), &late));
+        }
         if shapes_differ {
             let flops = bpb(|run, m| m.tokens as f64 * run.plan.flops_per_token as f64);
             plots.push(plot::lay_out(words("Validation bits per byte by compute", "FLOPs", "bpb", false), &flops));
@@ -512,6 +516,7 @@ fn provenance(sources: &Sources) -> Provenance {
     Provenance {
         baseline_commit: clean(&card.baseline_commit),
         baseline_results: card.baseline_results.as_deref().map(clean),
+        baseline_recorded: sources.baseline.is_some(),
         code: distinct(environments().map(code)),
         machines: distinct(environments().map(machine)),
         systems: distinct(environments().map(|e| format!("{} on {}", e.os, e.arch))),

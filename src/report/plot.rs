@@ -190,7 +190,7 @@ impl Scale {
         let spread = if high > low { high - low } else { high.abs().max(1e-9) * 0.1 };
         let air = if tight { 0.0 } else { 0.05 * spread };
         let low = if from_zero && low == 0.0 { 0.0 } else { low - air };
-        Some(Self { low, high: high + air.max(spread * 1e-9), step: round_step(spread / 4.5), from, to })
+        Some(Self { low, high: high + air.max(spread * 1e-9), step: round_step(spread / 6.0), from, to })
     }
 
     fn place(&self, value: f64) -> f64 {
@@ -213,23 +213,19 @@ impl Scale {
         if self.high.abs().max(self.low.abs()) >= 1000.0 {
             return text::short(value);
         }
-        let decimals = (-self.step.log10().floor()).clamp(0.0, 8.0) as usize;
+        let shown = |decimals: i32| {
+            let scaled = self.step * 10f64.powi(decimals);
+            (scaled - scaled.round()).abs() < 1e-6
+        };
+        let decimals = (0..8).find(|decimals| shown(*decimals)).unwrap_or(8) as usize;
         format!("{value:.decimals$}").replace('-', "−")
     }
 }
 
-/// 1, 2 or 5 times a power of ten, at least as large as asked.
+/// 1, 2, 2.5 or 5 times a power of ten, at least as large as asked.
 fn round_step(least: f64) -> f64 {
     let power = 10f64.powf(least.log10().floor());
     let factor = least / power;
-    power
-        * if factor <= 1.0 {
-            1.0
-        } else if factor <= 2.0 {
-            2.0
-        } else if factor <= 5.0 {
-            5.0
-        } else {
-            10.0
-        }
+    let steps = [1.0, 2.0, 2.5, 5.0];
+    power * steps.into_iter().find(|step| factor <= step + 1e-9).unwrap_or(10.0)
 }

@@ -296,3 +296,48 @@ fn comparisons_are_rendered() {
         assert!(!text.contains("<script") && !text.contains('\u{202e}') && !text.contains("5332114"));
     }
 }
+
+/// Opens pages in headless Chromium where it is installed, narrow and wide: they are drawn and nothing is logged.
+#[test]
+fn pages_open_without_complaint() {
+    let Some(browser) = ["/usr/bin/chromium", "/usr/bin/google-chrome"].iter().find(|path| Path::new(path).is_file())
+    else {
+        println!("skipped: Chromium is not installed");
+        return;
+    };
+    let mut twelve = Project::new("twelve");
+    for depth in 1..13 {
+        (42..44).for_each(|seed| drop(twelve.add(Wanted::seed(seed, 1.2 - 0.02 * depth as f64).depth(depth))));
+    }
+    for (name, report) in [("matrix", rendered(&matrix())), ("twelve", rendered(&twelve))] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let page = folder.path().join(format!("{name}.html"));
+        std::fs::write(&page, &report.html).expect("written");
+        for width in [390, 1280] {
+            let picture = folder.path().join("page.png");
+            let output = std::process::Command::new(browser)
+                .args([
+                    "--headless",
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--disable-quic",
+                    "--no-first-run",
+                    "--hide-scrollbars",
+                ])
+                .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+                .args(["--enable-logging=stderr", &format!("--window-size={width},2600")])
+                .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+                .arg(format!("--screenshot={}", picture.display()))
+                .arg(format!("file://{}", page.display()))
+                .output()
+                .expect("the browser starts");
+            let said = String::from_utf8_lossy(&output.stderr);
+            let complaints: Vec<_> = said.lines().filter(|line| line.contains("CONSOLE")).collect();
+            assert!(complaints.is_empty(), "{name} at {width}: {complaints:?}");
+            assert!(std::fs::metadata(&picture).is_ok_and(|file| file.len() > 20_000), "{name} at {width} is drawn");
+            if let Ok(kept) = std::env::var("NANOCHAT_TEST_KEEP_REPORTS") {
+                std::fs::copy(&picture, Path::new(&kept).join(format!("{name}-{width}.png"))).expect("kept");
+            }
+        }
+    }
+}
