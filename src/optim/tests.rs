@@ -3,6 +3,7 @@
 use super::{LearningRates, MuonAdamW, OptimError, Schedule, StepSettings};
 use crate::model::testing::{entries, random_batch, random_model, shape, shapes};
 use crate::model::{Engine, Gpt, Gradients};
+use crate::plan::Precision;
 
 const RATES: LearningRates = LearningRates { embedding: 0.3, unembedding: 0.008, matrix: 0.02, scalar: 0.5 };
 
@@ -158,5 +159,23 @@ fn a_step_has_the_same_bits_whatever_the_number_of_threads() {
     let one = with(1);
     for threads in [2, 3] {
         assert!(with(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+#[ignore = "a measurement, to be run alone: prints the time of an optimizer step"]
+fn speed_of_a_step() {
+    let mut model = Gpt::initialized(&shape(512, 4096, 4, (4, 4), 256, "L"), 1, &candle_core::Device::Cpu).unwrap();
+    let sums = gradients(&random_model(model.shape(), 7), 8);
+    for precision in [Precision::F32, Precision::Bf16] {
+        model.set_precision(precision);
+        let mut optimizer = MuonAdamW::new(&model, &RATES).unwrap();
+        let mut best = f64::INFINITY;
+        for step in 0..10 {
+            let start = std::time::Instant::now();
+            optimizer.step(&mut model, &sums, &schedule(50).at(step)).unwrap();
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        println!("{precision:?}: {:.0} ms a step", best * 1e3);
     }
 }

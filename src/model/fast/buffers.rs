@@ -229,3 +229,29 @@ pub(super) fn carve<T, const N: usize>(mut buffer: &mut [T], sizes: [usize; N]) 
         part
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::shapes;
+
+    /// Where the largest buffers lie, and how much they hold.
+    fn places(buffers: &Buffers<f32>) -> Vec<(*const f32, usize)> {
+        let layers = buffers.layers.iter().flat_map(|layer| [&layer.normed, &layer.q, &layer.k, &layer.hidden]);
+        let others = [&buffers.embedded, &buffers.logits, &buffers.wide, &buffers.wide2, &buffers.dstream];
+        layers.chain(&buffers.streams).chain(others).map(|buffer| (buffer.as_ptr(), buffer.capacity())).collect()
+    }
+
+    #[test]
+    fn buffers_stay_where_they_are_from_one_micro_step_to_the_next() {
+        let shape = &shapes()[2];
+        let batch = |rows, length| Batch { ids: vec![0; rows * length], rows, length };
+        let dims = |rows, length| Dims::new(shape, &batch(rows, length), Operands::Full);
+        let mut workspace = Workspace::<f32>::default();
+        let first = places(workspace.training(&dims(4, 20)));
+        assert_eq!(first, places(workspace.training(&dims(4, 20))));
+        // A smaller batch in between, as at the end of an evaluation, costs nothing either.
+        workspace.training(&dims(2, 7));
+        assert_eq!(first, places(workspace.training(&dims(4, 20))));
+    }
+}
