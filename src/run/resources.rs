@@ -8,7 +8,7 @@ use candle_core::Device;
 
 use crate::data::{Corpus, train_tokenizer};
 use crate::model::Gpt;
-use crate::plan::{DataPlan, DeviceKind, InitPlan, RunPlan, TokenizerPlan};
+use crate::plan::{DataPlan, DeviceKind, InitPlan, Precision, RunPlan, TokenizerPlan};
 use crate::tokenizer::Tokenizer;
 
 use super::RunError;
@@ -84,6 +84,10 @@ pub fn open_device(plan: &RunPlan) -> Result<Device, RunError> {
         let what =
             format!("profile `{}` asks for {} devices, this engine trains on one", plan.hardware, plan.device_count);
         return refuse(what, "choose a profile with device_count: 1");
+    }
+    if plan.device != DeviceKind::Cpu && plan.dtype == Precision::Bf16 {
+        let what = format!("profile `{}` asks for bf16 on a GPU, where this engine works in f32 so far", plan.hardware);
+        return refuse(what, "set hardware.dtype to f32, or choose a CPU profile");
     }
     match plan.device {
         DeviceKind::Cpu => Ok(Device::Cpu),

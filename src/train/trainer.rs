@@ -89,7 +89,8 @@ pub type Save<'s> = dyn FnMut(Snapshot) -> Result<(), TrainError> + 's;
 impl<'a> Trainer<'a> {
     /// Sets a run up at step 0.
     pub fn new(inputs: Inputs<'a>) -> Result<Self, TrainError> {
-        let Inputs { plan, corpus, tokenizer, model, device } = inputs;
+        let Inputs { plan, corpus, tokenizer, mut model, device } = inputs;
+        model.set_precision(plan.dtype);
         let (batch_size, sequence_len) = (plan.device_batch_size as usize, plan.model.sequence_len);
         let loader = Loader::new(corpus.clone(), tokenizer.clone(), Split::Train, batch_size, sequence_len)?;
         let evaluator = Evaluator::new(plan, corpus, tokenizer.clone())?;
@@ -154,6 +155,7 @@ impl<'a> Trainer<'a> {
         };
         let model = group("model")?.into_iter().collect();
         self.model = Gpt::from_tensors(&self.plan.model, &model, &self.device)?;
+        self.model.set_precision(self.plan.dtype);
         self.optimizer.load_state(&group("optimizer")?)?;
         self.loader.restore(state.loader)?;
         self.clock = Clock::start(state.history.elapsed_seconds);

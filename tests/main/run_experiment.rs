@@ -99,6 +99,21 @@ fn a_run_that_was_interrupted_goes_on_bit_for_bit() {
 }
 
 #[test]
+fn the_plans_precision_decides_the_arithmetic() {
+    let losses = ["f32", "bf16"].map(|dtype| {
+        let project = Project::new();
+        project.write("tiny.yaml", &TINY.replace("repeats: 1", "repeats: 0"));
+        let set = format!("hardware.dtype={dtype}");
+        project.run(&[RUN, &["--set", &set]].concat()).exits(0);
+        let summary = json(&project, &format!("{}/summary.json", run_folders(&project)[0]));
+        (summary["train_loss"].as_f64().unwrap(), summary["loss_trace_sha256"].clone())
+    });
+    assert_ne!(losses[0].1, losses[1].1, "bf16 trained in f32");
+    // Twelve steps in: bf16 keeps 8 bits, which moves the loss of a model this small by far less than a hundredth.
+    assert!((losses[0].0 - losses[1].0).abs() < 0.05, "{losses:?}");
+}
+
+#[test]
 fn missing_data_is_an_error_that_leaves_nothing_behind() {
     let project = Project::new();
     project.write(
