@@ -1,5 +1,6 @@
 //! Paths that a spec names.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Experiment;
@@ -32,6 +33,7 @@ pub fn vocabulary(path: &str) -> Result<Option<usize>, String> {
 /// What a run of this experiment would look for and not find: an error each, at the place that names it.
 pub fn missing_paths(experiment: &Experiment) -> Vec<Diagnostic> {
     let mut missing: Vec<Diagnostic> = Vec::new();
+    let mut seen: BTreeSet<(&str, &str)> = BTreeSet::new();
     for cell in &experiment.cells {
         let settings = &cell.settings;
         let data = match &settings.data {
@@ -48,11 +50,11 @@ pub fn missing_paths(experiment: &Experiment) -> Vec<Diagnostic> {
             ("eval.core.bundle", bundle),
         ];
         for (key, path) in named {
-            let absent = path.filter(|path| !resolve_path(path).exists());
+            let unseen = path.filter(|path| seen.insert((key, path.as_str())));
+            let absent = unseen.filter(|path| !resolve_path(path).exists());
             missing.extend(absent.map(|path| absence(experiment, key, path)));
         }
     }
-    missing.dedup_by(|a, b| a.message == b.message);
     missing
 }
 

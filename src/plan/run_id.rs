@@ -42,6 +42,8 @@ fn brief(value: &Value) -> String {
 
 /// Only what every file system takes.
 fn safe(text: &str) -> String {
+    // The sign of 1e+18 would turn into that of 1e-18.
+    let text = text.replace('+', "");
     let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
     text.chars().map(keep).collect()
 }
