@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ArtifactError;
+use crate::plan::RunPlan;
 
 /// Longest file or folder name, in bytes; leaves room below the usual 255 for suffixes.
 pub const MAX_NAME_BYTES: usize = 200;
@@ -110,6 +111,17 @@ impl ResultsRoot {
         let commit = check_name("the baseline commit", commit.get(..12).unwrap_or(commit))?;
         let file = format!("{}.json", check_name("the recording's name", name)?);
         Ok(self.results().join("baselines").join(commit).join(file))
+    }
+
+    /// `results/baselines/<first 12 digits of the commit>/weights/<name>.safetensors`, not in git: what the baseline
+    /// starts from for the plan's shape, seed and arithmetic. The name tells these apart.
+    pub fn baseline_weights(&self, commit: &str, plan: &RunPlan) -> Result<PathBuf, ArtifactError> {
+        let commit = check_name("the baseline commit", commit.get(..12).unwrap_or(commit))?;
+        let decides = format!("{:?} {:?} {:?} {}", plan.model, plan.dtype, plan.device, plan.seed);
+        let digest = super::bytes_sha256(decides.as_bytes());
+        let digits = digest.get(..12).unwrap_or_default();
+        let file = format!("d{}-seed{}-{digits}.safetensors", plan.model.n_layer, plan.seed);
+        Ok(self.results().join("baselines").join(commit).join("weights").join(file))
     }
 
     /// All experiment folders that hold a record, sorted by name. None when `results/` isn't there.

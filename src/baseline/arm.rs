@@ -22,6 +22,7 @@ use crate::artifacts::{
     training_seconds,
 };
 use crate::checkpoint;
+use crate::hardware::Machine;
 use crate::plan::{Precision, RunPlan};
 
 /// The seed that the baseline fixes in its code (`compute_init`); it has no flag for it.
@@ -60,17 +61,6 @@ impl Variant {
     }
 }
 
-/// The machine, as far as a result speaks of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MachineFacts {
-    /// Digest that is equal for machines of one kind, as in `environment.json`.
-    pub machine_id: String,
-    /// Processor model.
-    pub cpu: String,
-    /// Cores available.
-    pub cores: u64,
-}
-
 /// Hashes that show whether both arms train on the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Matching {
@@ -101,7 +91,7 @@ pub struct Request<'a> {
     /// What makes the arms matched.
     pub matching: &'a Matching,
     /// This machine.
-    pub machine: &'a MachineFacts,
+    pub machine: &'a Machine,
     /// How to run it.
     pub variant: Variant,
     /// The longest that it may take.
@@ -316,7 +306,7 @@ fn result_of(request: &Request<'_>, flags: Vec<String>, heard: Heard, failure: O
         tokenizer_sha256: known(&matching.tokenizer_sha256),
         first_batch_sha256: known(&matching.first_batch_sha256),
         dtype: record.precision.unwrap_or(request.variant.dtype),
-        machine_id: known(&request.machine.machine_id),
+        machine_id: Some(request.machine.machine_id()),
         versions: request.environment.versions(),
         measured: Some(BaselineMeasurement {
             startup_seconds: record.step_printed.first().copied(),

@@ -42,19 +42,26 @@ impl Checkout {
         })
     }
 
+    /// What is wrong with it: another commit, changed files, or both.
+    pub fn problems(&self, commit: &str) -> Vec<BaselineError> {
+        let path = || self.path.clone();
+        let mut problems = Vec::new();
+        if self.commit != commit {
+            let (found, wanted) = (self.commit.clone(), commit.to_string());
+            problems.push(BaselineError::WrongCommit { path: path(), found, wanted });
+        }
+        if !self.changes.is_empty() {
+            problems.push(BaselineError::Changed { path: path(), changes: self.changes.clone() });
+        }
+        problems
+    }
+
     /// Refuses a checkout at another commit, or one that was changed.
     ///
     /// # Errors
     /// [`BaselineError::WrongCommit`], [`BaselineError::Changed`].
     pub fn require(&self, commit: &str) -> Result<(), BaselineError> {
-        if self.commit != commit {
-            let (found, wanted) = (self.commit.clone(), commit.to_string());
-            return Err(BaselineError::WrongCommit { path: self.path.clone(), found, wanted });
-        }
-        if !self.changes.is_empty() {
-            return Err(BaselineError::Changed { path: self.path.clone(), changes: self.changes.clone() });
-        }
-        Ok(())
+        self.problems(commit).into_iter().next().map_or(Ok(()), Err)
     }
 }
 

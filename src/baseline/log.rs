@@ -103,12 +103,13 @@ pub fn read_log(bytes: &[u8]) -> Vec<LogEvent> {
 
 /// UTF-16 as UTF-8, everything else as it is.
 fn without_utf16(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let (pairs, number): (&[u8], fn([u8; 2]) -> u16) = match bytes {
-        [0xFF, 0xFE, pairs @ ..] => (pairs, u16::from_le_bytes),
-        [0xFE, 0xFF, pairs @ ..] => (pairs, u16::from_be_bytes),
+    let (pairs, big_endian) = match bytes {
+        [0xFF, 0xFE, pairs @ ..] => (pairs, false),
+        [0xFE, 0xFF, pairs @ ..] => (pairs, true),
         _ => return Cow::Borrowed(bytes),
     };
-    let units: Vec<u16> = pairs.as_chunks::<2>().0.iter().map(|pair| number(*pair)).collect();
+    let number = |pair: &[u8; 2]| if big_endian { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) };
+    let units: Vec<u16> = pairs.as_chunks::<2>().0.iter().map(number).collect();
     Cow::Owned(String::from_utf16_lossy(&units).into_bytes())
 }
 

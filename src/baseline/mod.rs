@@ -8,6 +8,9 @@
 //! Refused: another commit, a changed checkout, a plan that its flags can't say, a base folder that isn't ours. Nothing is
 //! ever written into the checkout.
 
+/// The commit of karpathy/nanochat that this program was written against.
+pub const PINNED_COMMIT: &str = "92d63d4e8bb4df75c3b71618f31ddde2378b2bcd";
+
 mod arm;
 mod base_folder;
 pub mod blocks;
@@ -21,6 +24,7 @@ mod matching;
 mod process;
 mod python;
 mod recording;
+mod sitting;
 mod torch_file;
 mod usage;
 mod weights;
@@ -29,7 +33,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use arm::{BASELINE_SEED, Event, MachineFacts, Matching, Request, Variant, record_run};
+pub use arm::{BASELINE_SEED, Event, Matching, Request, Variant, record_run};
 pub use base_folder::BaseFolder;
 pub use checkout::Checkout;
 pub use error::BaselineError;
@@ -38,5 +42,6 @@ pub use import::import;
 pub use log::{LogEvent, LogReader, read_log};
 pub use matching::compare_batches;
 pub use python::{Environment, Python, SCRIPT_TIMEOUT};
-pub use recording::Recording;
-pub use weights::initial_weights;
+pub use recording::{Recording, recording_name};
+pub use sitting::{Beside, Report, Sitting, Tally, one_of_each_budget};
+pub use weights::{initial_weights, write_initial_weights};

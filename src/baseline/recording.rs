@@ -43,6 +43,11 @@ impl Recording {
         &self.path
     }
 
+    /// Runs of this sitting.
+    pub fn runs(&self) -> &[BaselineRun] {
+        &self.new
+    }
+
     /// Adds a run and writes the document.
     ///
     /// # Errors
@@ -63,4 +68,11 @@ impl Recording {
             runs: kept.iter().chain(&self.new).cloned().collect(),
         }
     }
+}
+
+/// The name of an experiment's recording: that of the file which its spec names, else the experiment's own.
+pub fn recording_name(named: Option<&str>, commit: &str, experiment: &str) -> String {
+    let folder = format!("results/baselines/{}/", commit.get(..12).unwrap_or(commit));
+    let stem = named.and_then(|path| path.strip_prefix(&folder)?.strip_suffix(".json"));
+    stem.unwrap_or(experiment).to_string()
 }

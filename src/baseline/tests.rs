@@ -163,7 +163,7 @@ impl StandIn {
         let (checkout, python) = (self.checkout(), Python::new(&self.python));
         let environment = python.probe(SCRIPT_TIMEOUT, &|| false)?;
         let base = BaseFolder::temporary()?;
-        let machine = MachineFacts::default();
+        let machine = crate::hardware::this_machine();
         let request = Request {
             plan: &plan,
             checkout: &checkout,
@@ -496,7 +496,7 @@ fn the_real_baseline_reads_what_is_laid_out_for_it() {
         environment: &environment,
         base: &base,
         matching: &matching,
-        machine: &MachineFacts::default(),
+        machine: &crate::hardware::this_machine(),
         variant: Variant::of(&plan),
         timeout: Duration::from_secs(600),
         block: None,

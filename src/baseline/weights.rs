@@ -1,6 +1,7 @@
 //! The weights that the baseline starts from, so that both arms can start from the same (`init: baseline`).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
@@ -9,8 +10,37 @@ use super::arm::{Variant, variables};
 use super::base_folder::BaseFolder;
 use super::python::{Python, Script, device_type};
 use super::{BaselineError, Checkout};
+use crate::artifacts::{ResultsRoot, write_atomic};
 use crate::checkpoint::baseline::{TorchValue, read_torch_file};
 use crate::plan::RunPlan;
+
+/// Writes the weights of every plan that starts from them to where `nanochat run` looks, those that are there already
+/// left alone. Returns the files.
+///
+/// # Errors
+/// As [`initial_weights`], or a file can't be written.
+pub fn write_initial_weights(
+    plans: &[RunPlan],
+    place: (&Checkout, &Python, &BaseFolder),
+    root: &ResultsRoot,
+    stop: &dyn Fn() -> bool,
+) -> Result<Vec<PathBuf>, BaselineError> {
+    let mut paths = Vec::new();
+    for plan in plans {
+        let path = root.baseline_weights(&place.0.commit, plan)?;
+        if paths.contains(&path) {
+            continue;
+        }
+        if !path.is_file() {
+            let weights = initial_weights(plan, Variant::of(plan), place, stop)?;
+            let bytes = safetensors::serialize(&weights, None)
+                .map_err(|error| BaselineError::Unreadable { path: path.clone(), reason: error.to_string() })?;
+            write_atomic(&path, &bytes)?;
+        }
+        paths.push(path);
+    }
+    Ok(paths)
+}
 
 /// The answer of `initial_weights.py`.
 #[derive(Deserialize)]

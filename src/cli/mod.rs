@@ -1,5 +1,8 @@
 //! The command line: clap types, printing, exit codes. Holds no logic; every command is a plain function over domain types.
 
+mod baseline;
+mod baseline_progress;
+mod beside;
 mod compare;
 mod data;
 mod doctor;
@@ -53,6 +56,8 @@ enum Command {
     List(list::Args),
     /// Show this machine, and which hardware profiles it matches.
     Doctor(doctor::Args),
+    /// Check, run and record the other arm: karpathy/nanochat as it is.
+    Baseline(baseline::Args),
     /// Hold this engine against reference figures of the baseline.
     Parity(parity::Args),
     /// Inspect and write training data.
@@ -78,6 +83,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Compare(args) => compare::execute(args),
         Command::List(args) => list::execute(args),
         Command::Doctor(args) => doctor::execute(args),
+        Command::Baseline(args) => baseline::execute(args),
         Command::Parity(args) => parity::execute(args),
         Command::Data(args) => data::execute(args),
         Command::Tokenizer(args) => tokenizer::execute(args),

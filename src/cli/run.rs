@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::beside::{self, BaselineArm};
 use super::plan::{Overlay, select};
 
 use super::output::table;
@@ -9,7 +10,7 @@ use super::progress::{Progress, thousands};
 use super::{CliError, CliResult, Exit, Format};
 use crate::artifacts::{Judgement, ResultsRoot, Summary, Verdict, read_document};
 use crate::experiment::{self, Experiment};
-use crate::run::{Options, Outcome, Stop, carry_out};
+use crate::run::{Options, OtherArm, Outcome, Stop, carry_out};
 use crate::scorecard::{self, Gate};
 use crate::spec::SpecErrors;
 use crate::{hardware, plan};
@@ -36,6 +37,8 @@ pub struct Args {
     /// Turn verdicts into the exit code: 3 failed, 4 inconclusive, 5 nothing could be compared.
     #[arg(long)]
     gate: bool,
+    #[command(flatten)]
+    beside: beside::Args,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -59,15 +62,22 @@ pub fn execute(args: Args) -> CliResult {
     let stop = Stop::default();
     stop_on_signals(&stop);
     let options = Options { force: args.force, fail_fast: args.fail_fast, hardware_matches };
+    let sitting = args.beside.open(&experiment, &plans.runs, (&root, hardware_matches, &stop))?;
+    let variants = beside::variants_of(&experiment);
+    let mut arm = match &sitting {
+        Some(sitting) => Some(BaselineArm::new(sitting, &experiment, &plans.runs, &variants, &root)?),
+        None => None,
+    };
+    let other_arm = arm.as_mut().map(|arm| arm as &mut dyn OtherArm);
     let mut progress = Progress::new();
-    let outcome = carry_out(&record, &plans.runs, &root, options, &stop, &mut |event| progress.show(event))
+    let outcome = carry_out(&record, &plans.runs, &root, options, &stop, other_arm, &mut |event| progress.show(event))
         .map_err(|error| CliError::failed(miette::miette!("{error}")))?;
     print(&outcome, &root, args.format)?;
     Ok(exit(&outcome, args.gate))
 }
 
 /// Whether the machine is what the profile says; if not, an error, unless the user allowed it.
-fn check_hardware(experiment: &Experiment, allowed: bool) -> Result<bool, CliError> {
+pub(super) fn check_hardware(experiment: &Experiment, allowed: bool) -> Result<bool, CliError> {
     let Some(profile) = experiment.profile() else { return Ok(true) };
     match hardware::check(profile, &hardware::this_machine()) {
         Ok(()) => Ok(!experiment.stand_in),

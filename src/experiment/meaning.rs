@@ -9,9 +9,11 @@ use serde_json::Value;
 use super::matrix::{self, CellSettings};
 use super::problem::Problem;
 use super::settings::{self, Context};
-use super::{Cell, Experiment, patch, paths};
+use super::{BaselineVariant, Cell, Experiment, patch, paths, sources};
 use crate::artifacts::{QualityRule, ReproducibilityLevel, ReproducibilityRule, SpeedRule, check_name};
-use crate::spec::document::{QualityMetric, QualitySpec, ReproducibilitySpec, Require, SpecDocument, SpeedSpec};
+use crate::spec::document::{
+    QualityMetric, QualitySpec, ReproducibilitySpec, Require, SpecDocument, SpeedSpec, VariantSpec,
+};
 use crate::spec::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors};
 
 /// Cells that are told of when many have the same fault.
@@ -54,6 +56,7 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         description: document.description.clone().unwrap_or_default(),
         baseline_commit: baseline.commit.unwrap_or_default(),
         baseline_results: baseline.results,
+        baseline_variants: baseline.variants.iter().flatten().map(variant).collect(),
         seeds: document.seeds.clone().unwrap_or_else(|| document.seed.into_iter().collect()),
         quality: quality(document.quality.as_ref()),
         speed: speed(document.speed.as_ref()),
@@ -65,6 +68,10 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         path: loaded.path,
         layers: merged,
     })
+}
+
+fn variant(stated: &VariantSpec) -> BaselineVariant {
+    BaselineVariant { dtype: stated.dtype.map(sources::precision), threads: stated.threads }
 }
 
 /// The meaning of every cell.

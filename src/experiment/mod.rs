@@ -25,6 +25,7 @@ use serde_json::Value;
 
 use crate::artifacts::{QualityRule, ReproducibilityRule, SpeedRule};
 use crate::hardware::Profile;
+use crate::plan::Precision;
 use crate::spec::{Diagnostic, Merged, SpecErrors};
 
 pub use crate::spec::LoadOptions;
@@ -44,6 +45,15 @@ pub struct Cell {
     pub settings: Settings,
 }
 
+/// One way to run the baseline by its own switches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BaselineVariant {
+    /// Arithmetic; the plan's where it isn't stated.
+    pub dtype: Option<Precision>,
+    /// Threads; the plan's where they aren't stated.
+    pub threads: Option<u64>,
+}
+
 /// An experiment: one or more cells, the seeds of each, and the rules of judgement.
 #[derive(Debug, Clone)]
 pub struct Experiment {
@@ -55,6 +65,8 @@ pub struct Experiment {
     pub baseline_commit: String,
     /// Recorded baseline result, when the spec names one.
     pub baseline_results: Option<String>,
+    /// Ways to run the baseline; empty: as the profile says.
+    pub baseline_variants: Vec<BaselineVariant>,
     /// Seeds of every cell.
     pub seeds: Vec<u64>,
     /// Quality rule.

@@ -138,10 +138,7 @@ pub fn profile(stated: Option<&HardwareSpec>) -> Result<Profile, Vec<Problem>> {
             Device::Metal => DeviceKind::Metal,
         },
         device_count: stated.device_count.unwrap_or(1),
-        dtype: match dtype {
-            Dtype::F32 => Precision::F32,
-            Dtype::Bf16 => Precision::Bf16,
-        },
+        dtype: precision(dtype),
         device_batch_size,
         threads: stated.threads.unwrap_or(0),
         memory_gib: stated.memory_gib,
@@ -168,5 +165,13 @@ fn requirements(stated: MatchSpec) -> Requirements {
         min_memory_gib: stated.min_memory_gib,
         gpu: stated.gpu,
         gpu_count: stated.gpu_count,
+    }
+}
+
+/// Arithmetic as plans name it.
+pub(super) fn precision(dtype: Dtype) -> Precision {
+    match dtype {
+        Dtype::F32 => Precision::F32,
+        Dtype::Bf16 => Precision::Bf16,
     }
 }

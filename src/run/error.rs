@@ -48,9 +48,12 @@ pub enum RunError {
     },
     /// The plan starts from the baseline's own initial weights, which only the baseline can make.
     #[error(
-        "`init: baseline` needs the baseline's initial weights; have them written with `nanochat baseline`, then give them as init.weights"
+        "`init: baseline` needs the baseline's initial weights at {path}; have them written with `nanochat baseline weights SPEC --checkout FOLDER --python PATH`"
     )]
-    BaselineWeights,
+    BaselineWeights {
+        /// Where they would lie.
+        path: String,
+    },
     /// The device can't be opened.
     #[error("{what}; {remedy}")]
     Device {

@@ -12,6 +12,7 @@ mod stop;
 pub use environment::environment;
 pub use error::RunError;
 pub use execute::Step as RunStep;
-pub use session::{Event, Options, Outcome, carry_out};
+pub use resources::Resources;
+pub use session::{Event, Options, OtherArm, Outcome, carry_out};
 pub use status::{RunState, state_of};
 pub use stop::Stop;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
+use crate::artifacts::ResultsRoot;
 use crate::data::{Corpus, train_tokenizer};
 use crate::model::Gpt;
 use crate::plan::{DataPlan, DeviceKind, InitPlan, Precision, RunPlan, TokenizerPlan};
@@ -16,6 +17,7 @@ use super::RunError;
 /// Opened data and tokenizers by what the plans say of them, so that the cells of a matrix don't repeat the work.
 pub struct Resources {
     base: PathBuf,
+    baseline_commit: Option<String>,
     corpora: HashMap<String, Arc<Corpus>>,
     tokenizers: HashMap<String, Arc<Tokenizer>>,
 }
@@ -23,7 +25,12 @@ pub struct Resources {
 impl Resources {
     /// Relative paths in plans are taken from `base`.
     pub fn new(base: &Path) -> Self {
-        Self { base: base.to_path_buf(), corpora: HashMap::new(), tokenizers: HashMap::new() }
+        Self { base: base.to_path_buf(), baseline_commit: None, corpora: HashMap::new(), tokenizers: HashMap::new() }
+    }
+
+    /// The commit whose initial weights `init: baseline` means.
+    pub fn with_baseline(self, commit: &str) -> Self {
+        Self { baseline_commit: Some(commit.to_string()), ..self }
     }
 
     /// The plan's data, opened once.
@@ -64,17 +71,23 @@ impl Resources {
     pub fn model(&self, plan: &RunPlan, device: &Device) -> Result<Gpt, RunError> {
         match &plan.init {
             InitPlan::Random => Ok(Gpt::initialized(&plan.model, plan.seed, device)?),
-            InitPlan::Baseline => Err(RunError::BaselineWeights),
-            InitPlan::Weights(path) => {
-                let path = crate::data::resolve(path, &self.base);
-                let tensors = candle_core::safetensors::load(&path, device).map_err(|error| RunError::Weights {
-                    path: path.display().to_string(),
-                    reason: error.to_string(),
-                })?;
-                Ok(Gpt::from_tensors(&plan.model, &tensors, device)?)
+            InitPlan::Baseline => {
+                let commit = self.baseline_commit.as_deref().unwrap_or_default();
+                let path = ResultsRoot::new(&self.base).baseline_weights(commit, plan)?;
+                if !path.is_file() {
+                    return Err(RunError::BaselineWeights { path: path.display().to_string() });
+                }
+                weights(plan, &path, device)
             }
+            InitPlan::Weights(path) => weights(plan, &crate::data::resolve(path, &self.base), device),
         }
     }
+}
+
+fn weights(plan: &RunPlan, path: &Path, device: &Device) -> Result<Gpt, RunError> {
+    let tensors = candle_core::safetensors::load(path, device)
+        .map_err(|error| RunError::Weights { path: path.display().to_string(), reason: error.to_string() })?;
+    Ok(Gpt::from_tensors(&plan.model, &tensors, device)?)
 }
 
 /// Opens the plan's device. Never substitutes another one.

@@ -83,6 +83,15 @@ pub struct Outcome {
     pub reports: report::Written,
 }
 
+/// The other arm of a comparison, run beside each of ours in alternating blocks.
+pub trait OtherArm {
+    /// Whether it goes first in this block; blocks are counted from 1.
+    fn goes_first(&self, block: u64) -> bool;
+
+    /// Its run in the block of `plan`. Its failures are its own affair: ours goes on.
+    fn run(&mut self, plan: &RunPlan, block: u64, resources: &mut Resources, stop: &Stop);
+}
+
 /// Carries out `plans`, then judges and reports the experiment over everything on disk.
 pub fn carry_out(
     record: &ExperimentRecord,
@@ -90,12 +99,20 @@ pub fn carry_out(
     root: &ResultsRoot,
     options: Options,
     stop: &Stop,
+    other_arm: Option<&mut dyn OtherArm>,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, RunError> {
     let folder = root.experiment(&record.name)?;
     write_document(&folder.record(), record)?;
-    let mut work =
-        Work { folder: &folder, options, stop, tally: Tally::default(), resources: Resources::new(root.project()) };
+    let mut work = Work {
+        folder: &folder,
+        options,
+        stop,
+        tally: Tally::default(),
+        block: 0,
+        other_arm,
+        resources: Resources::new(root.project()).with_baseline(&record.baseline_commit),
+    };
     for (index, plan) in plans.iter().enumerate() {
         if stop.requested() {
             work.tally.interrupted = true;
@@ -126,15 +143,17 @@ struct Tally {
     interrupted: bool,
 }
 
-struct Work<'a> {
+struct Work<'a, 'o> {
     folder: &'a ExperimentFolder,
     options: Options,
     stop: &'a Stop,
     tally: Tally,
+    block: u64,
+    other_arm: Option<&'a mut (dyn OtherArm + 'o)>,
     resources: Resources,
 }
 
-impl Work<'_> {
+impl Work<'_, '_> {
     /// Does one plan if it isn't done. Returns whether the next one should follow.
     fn take_up(
         &mut self,
@@ -152,21 +171,41 @@ impl Work<'_> {
             self.tally.already_done += 1;
             return Ok(true);
         }
+        self.block += 1;
+        self.run_other_arm(plan, true);
+        if self.stop.requested() {
+            self.tally.interrupted = true;
+            return Ok(false);
+        }
         observe(Event::Preparing { plan, number, total });
-        match self.attempt(plan, observe) {
+        let go_on = match self.attempt(plan, observe) {
             Ok(summary) => {
                 observe(Event::Ended { plan, summary: &summary });
                 match summary.status {
                     RunStatus::Finished => self.tally.finished += 1,
                     _ => self.tally.interrupted = true,
                 }
-                Ok(!self.stop.requested())
+                true
             }
             Err(error) => {
                 observe(Event::Failed { plan, error: &error });
                 self.tally.failed.push((plan.run_id.clone(), error.to_string()));
-                Ok(!self.options.fail_fast)
+                !self.options.fail_fast
             }
+        };
+        if go_on {
+            self.run_other_arm(plan, false);
+        }
+        Ok(go_on && !self.stop.requested())
+    }
+
+    /// Runs the other arm, when there is one and this is its place in the block.
+    fn run_other_arm(&mut self, plan: &RunPlan, first: bool) {
+        if let Some(other) = &mut self.other_arm
+            && other.goes_first(self.block) == first
+            && !self.stop.requested()
+        {
+            other.run(plan, self.block, &mut self.resources, self.stop);
         }
     }
 

@@ -79,6 +79,19 @@ pub struct BaselineSpec {
     /// Recorded baseline result, relative to the project folder; without it, verdicts against the baseline are `missing`.
     #[schemars(extend("x-nullable" = true), example = "results/baselines/92d63d4e8bb4/d20.json")]
     pub results: Option<String>,
+    /// Ways to run the baseline by its own switches; speed is compared against the fastest. By default the profile's.
+    pub variants: Option<Vec<VariantSpec>>,
+}
+
+/// One way to run the baseline, without changing what it computes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VariantSpec {
+    /// Arithmetic (its `NANOCHAT_DTYPE`); the profile's by default.
+    pub dtype: Option<Dtype>,
+    /// Threads; the profile's by default.
+    #[schemars(range(min = 1, max = 4096))]
+    pub threads: Option<u64>,
 }
 
 /// Kinds of data source.

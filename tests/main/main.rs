@@ -1,5 +1,6 @@
 //! Tests of the program and of the tree, in one binary, since linking it costs.
 
+mod baseline;
 mod program;
 mod run_experiment;
 mod tidy;

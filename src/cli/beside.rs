@@ -1,0 +1,122 @@
+//! `nanochat run --with-baseline`: the other arm beside each run, in alternating blocks.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::CliError;
+use super::baseline::{failed, variants};
+use super::baseline_progress::Progress;
+use crate::artifacts::ResultsRoot;
+use crate::baseline::blocks::{Arm, order};
+use crate::baseline::{
+    self, BaseFolder, BaselineError, Beside, Checkout, Python, Recording, Sitting, one_of_each_budget, recording_name,
+};
+use crate::experiment::Experiment;
+use crate::hardware;
+use crate::plan::{InitPlan, RunPlan};
+use crate::run::{OtherArm, Resources, Stop};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run karpathy/nanochat beside each run, in alternating blocks on this machine, and record it
+    #[arg(long, requires_all = ["checkout", "python"])]
+    with_baseline: bool,
+    /// The checkout of karpathy/nanochat
+    #[arg(long, value_name = "FOLDER", requires = "with_baseline")]
+    checkout: Option<PathBuf>,
+    /// Interpreter of the environment with the baseline's packages
+    #[arg(long, value_name = "PATH", requires = "with_baseline")]
+    python: Option<PathBuf>,
+    /// Folder for the baseline's data, checkpoints and compiled kernels, kept afterwards; a temporary one by default
+    #[arg(long, value_name = "FOLDER", requires = "with_baseline")]
+    base_dir: Option<PathBuf>,
+    /// Stop a run of the baseline after so many seconds; it is recorded as failed
+    #[arg(long, value_name = "SECONDS", requires = "with_baseline", default_value_t = 86400)]
+    baseline_timeout: u64,
+}
+
+impl Args {
+    /// Opens the baseline, when it is asked for, and has the initial weights written that plans start from.
+    pub fn open(
+        &self,
+        experiment: &Experiment,
+        plans: &[RunPlan],
+        (root, hardware_matches, stop): (&ResultsRoot, bool, &Stop),
+    ) -> Result<Option<Sitting>, CliError> {
+        let (true, Some(checkout), Some(python)) = (self.with_baseline, &self.checkout, &self.python) else {
+            return Ok(None);
+        };
+        let stopped = || stop.requested();
+        let base = self.base_dir.as_deref().map_or_else(BaseFolder::temporary, BaseFolder::at).map_err(failed)?;
+        let place = (Checkout::open(checkout).map_err(failed)?, Python::new(python));
+        let chosen = one_of_each_budget(plans);
+        let machine = hardware::this_machine();
+        let mut sitting =
+            Sitting::open(place, &experiment.baseline_commit, &chosen, base, machine, &stopped).map_err(failed)?;
+        sitting.timeout = Duration::from_secs(self.baseline_timeout);
+        sitting.hardware_matches = hardware_matches;
+        let from_baseline: Vec<RunPlan> =
+            plans.iter().filter(|plan| plan.init == InitPlan::Baseline).cloned().collect();
+        let place = (&sitting.checkout, &sitting.python, &sitting.base);
+        baseline::write_initial_weights(&from_baseline, place, root, &stopped).map_err(failed)?;
+        Ok(Some(sitting))
+    }
+}
+
+/// The baseline as the other arm, with its progress.
+pub struct BaselineArm<'a> {
+    beside: Beside<'a>,
+    progress: Progress,
+    /// Blocks that the baseline has no whole run of, with the reason.
+    pub problems: Vec<String>,
+}
+
+/// The variants of each plan, as the experiment has them.
+pub fn variants_of(experiment: &Experiment) -> impl Fn(&RunPlan) -> Vec<crate::baseline::Variant> + '_ {
+    move |plan| variants(experiment, plan)
+}
+
+impl<'a> BaselineArm<'a> {
+    /// Opens the recording that the spec names.
+    pub fn new(
+        sitting: &'a Sitting,
+        experiment: &Experiment,
+        plans: &'a [RunPlan],
+        variants: &'a dyn Fn(&RunPlan) -> Vec<crate::baseline::Variant>,
+        root: &ResultsRoot,
+    ) -> Result<Self, CliError> {
+        let commit = &experiment.baseline_commit;
+        let name = recording_name(experiment.baseline_results.as_deref(), commit, &experiment.name);
+        let recording = Recording::open(root, commit, &name, false).map_err(failed)?;
+        let beside = Beside::new(sitting, recording, plans, variants);
+        Ok(Self { beside, progress: Progress::default(), problems: Vec::new() })
+    }
+}
+
+impl OtherArm for BaselineArm<'_> {
+    fn goes_first(&self, block: u64) -> bool {
+        order(block)[0] == Arm::Baseline
+    }
+
+    fn run(&mut self, plan: &RunPlan, block: u64, resources: &mut Resources, stop: &Stop) {
+        let data = resources.corpus(&plan.data).and_then(|corpus| Ok((resources.tokenizer(plan, &corpus)?, corpus)));
+        let (tokenizer, corpus) = match data {
+            Ok(found) => found,
+            // Our own run will say so, and fail.
+            Err(error) => return self.problems.push(error.to_string()),
+        };
+        let budget = self.beside.budget_of(plan).unwrap_or(plan);
+        let progress = &mut self.progress;
+        let outcome = self.beside.run_block((plan, &corpus, &tokenizer), block, &|| stop.requested(), &mut |report| {
+            progress.show(budget, report)
+        });
+        progress.end();
+        match outcome {
+            Ok(()) | Err(BaselineError::Stopped) => {}
+            Err(error) => {
+                progress.warn(&error.to_string());
+                self.problems.push(error.to_string());
+            }
+        }
+    }
+}
