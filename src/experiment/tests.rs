@@ -166,7 +166,7 @@ fn the_resolved_spec_plans_to_the_same_hashes() {
     for path in specs_in("experiments") {
         let experiment = load(&path, &LoadOptions::default()).unwrap();
         let hashes = |experiment: &Experiment| -> Vec<String> {
-            expand(experiment).unwrap().into_iter().map(|plan| plan.run_id).collect()
+            expand(experiment).unwrap().into_iter().map(|plan| plan.plan_hash).collect()
         };
         let resolved = load_text(&experiment.resolved_yaml(), &[]);
         let resolved = resolved.unwrap_or_else(|errors| panic!("{}", render(&errors)));

@@ -216,6 +216,7 @@ impl<'s> Builder<'s> {
         let place = Place::new(self.source, at..at + 1);
         let help = match missing_blank(self.source, at) {
             Some(key) => format!("a colon is followed by a blank: `{key}: …`"),
+            None if info.contains("unknown anchor") => "give the value its name with `&name` before `*name`".to_owned(),
             None => "close every quote and bracket, and indent the keys of one mapping alike".to_owned(),
         };
         let error = Diagnostic::error("not-yaml", format!("this is not YAML: {info}")).help(help);
