@@ -20,6 +20,8 @@ mod worst;
 #[cfg(test)]
 pub(crate) mod fabricate;
 #[cfg(test)]
+mod independent_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
