@@ -191,5 +191,6 @@ documents! {
     super::Environment => "nanochat.environment/v1",
     super::BaselineResult => "nanochat.baseline/v1",
     super::Scorecard => "nanochat.scorecard/v1",
+    super::NoiseRecord => "nanochat.noise/v1",
     super::ExperimentRecord => "nanochat.experiment_record/v1",
 }

@@ -96,6 +96,11 @@ impl ResultsRoot {
         Ok(ExperimentFolder::at(self.results().join(check_name("the experiment name", name)?)))
     }
 
+    /// `experiments/noise.json`: the noise that plans count with where an experiment has recorded none of its own.
+    pub fn noise(&self) -> PathBuf {
+        self.project.join("experiments").join("noise.json")
+    }
+
     /// `reports/<experiment>.md`; the name is checked.
     pub fn report_markdown(&self, experiment: &str) -> Result<PathBuf, ArtifactError> {
         Ok(self.reports().join(format!("{}.md", check_name("the experiment name", experiment)?)))
@@ -178,6 +183,11 @@ impl ExperimentFolder {
     /// `scorecard.json`.
     pub fn scorecard(&self) -> PathBuf {
         self.path.join("scorecard.json")
+    }
+
+    /// `noise.json`: what A/A runs of the experiment showed.
+    pub fn noise(&self) -> PathBuf {
+        self.path.join("noise.json")
     }
 
     /// `<run-id>/`; the id is checked.

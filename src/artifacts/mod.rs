@@ -9,6 +9,7 @@ mod documents;
 mod error;
 mod json;
 pub mod layout;
+mod noise;
 mod rows;
 mod tree;
 mod write;
@@ -21,6 +22,7 @@ pub use documents::*;
 pub use error::ArtifactError;
 pub use json::{Document, canonical_json, parse_document, read_document, write_document};
 pub use layout::{ExperimentFolder, ResultsRoot, RunFolder, check_name};
+pub use noise::{NoiseEntry, NoiseRecord};
 pub use rows::{
     LAST_WARMUP_STEP, bytes_sha256, file_sha256, loss_trace_sha256, median_tokens_per_second, read_evals, read_steps,
     steady_steps, training_seconds, write_evals, write_steps,

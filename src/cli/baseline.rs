@@ -218,7 +218,7 @@ fn plans(spec: &Path, overlay: &Overlay, only: &[String]) -> Result<(Experiment,
 
 fn run(args: RunArgs) -> CliResult {
     let (experiment, all) = plans(&args.spec, &args.overlay, &args.only)?;
-    let hardware_matches = super::run::check_hardware(&experiment, args.allow_hardware_mismatch)?;
+    let hardware_matches = super::run::check_hardware(&experiment, &[], args.allow_hardware_mismatch)?;
     let chosen = baseline::one_of_each_budget(&all);
     let commit = &experiment.baseline_commit;
     let stop = stop_on_signals();

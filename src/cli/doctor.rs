@@ -1,5 +1,6 @@
 //! `nanochat doctor`: this machine, what it measures, and which hardware profiles it matches.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -27,7 +28,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     version: &'static str,
-    libraries: [(&'static str, &'static str); 2],
+    libraries: BTreeMap<&'static str, &'static str>,
     machine: Machine,
     machine_id: String,
     caches: Vec<Cache>,
@@ -54,7 +55,10 @@ pub fn execute(args: Args) -> CliResult {
     let machine = hardware::this_machine();
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
-        libraries: [("candle-core", env!("NANOCHAT_CANDLE_VERSION")), ("gemm", env!("NANOCHAT_GEMM_VERSION"))],
+        libraries: BTreeMap::from([
+            ("candle-core", env!("NANOCHAT_CANDLE_VERSION")),
+            ("gemm", env!("NANOCHAT_GEMM_VERSION")),
+        ]),
         machine_id: machine.machine_id(),
         caches: hardware::caches(),
         disk_free_bytes: hardware::free_bytes(Path::new(".")),
@@ -96,7 +100,10 @@ fn print(report: &Report) {
         lines.add_row([name.to_owned(), value]);
     };
     row("program", format!("nanochat {}", report.version));
-    row("libraries", report.libraries.map(|(name, version)| format!("{name} {version}")).join(", "));
+    row(
+        "libraries",
+        report.libraries.iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", "),
+    );
     row("system", format!("{} ({})", machine.os, machine.arch));
     row("processor", format!("{}, {} cores usable", machine.cpu, machine.cores));
     row("features", machine.cpu_features.join(" "));

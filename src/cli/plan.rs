@@ -1,12 +1,14 @@
 //! `nanochat plan`: what an experiment would run, and what it would cost.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::plan_text;
 use super::{CliError, CliResult, Exit, Format};
+use crate::artifacts::{ArtifactError, BaselineResult, ResultsRoot, read_document};
 use crate::experiment::{self, Cell, Experiment, LoadOptions};
-use crate::plan::{self, PlanSet};
+use crate::plan::{self, PlanSet, Power, RunPlan};
+use crate::{run, scorecard};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -65,16 +67,31 @@ pub fn execute(args: Args) -> CliResult {
         let help = error.way_out();
         CliError::usage(error, help.as_deref())
     })?;
+    let refuse = |error: ArtifactError| CliError::usage(error, None);
+    let root = ResultsRoot::new("");
+    let folder = root.experiment(&experiment.name).map_err(refuse)?;
+    let outlook = run::outlook(&expansion.runs, &folder).map_err(refuse)?;
+    let power = power(&experiment, &expansion.runs, &root).map_err(refuse)?;
     match args.format {
-        Format::Text => plan_text::print(&experiment, &expansion),
+        Format::Text => plan_text::print(&experiment, &expansion, &outlook, power.as_ref()),
         Format::Json => {
-            let set = PlanSet::new(&experiment.name, expansion.runs);
+            let set = PlanSet::new(&experiment.name, expansion.runs, outlook, power);
             let text =
                 crate::artifacts::canonical_json(&args.spec, &set).map_err(|error| CliError::usage(error, None))?;
             print!("{text}");
         }
     }
     Ok(Exit::Done)
+}
+
+/// What the planned seeds can tell; none where nobody measured the metric's noise.
+fn power(experiment: &Experiment, runs: &[RunPlan], root: &ResultsRoot) -> Result<Option<Power>, ArtifactError> {
+    let Some(noise) = scorecard::power::noise(root, &experiment.name, &experiment.quality.metric)? else {
+        return Ok(None);
+    };
+    let results = experiment.baseline_results.as_ref().map(Path::new).filter(|path| path.exists());
+    let baseline = results.map(read_document::<BaselineResult>).transpose()?;
+    Ok(Some(scorecard::power::power(&experiment.quality, runs, &noise, baseline.as_ref())))
 }
 
 /// The cells that `--only` leaves.

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::Format;
 use crate::experiment::{self, Experiment};
-use crate::plan::{Expansion, RunPlan};
+use crate::plan::{Expansion, Outlook, OutlookState, Power, RunPlan};
 use crate::spec::{Diagnostic, Severity};
 
 /// What the author should know, on standard error.
@@ -17,21 +17,19 @@ pub fn warn(experiment: &Experiment) {
 }
 
 /// A table of the runs, and what they cost together.
-pub fn print(experiment: &Experiment, expansion: &Expansion) {
+pub fn print(experiment: &Experiment, expansion: &Expansion, outlook: &[Outlook], power: Option<&Power>) {
     println!("{}: {}", experiment.name, count(expansion.runs.len(), "run"));
     if !experiment.description.is_empty() {
         println!("{}", experiment.description);
     }
     println!();
-    println!("{}", table(expansion));
+    println!("{}", table(expansion, outlook));
     println!();
     let runs = &expansion.runs;
     let flops: f64 = runs.iter().map(|run| run.total_flops as f64).sum();
     let tokens: u64 = runs.iter().map(|run| run.total_tokens).fold(0, u64::saturating_add);
-    let seconds: Option<f64> = runs.iter().map(|run| run.estimate.seconds).sum();
-    let time = seconds.map_or_else(|| "time unknown".to_owned(), |seconds| format!("about {}", duration(seconds)));
     let hardware = runs.first().map_or("", |run| run.hardware.as_str());
-    println!("in all {} tokens, {flops:.2e} FLOPs, {time} on {hardware}", short(tokens as f64));
+    println!("in all {} tokens, {flops:.2e} FLOPs, {} on {hardware}", short(tokens as f64), time(runs));
     for (axes, run_id) in &expansion.merged {
         let axes: Vec<String> = axes.iter().map(|(key, value)| format!("{key}={value}")).collect();
         println!("the cell {} comes to the same plan as {run_id} and runs once", axes.join(" "));
@@ -39,20 +37,51 @@ pub fn print(experiment: &Experiment, expansion: &Expansion) {
     if experiment.stand_in {
         println!("the profile stands in for the spec's own: this tests the shape, its speed is not comparable");
     }
+    power.into_iter().for_each(print_power);
 }
 
-fn table(expansion: &Expansion) -> Table {
+/// What runs are expected to cost on their profile, in a clause; nothing of no runs.
+pub fn estimate(runs: &[RunPlan], profile: &str) -> Option<String> {
+    let memory = runs.iter().map(|run| run.estimate.memory_gib).reduce(f64::max)?;
+    Some(format!("on {profile} this is estimated to take {memory:.1} GiB a device and {}", time(runs)))
+}
+
+fn time(runs: &[RunPlan]) -> String {
+    let seconds: Option<f64> = runs.iter().map(|run| run.estimate.seconds).sum();
+    seconds.map_or_else(|| "an unknown time".to_owned(), |seconds| format!("about {}", duration(seconds)))
+}
+
+fn table(expansion: &Expansion, outlook: &[Outlook]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    let headings = ["run", "layers × width", "parameters", "steps", "batch", "tokens", "FLOPs", "memory", "time"];
+    table.load_style(presets::NOTHING);
+    let headings =
+        ["run", "layers × width", "parameters", "steps", "batch", "tokens", "FLOPs", "memory", "time", "on disk"];
     table.set_header(headings);
-    for run in &expansion.runs {
-        table.add_row(row(run));
+    for (run, outlook) in expansion.runs.iter().zip(outlook) {
+        table.add_row(row(run).into_iter().chain([on_disk(outlook)]));
     }
-    for column in table.column_iter_mut().skip(2) {
+    for column in table.column_iter_mut().skip(2).take(7) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+fn on_disk(outlook: &Outlook) -> String {
+    match outlook.state {
+        OutlookState::Done => format!("done, {}", outlook.reason),
+        OutlookState::New => "new".to_owned(),
+        OutlookState::Changed => format!("changed: {}", outlook.reason),
+        OutlookState::Failed => format!("failed before: {}", outlook.reason),
+        OutlookState::Interrupted => format!("interrupted, {}", outlook.reason),
+    }
+}
+
+/// What the planned seeds can tell; a tolerance that they can't test is a warning.
+fn print_power(power: &Power) {
+    match power.smallest_difference {
+        Some(_) if power.is_enough == Some(false) => eprintln!("warning: {}", power.sentence),
+        _ => println!("{}", power.sentence),
+    }
 }
 
 fn row(run: &RunPlan) -> [String; 9] {

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use super::beside::{self, BaselineArm};
 use super::plan::{Overlay, select};
+use super::plan_text;
 
 use super::output::table;
 use super::progress::{Progress, thousands};
 use super::{CliError, CliResult, Exit, Format};
 use crate::artifacts::{Judgement, ResultsRoot, Summary, Verdict, read_document};
 use crate::experiment::{self, Experiment};
+use crate::plan::RunPlan;
 use crate::run::{Options, OtherArm, Outcome, Stop, carry_out};
 use crate::scorecard::{self, Gate};
 use crate::spec::SpecErrors;
@@ -55,7 +57,7 @@ pub fn execute(args: Args) -> CliResult {
         let help = error.way_out();
         CliError::usage(error, help.as_deref())
     })?;
-    let hardware_matches = check_hardware(&experiment, args.allow_hardware_mismatch)?;
+    let hardware_matches = check_hardware(&experiment, &plans.runs, args.allow_hardware_mismatch)?;
     use_threads(&experiment)?;
     let record = experiment.record(&plans.runs);
     let root = ResultsRoot::new(Path::new(""));
@@ -76,20 +78,34 @@ pub fn execute(args: Args) -> CliResult {
     Ok(exit(&outcome, args.gate))
 }
 
-/// Whether the machine is what the profile says; if not, an error, unless the user allowed it.
-pub(super) fn check_hardware(experiment: &Experiment, allowed: bool) -> Result<bool, CliError> {
+/// Whether the machine is what the profile says and large enough for these plans; if not, an error with the estimate,
+/// unless the user allowed it.
+pub(super) fn check_hardware(experiment: &Experiment, plans: &[RunPlan], allowed: bool) -> Result<bool, CliError> {
     let Some(profile) = experiment.profile() else { return Ok(true) };
-    match hardware::check(profile, &hardware::this_machine()) {
-        Ok(()) => Ok(!experiment.stand_in),
+    let machine = hardware::this_machine();
+    let matches = match hardware::check(profile, &machine) {
+        Ok(()) => !experiment.stand_in,
         Err(mismatch) if allowed => {
             eprintln!("warning: {mismatch}; speed will not be judged");
-            Ok(false)
+            false
         }
         Err(mismatch) => {
             let help = "choose another profile with --profile, or run all the same with --allow-hardware-mismatch";
-            Err(CliError::usage(mismatch, Some(help)))
+            let estimate = plan_text::estimate(plans, &profile.name).map(|estimate| format!("; {estimate}"));
+            let help = format!("{help}{}", estimate.unwrap_or_default());
+            return Err(CliError::usage(mismatch, Some(&help)));
+        }
+    };
+    match hardware::fits(plans, &machine) {
+        Ok(()) => {}
+        Err(too_large) if allowed => eprintln!("warning: {too_large}; it will be tried all the same"),
+        Err(too_large) => {
+            let help = "lower hardware.device_batch_size, model.depth or model.sequence_len, or try all the same with \
+                        --allow-hardware-mismatch";
+            return Err(CliError::usage(too_large, Some(help)));
         }
     }
+    Ok(matches)
 }
 
 /// One thread pool for the whole process, as large as the profile says.

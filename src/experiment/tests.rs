@@ -114,10 +114,10 @@ matrix:
 #[test]
 fn layers_merge_key_by_key() {
     let text =
-        format!("{BASE}model: {{ depth: 4, head_dim: 64 }}\nbudget: {{ param_data_ratio: 12, wall_clock: 1h }}\n");
+        format!("{BASE}model: {{ depth: 4, head_dim: 64 }}\nbudget: {{ param_data_ratio: 12, wall_clock: 12h }}\n");
     let plan = &plans(&text, &["budget.iterations=7", "optimizer.total_batch_size=16384", "model.depth=2"])[0];
     assert_eq!((plan.num_iterations, plan.model.n_layer, plan.model.n_head), (7, 2, 2));
-    assert_eq!(plan.wall_clock_seconds, Some(3600.0));
+    assert_eq!(plan.wall_clock_seconds, Some(43_200.0));
     let plan = &plans(&text, &["data={source: text, path: here}", "tokenizer={path: there, vocab_size: 300}"])[0];
     assert_eq!(plan.model.vocab_size, 300);
     assert_eq!(plan.data, crate::plan::DataPlan::Text { path: "here".to_owned() });

@@ -3,12 +3,14 @@
 //! Looks, and says what it sees; decides nothing. A profile that the machine doesn't match is told with everything in
 //! which it differs, never replaced by another.
 
+mod fit;
 mod machine;
 mod measure;
 pub mod memory;
 mod place;
 mod profile;
 
+pub use fit::{TooLarge, fits};
 pub use machine::{Gpu, Machine, this_machine};
 pub use measure::{Rates, measure};
 pub use place::{Cache, caches, free_bytes, is_writable};

@@ -29,6 +29,22 @@ pub enum PlanError {
         /// Tokens a step.
         total_batch_size: u64,
     },
+    /// The estimate is above the profile's memory.
+    #[error("the run is estimated to need {needed:.1} GiB a device, and the hardware profile has {available} GiB")]
+    Memory {
+        /// Estimated peak in GiB.
+        needed: f64,
+        /// Stated memory in GiB.
+        available: f64,
+    },
+    /// The estimate is above the budget's cap.
+    #[error("the run is estimated to take {}, and `budget.wall_clock` is {}", duration(*needed), duration(*cap))]
+    WallClock {
+        /// Estimated seconds.
+        needed: f64,
+        /// The cap in seconds.
+        cap: f64,
+    },
     /// Micro-batches don't add up to the batch.
     #[error(
         "a step of {total_batch_size} tokens is not a whole number of micro-steps of {device_batch_size} × \
@@ -58,6 +74,8 @@ impl PlanError {
             Self::Shape(ShapeError::WindowPattern { .. }) => "model.window_pattern",
             Self::EmptyBatch | Self::Accumulation { .. } => "optimizer.total_batch_size",
             Self::NoSteps { .. } | Self::TooLong { .. } => "budget",
+            Self::Memory { .. } => "hardware.device_batch_size",
+            Self::WallClock { .. } => "budget.wall_clock",
         }
     }
 
@@ -65,6 +83,11 @@ impl PlanError {
     pub fn way_out(&self) -> Option<String> {
         match self {
             Self::NoSteps { .. } => Some("raise the budget, or lower optimizer.total_batch_size".to_owned()),
+            Self::Memory { .. } => Some(
+                "lower hardware.device_batch_size, model.depth or model.sequence_len, or choose a larger device"
+                    .to_owned(),
+            ),
+            Self::WallClock { .. } => Some("raise the cap, lower the budget, or choose a faster profile".to_owned()),
             Self::TooLong { .. } => Some("lower the budget".to_owned()),
             Self::Accumulation { total_batch_size, device_batch_size, sequence_len, device_count } => {
                 Some(divisors(*total_batch_size, *device_batch_size, *sequence_len, *device_count))
@@ -89,6 +112,15 @@ fn divisors(total: u64, device_batch: u64, sequence_len: u64, devices: u64) -> S
     match fitting {
         Some(rows) => format!("set hardware.device_batch_size to {rows}, or {total_way}"),
         None => format!("{total_way}, or shorten model.sequence_len"),
+    }
+}
+
+/// Seconds in the largest unit that leaves two digits before the point.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 100.0 => format!("{seconds:.0} s"),
+        seconds if seconds < 6000.0 => format!("{:.1} min", seconds / 60.0),
+        seconds => format!("{:.1} h", seconds / 3600.0),
     }
 }
 

@@ -35,7 +35,20 @@ pub fn resolve(settings: &Settings) -> Result<Resolved, PlanError> {
         });
     }
     let grad_accum_steps = derived.total_batch_size / micro;
+    affordable(&derived, settings)?;
     Ok(Resolved { derived, grad_accum_steps })
+}
+
+/// Refuses what can't fit in the profile's memory, or would go past the cap on wall clock.
+fn affordable(derived: &Derived, settings: &Settings) -> Result<(), PlanError> {
+    let cost = estimate::estimate(derived, settings);
+    if let Some(available) = settings.profile.memory_gib.filter(|&available| cost.memory_gib > available) {
+        return Err(PlanError::Memory { needed: cost.memory_gib, available });
+    }
+    match (cost.seconds, settings.wall_clock_seconds) {
+        (Some(needed), Some(cap)) if needed > cap => Err(PlanError::WallClock { needed, cap }),
+        _ => Ok(()),
+    }
 }
 
 /// The runs, and cells that turned out to be the same.

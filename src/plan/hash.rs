@@ -18,8 +18,8 @@ pub fn plan_hash(plan: &RunPlan) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Everything that decides the result.
-fn deciding(plan: &RunPlan) -> Value {
+/// Everything that decides the result: what the hash is over. Sections by name, with the plan's own keys.
+pub fn deciding(plan: &RunPlan) -> Value {
     let optimizer = &plan.optimizer;
     json!({
         "version": 1,

@@ -5,6 +5,7 @@ mod error;
 pub mod estimate;
 mod expand;
 mod hash;
+mod outlook;
 mod run_id;
 pub mod shape;
 mod types;
@@ -12,7 +13,8 @@ mod types;
 pub use derive::{DeriveInputs, Derived, derive};
 pub use error::PlanError;
 pub use expand::{Expansion, PLAN_SCHEMA, Resolved, expand, expand_cells, resolve};
-pub use hash::plan_hash;
+pub use hash::{deciding, plan_hash};
+pub use outlook::{Change, Outlook, OutlookState, PlanSet, Power};
 pub use shape::{
     decode_flops, flops_per_token, has_value_embedding, kv_bytes_per_token, kv_read_bytes, padded_vocab_size,
     parameter_counts, prefill_flops, window_sizes,

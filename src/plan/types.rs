@@ -301,22 +301,3 @@ pub struct RunPlan {
     /// Expected cost.
     pub estimate: Estimate,
 }
-
-/// What `nanochat plan --format json` prints: every run of an experiment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PlanSet {
-    /// `nanochat.plan_set/v1`.
-    pub schema: String,
-    /// Name of the experiment.
-    pub experiment: String,
-    /// The runs, in order.
-    pub runs: Vec<RunPlan>,
-}
-
-impl PlanSet {
-    /// The runs of an experiment.
-    pub fn new(experiment: &str, runs: Vec<RunPlan>) -> Self {
-        Self { schema: "nanochat.plan_set/v1".to_owned(), experiment: experiment.to_owned(), runs }
-    }
-}

@@ -4,6 +4,7 @@
 mod environment;
 mod error;
 mod execute;
+mod outlook;
 mod resources;
 mod session;
 mod status;
@@ -12,6 +13,7 @@ mod stop;
 pub use environment::environment;
 pub use error::RunError;
 pub use execute::Step as RunStep;
+pub use outlook::outlook;
 pub use resources::Resources;
 pub use session::{Event, Options, OtherArm, Outcome, carry_out};
 pub use status::{RunState, state_of};

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use crate::artifacts::{BaselineResult, Document, Environment, ExperimentRecord, Scorecard, Summary};
+use crate::artifacts::{BaselineResult, Document, Environment, ExperimentRecord, NoiseRecord, Scorecard, Summary};
 use crate::plan::{PlanSet, RunPlan};
 use crate::spec;
 
@@ -41,12 +41,13 @@ impl Kind {
 }
 
 /// All kinds, in order of name.
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 11] = [
     Kind { name: "baseline", id: Some(BaselineResult::SCHEMA), schema: of::<BaselineResult> },
     Kind { name: "environment", id: Some(Environment::SCHEMA), schema: of::<Environment> },
     Kind { name: "experiment", id: Some(spec::document::SPEC_SCHEMA), schema: || spec::schema::SPEC.clone() },
     Kind { name: "experiment_record", id: Some(ExperimentRecord::SCHEMA), schema: of::<ExperimentRecord> },
     Kind { name: "hardware", id: Some(spec::document::PROFILE_SCHEMA), schema: || spec::schema::PROFILE.clone() },
+    Kind { name: "noise", id: Some(NoiseRecord::SCHEMA), schema: of::<NoiseRecord> },
     Kind { name: "plan", id: Some(RunPlan::SCHEMA), schema: of::<RunPlan> },
     Kind { name: "plan_set", id: Some(PlanSet::SCHEMA), schema: of::<PlanSet> },
     Kind { name: "report_context", id: None, schema: of::<crate::report::Context> },

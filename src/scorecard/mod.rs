@@ -10,6 +10,7 @@ mod budget;
 mod cells;
 pub mod compare;
 mod overview;
+pub mod power;
 mod quality;
 mod reproducibility;
 mod speed;

@@ -35,12 +35,22 @@ fn run_folders(project: &Project) -> Vec<String> {
     files.iter().filter_map(|file| file.strip_suffix("/summary.json")).map(str::to_string).collect()
 }
 
+/// What `plan` says that `run` would do with each run, with the sentence.
+fn outlook(project: &Project, overrides: &[&str]) -> Vec<Value> {
+    let plan = ["plan", "tiny.yaml", "--format", "json", "--set", "hardware.device_batch_size=4"];
+    let printed = project.run(&[&plan[..], overrides].concat()).exits(0).stdout();
+    let mut set: Value = serde_json::from_str(&printed).unwrap();
+    let Value::Array(runs) = set["outlook"].take() else { panic!("{printed}") };
+    runs
+}
+
 const RUN: &[&str] = &["run", "tiny.yaml", "--allow-hardware-mismatch", "--set", "hardware.device_batch_size=4"];
 
 #[test]
 fn an_experiment_runs_to_its_reports_and_is_done_the_second_time() {
     let project = Project::new();
     project.write("tiny.yaml", TINY);
+    assert!(outlook(&project, &[]).iter().all(|run| run["state"] == "new"));
     let first = project.run(RUN).exits(0);
     assert!(first.stdout().contains("reproducibility"), "{}", first.stdout());
 
@@ -64,6 +74,47 @@ fn an_experiment_runs_to_its_reports_and_is_done_the_second_time() {
     assert_eq!(json(&project, &format!("{}/summary.json", runs[0])), before);
     project.run(&["validate", "results", "tiny.yaml"]).exits(0);
     project.run(&["verify", "results"]).exits(0);
+
+    assert!(outlook(&project, &[]).iter().all(|run| run["state"] == "done"));
+    let changed = outlook(&project, &["--set", "optimizer.matrix_lr=0.03", "--set", "budget.iterations=14"]);
+    for run in &changed {
+        assert_eq!(run["state"], "changed");
+        let expected = serde_json::json!([
+            { "key": "optimizer.matrix_lr", "before": 0.02, "now": 0.03 },
+            { "key": "num_iterations", "before": 12, "now": 14 },
+        ]);
+        assert_eq!(run["changed"], expected);
+    }
+    let shown = project.run(&["plan", "tiny.yaml", "--set", "hardware.device_batch_size=4", "--set", "seed=8"]);
+    let shown = shown.exits(0).stdout();
+    assert!(shown.lines().filter(|line| line.trim_end().ends_with("new")).count() == 2, "{shown}");
+}
+
+#[test]
+fn a_run_that_failed_is_shown_as_such_with_its_reason() {
+    let project = Project::new();
+    project.write("tiny.yaml", &TINY.replace("repeats: 1", "repeats: 0"));
+    project.run(RUN).exits(0);
+    let run = run_folders(&project).remove(0);
+    let summary = project.path().join(format!("{run}/summary.json"));
+    let text = std::fs::read_to_string(&summary).unwrap();
+    let text = text.replace(r#""reason": null"#, r#""reason": "the disk is full""#);
+    std::fs::write(&summary, text.replace(r#""status": "finished""#, r#""status": "failed""#)).unwrap();
+    std::fs::remove_dir_all(project.path().join(format!("{run}/checkpoints"))).unwrap();
+    let failed = outlook(&project, &[]);
+    assert_eq!((&failed[0]["state"], &failed[0]["reason"]), (&"failed".into(), &"the disk is full".into()));
+}
+
+#[test]
+fn what_the_machine_cannot_hold_is_refused_with_the_estimate_before_anything_is_written() {
+    let project = Project::new();
+    project.write("tiny.yaml", TINY);
+    let huge = ["run", "tiny.yaml", "--set", "hardware.device_batch_size=8", "--set", "model.n_embd=131072"];
+    let ran = project.run(&huge).exits(2);
+    assert!(ran.stderr().contains("is estimated to need") && ran.stderr().contains("GiB"), "{}", ran.stderr());
+    let elsewhere = project.run(&["run", "tiny.yaml", "--profile", "metal"]).exits(2);
+    assert!(elsewhere.stderr().contains("on metal this is estimated to take"), "{}", elsewhere.stderr());
+    assert!(project.files("results").is_empty() && project.files("reports").is_empty());
 }
 
 #[cfg(unix)]
@@ -89,6 +140,9 @@ fn a_run_that_was_interrupted_goes_on_bit_for_bit() {
     let stopped = json(&parts, &format!("{}/summary.json", run_folders(&parts)[0]));
     assert_eq!(stopped["status"], "interrupted");
     assert!(stopped["steps"].as_u64().unwrap() < 150);
+    let open = outlook(&parts, &[]);
+    assert_eq!(open[0]["state"], "interrupted");
+    assert_eq!(open[0]["step"], stopped["steps"], "{open:?}");
 
     let rest = parts.run(RUN).exits(0);
     assert!(rest.stderr().contains("continues from its checkpoint"), "{}", rest.stderr());

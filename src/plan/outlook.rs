@@ -1,0 +1,100 @@
+//! What carrying the plans out would do: documents that `nanochat plan` prints.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::RunPlan;
+
+/// What `nanochat plan --format json` prints: every run of an experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanSet {
+    /// `nanochat.plan_set/v1`.
+    pub schema: String,
+    /// Name of the experiment.
+    pub experiment: String,
+    /// The runs, in order.
+    pub runs: Vec<RunPlan>,
+    /// What `run` would do with each of them, in the same order.
+    pub outlook: Vec<Outlook>,
+    /// What the planned seeds can tell; none where nothing is known of the metric's noise.
+    pub power: Option<Power>,
+}
+
+impl PlanSet {
+    /// The runs of an experiment.
+    pub fn new(experiment: &str, runs: Vec<RunPlan>, outlook: Vec<Outlook>, power: Option<Power>) -> Self {
+        Self { schema: "nanochat.plan_set/v1".to_owned(), experiment: experiment.to_owned(), runs, outlook, power }
+    }
+}
+
+/// What is on disk for a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutlookState {
+    /// Finished with this plan; nothing to do.
+    Done,
+    /// Never run.
+    New,
+    /// Another plan was run at this place of the matrix.
+    Changed,
+    /// Stopped by an error; starts again.
+    Failed,
+    /// Has a checkpoint; goes on.
+    Interrupted,
+}
+
+/// What `run` would do with a run, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Outlook {
+    /// The run.
+    pub run_id: String,
+    /// What is on disk.
+    pub state: OutlookState,
+    /// Why, for people.
+    pub reason: String,
+    /// Steps done at the newest checkpoint, of an interrupted run.
+    pub step: Option<u64>,
+    /// What differs from the plan that was run before, of a changed run; causes first, what follows from them last.
+    pub changed: Vec<Change>,
+}
+
+/// A value that decides the result, in the stored plan and in this one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// Dotted key of the plan.
+    pub key: String,
+    /// Value in the stored plan; null where it has none.
+    pub before: serde_json::Value,
+    /// Value now; null where there is none.
+    pub now: serde_json::Value,
+}
+
+/// What the planned seeds can tell of a difference in quality.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Power {
+    /// The metric that quality is judged on.
+    pub metric: String,
+    /// Seeds planned, of each cell.
+    pub seeds: u64,
+    /// Runs of the baseline that are counted with: the recorded ones, or as many as there are seeds.
+    pub baseline_runs: u64,
+    /// Standard deviation between seeds, in the metric's unit.
+    pub standard_deviation: f64,
+    /// Where that was measured.
+    pub noise_source: String,
+    /// Smallest true difference that the verdict would see with 80% probability, in the metric's unit; none when there
+    /// are too few runs for an interval, and means are compared as points.
+    pub smallest_difference: Option<f64>,
+    /// The tolerance in the metric's unit; none when it is relative and no baseline is recorded.
+    pub tolerance: Option<f64>,
+    /// Seeds an arm that would test this tolerance; none when the tolerance isn't known or out of reach.
+    pub seeds_needed: Option<u64>,
+    /// Whether the seeds planned test the tolerance; none when that isn't known.
+    pub is_enough: Option<bool>,
+    /// The sentence that says so.
+    pub sentence: String,
+}
