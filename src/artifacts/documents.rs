@@ -50,6 +50,10 @@ pub struct Summary {
     pub training_seconds: f64,
     /// Seconds from start to end, evaluation and checkpoints included, over all sittings.
     pub elapsed_seconds: f64,
+    /// Seconds from taking the run up to the end of its first step: reading data, tokenizer and weights, unless an earlier
+    /// run of the same sitting had them in memory, and the first evaluation. None for a run that was resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup_seconds: Option<f64>,
     /// Peak resident memory in bytes.
     pub peak_rss_bytes: u64,
     /// SHA-256 of the final weights.
@@ -285,135 +289,6 @@ pub struct BaselineBlock {
     pub baseline_first: bool,
     /// Run id of the candidate's run in the same block.
     pub candidate_run: Option<String>,
-}
-
-/// Outcome of a judgement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// The bound is met.
-    Pass,
-    /// The bound is broken.
-    Fail,
-    /// The interval straddles the bound.
-    Inconclusive,
-    /// The two sides can't be compared.
-    NotComparable,
-    /// Evidence is lacking.
-    Missing,
-}
-
-/// One verdict with the figures behind it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Judgement {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// What was measured.
-    pub metric: String,
-    /// Figure of the baseline.
-    pub baseline: Option<f64>,
-    /// Figure of the candidate.
-    pub candidate: Option<f64>,
-    /// Candidate minus baseline, for quality.
-    pub difference: Option<f64>,
-    /// Candidate over baseline, for speed.
-    pub ratio: Option<f64>,
-    /// Confidence interval of the difference or ratio, low and high.
-    pub interval: Option<(f64, f64)>,
-    /// The bound that the difference or ratio is held against.
-    pub threshold: Option<f64>,
-    /// Effects smaller than this share of the threshold count as none, for speed: the ratio is held against
-    /// `threshold * (1 - minimum_effect)`.
-    pub minimum_effect: Option<f64>,
-    /// Confidence level of the interval, such as 0.95.
-    pub confidence: Option<f64>,
-    /// Number of baseline runs behind it.
-    pub baseline_runs: u64,
-    /// Number of candidate runs behind it.
-    pub candidate_runs: u64,
-    /// How many more runs an arm would decide an inconclusive verdict, if means and noise stay as they are.
-    pub more_runs: Option<u64>,
-    /// How it was judged: `non_inferiority_welch`, `non_inferiority_paired`, `point`, `welch_log_ratio`, `bootstrap`,
-    /// `bitwise`, `numeric`, `statistical`, or `none` where nothing could be.
-    pub method: String,
-    /// The sentence that explains the verdict.
-    pub reason: String,
-}
-
-/// Figures of one matrix cell over its seeds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CellSummary {
-    /// Values of the axes, by dotted key.
-    pub axes: BTreeMap<String, serde_json::Value>,
-    /// What the axes say, for people; `all runs` without axes.
-    pub label: String,
-    /// Run ids in the cell, repeats included.
-    pub runs: Vec<String>,
-    /// Seeds in the cell, in order.
-    pub seeds: Vec<u64>,
-    /// Number of runs planned.
-    pub planned: u64,
-    /// Number of runs finished.
-    pub finished: u64,
-    /// Training tokens planned, per run.
-    pub planned_tokens: u64,
-    /// Training tokens spent over all runs in the cell, unfinished ones included.
-    pub spent_tokens: u64,
-    /// Whether this cell has the best mean of the quality metric among two or more finished cells.
-    pub best: bool,
-    /// Quality of this cell against the baseline.
-    pub quality: Judgement,
-    /// Speed of this cell against the baseline.
-    pub speed: Judgement,
-    /// Reproducibility within this cell.
-    pub reproducibility: Judgement,
-    /// Mean of the final validation bits per byte over the seeds.
-    pub mean_val_bpb: Option<f64>,
-    /// Sample standard deviation over the seeds; none below two.
-    pub std_val_bpb: Option<f64>,
-    /// 95% t interval of that mean; none below two seeds.
-    pub interval_val_bpb: Option<(f64, f64)>,
-    /// Median tokens per second over the finished runs.
-    pub tokens_per_second: Option<f64>,
-    /// Largest peak memory in bytes.
-    pub peak_rss_bytes: Option<u64>,
-}
-
-/// `scorecard.json`: the verdicts over all runs of an experiment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Scorecard {
-    /// `nanochat.scorecard/v1`.
-    pub schema: String,
-    /// Name of the experiment.
-    pub experiment: String,
-    /// What the experiment is about, in the author's words.
-    pub description: String,
-    /// Rules by which the verdicts were reached.
-    pub ruleset: String,
-    /// Full commit of the pinned baseline.
-    pub baseline_commit: String,
-    /// Path of the recorded baseline result, when the spec names one.
-    pub baseline_results: Option<String>,
-    /// Quality over all cells: the worst of them.
-    pub quality: Judgement,
-    /// Speed over all cells: the worst of them.
-    pub speed: Judgement,
-    /// Reproducibility over all cells: the worst of them.
-    pub reproducibility: Judgement,
-    /// One entry a matrix cell.
-    pub cells: Vec<CellSummary>,
-    /// Run ids that the scorecard rests on.
-    pub runs: Vec<String>,
-    /// Number of runs planned.
-    pub planned: u64,
-    /// Number of runs finished.
-    pub finished: u64,
-    /// SHA-256 of every file that the scorecard rests on, by path relative to the experiment's folder; the recorded
-    /// baseline by its path as the spec gives it.
-    pub evidence: BTreeMap<String, String>,
 }
 
 /// `results/<experiment>/experiment.json`: what the scorecard needs to know of the spec, so that it can be recomputed

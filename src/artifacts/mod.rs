@@ -12,6 +12,7 @@ pub mod layout;
 mod noise;
 mod rows;
 mod tree;
+mod verdicts;
 mod write;
 
 #[cfg(test)]
@@ -28,4 +29,5 @@ pub use rows::{
     steady_steps, training_seconds, write_evals, write_steps,
 };
 pub use tree::{Snapshot, Tree};
+pub use verdicts::*;
 pub use write::{create_folder, sync_folder, write_atomic};

@@ -21,6 +21,7 @@ fn summary() -> Summary {
         tokens_per_second: Some(12_345.678_9),
         training_seconds: 2.0,
         elapsed_seconds: 3.5,
+        startup_seconds: None,
         peak_rss_bytes: u64::MAX,
         weights_sha256: Some("a".repeat(64)),
         loss_trace_sha256: None,

@@ -7,10 +7,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::plot::{self, Line, Plot, Words};
+use super::provenance::{self, Arm, Provenance};
 use super::text::clean;
 use super::{ReportError, Sources};
 use crate::artifacts::{
-    BaselineRun, CellSummary, Environment, Judgement, RunDocuments, RunStatus, StepRow, read_evals, read_steps,
+    BaselineRun, CellSummary, Judgement, RunDocuments, RunStatus, SpeedBlock, SpeedComparison, StepRow, read_evals,
+    read_steps,
 };
 
 /// Everything that a template can print.
@@ -28,6 +30,10 @@ pub struct Context {
     pub cells: Vec<CellSummary>,
     /// One entry a cell, in the same order: its quality and speed intervals as drawings.
     pub cell_intervals: Vec<CellIntervals>,
+    /// Speed against each variant of the baseline, cell by cell, the fastest variant first.
+    pub timed: Vec<TimedView>,
+    /// Runs of both arms, back to back.
+    pub blocks: Vec<BlockView>,
     /// Every run that has a plan.
     pub runs: Vec<RunView>,
     /// Number of runs planned.
@@ -66,6 +72,32 @@ pub struct CellIntervals {
     pub quality: Option<IntervalView>,
     /// Of the speed ratio.
     pub speed: Option<IntervalView>,
+}
+
+/// A cell against one variant of the baseline.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct TimedView {
+    /// Label of the cell.
+    pub cell: String,
+    /// Number of the cell: its colour.
+    pub colour: usize,
+    /// The comparison, without its blocks' figures.
+    pub comparison: SpeedComparison,
+    /// Its interval as a drawing.
+    pub interval: Option<IntervalView>,
+    /// Largest peak memory of the cell's runs in bytes.
+    pub candidate_peak_rss_bytes: Option<u64>,
+}
+
+/// One run of each arm, back to back.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct BlockView {
+    /// Label of the cell.
+    pub cell: String,
+    /// The baseline's variant.
+    pub variant: String,
+    /// The figures.
+    pub block: SpeedBlock,
 }
 
 /// An interval on a line, in percent of its width.
@@ -124,46 +156,6 @@ pub struct RunView {
     pub peak_rss_bytes: Option<u64>,
     /// Hash of the final weights.
     pub weights_sha256: Option<String>,
-}
-
-/// One row of the comparison of arms.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Arm {
-    /// What is compared.
-    pub what: String,
-    /// The baseline's.
-    pub baseline: String,
-    /// Ours.
-    pub candidate: String,
-    /// Whether the two differ.
-    pub differs: bool,
-}
-
-/// Where the figures come from. Lists have one entry where all runs agree.
-#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
-pub struct Provenance {
-    /// Full commit of the baseline.
-    pub baseline_commit: String,
-    /// Path of the recorded baseline.
-    pub baseline_results: Option<String>,
-    /// Whether it is there.
-    pub baseline_recorded: bool,
-    /// Commits of this program, marked where the checkout had changes.
-    pub code: Vec<String>,
-    /// Machines in words.
-    pub machines: Vec<String>,
-    /// Operating systems.
-    pub systems: Vec<String>,
-    /// Versions of libraries.
-    pub libraries: Vec<String>,
-    /// Hashes of the data.
-    pub data: Vec<String>,
-    /// Hashes of the tokenizer.
-    pub tokenizer: Vec<String>,
-    /// Hardware profiles and precision.
-    pub hardware: Vec<String>,
-    /// Number of files whose hashes the scorecard holds.
-    pub files: usize,
 }
 
 /// The validation curve for a Mermaid chart: every line has one value a mark.
@@ -227,13 +219,15 @@ pub(super) fn build(sources: &Sources) -> Result<Context, ReportError> {
             .iter()
             .map(|cell| CellIntervals { quality: interval(&cell.quality), speed: interval(&cell.speed) })
             .collect(),
+        timed: timed(&card.cells),
+        blocks: blocks(&card.cells),
         runs: documents.runs.iter().map(|run| run_view(run, &card.cells)).collect(),
         planned: card.planned,
         finished: card.finished,
         plots: tables.plots(sources),
         curve: tables.curve(&card.cells),
-        arms: arms(sources),
-        provenance: provenance(sources),
+        arms: provenance::arms(sources),
+        provenance: provenance::provenance(sources),
         limits: Limits::LADDER[0],
         version: env!("CARGO_PKG_VERSION").to_string(),
     })
@@ -255,9 +249,49 @@ fn cleaned_cell(cell: &CellSummary) -> CellSummary {
         runs: cell.runs.iter().map(|run| clean(run)).collect(),
         quality: cleaned(&cell.quality),
         speed: cleaned(&cell.speed),
+        speed_variants: cell.speed_variants.iter().map(cleaned_comparison).collect(),
         reproducibility: cleaned(&cell.reproducibility),
         ..cell.clone()
     }
+}
+
+fn cleaned_comparison(comparison: &SpeedComparison) -> SpeedComparison {
+    SpeedComparison {
+        variant: clean(&comparison.variant),
+        judgement: cleaned(&comparison.judgement),
+        blocks: comparison.blocks.iter().map(cleaned_block).collect(),
+        ..comparison.clone()
+    }
+}
+
+fn cleaned_block(block: &SpeedBlock) -> SpeedBlock {
+    SpeedBlock { candidate_run: clean(&block.candidate_run), ..block.clone() }
+}
+
+fn timed(cells: &[CellSummary]) -> Vec<TimedView> {
+    let of_cell = |(colour, cell): (usize, &CellSummary)| {
+        let view = |comparison: &SpeedComparison| TimedView {
+            cell: clean(&cell.label),
+            colour,
+            comparison: cleaned_comparison(comparison),
+            interval: interval(&comparison.judgement),
+            candidate_peak_rss_bytes: cell.peak_rss_bytes,
+        };
+        cell.speed_variants.iter().map(view).collect::<Vec<_>>()
+    };
+    cells.iter().enumerate().flat_map(of_cell).collect()
+}
+
+fn blocks(cells: &[CellSummary]) -> Vec<BlockView> {
+    let of_variant = |cell: &CellSummary, comparison: &SpeedComparison| {
+        let view = |block: &SpeedBlock| BlockView {
+            cell: clean(&cell.label),
+            variant: clean(&comparison.variant),
+            block: cleaned_block(block),
+        };
+        comparison.blocks.iter().map(view).collect::<Vec<_>>()
+    };
+    cells.iter().flat_map(|cell| cell.speed_variants.iter().flat_map(move |one| of_variant(cell, one))).collect()
 }
 
 /// Places an interval on a line that shows the neutral value, the bound and both ends with some air.
@@ -469,94 +503,4 @@ fn later_half(line: &Line) -> Line {
     let end = line.values.last().map_or(0.0, |(x, _)| *x);
     let values = line.values.iter().copied().filter(|(x, _)| *x >= end / 2.0).collect();
     Line { name: line.name.clone(), colour: line.colour, baseline: line.baseline, values }
-}
-
-/// The two arms side by side: the first planned run and the first recorded one.
-fn arms(sources: &Sources) -> Vec<Arm> {
-    let Some((run, base)) = sources.documents.runs.first().zip(sources.baseline.as_ref().and_then(|b| b.runs.first()))
-    else {
-        return Vec::new();
-    };
-    let (plan, summary) = (&run.plan, run.summary.as_ref());
-    let shape = |m: &crate::plan::ModelShape| {
-        format!(
-            "{} layers, {} wide, {}/{} heads, context {}, vocabulary {}, windows {}",
-            m.n_layer, m.n_embd, m.n_head, m.n_kv_head, m.sequence_len, m.vocab_size, m.window_pattern
-        )
-    };
-    let hash = |hash: Option<&String>| hash.map_or("–".to_string(), |h| h.chars().take(12).collect());
-    let row = |what: &str, baseline: String, candidate: String| Arm {
-        what: what.to_string(),
-        differs: baseline != candidate && baseline != "–" && candidate != "–",
-        baseline: clean(&baseline),
-        candidate: clean(&candidate),
-    };
-    let machine = run.environment.as_ref().map(|e| &e.machine_id);
-    vec![
-        row("model", shape(&base.model), shape(&plan.model)),
-        row("steps", base.steps.to_string(), plan.num_iterations.to_string()),
-        row("tokens per step", base.total_batch_size.to_string(), plan.total_batch_size.to_string()),
-        row("tokens", base.tokens.to_string(), plan.total_tokens.to_string()),
-        row("precision", format!("{:?}", base.dtype).to_lowercase(), format!("{:?}", plan.dtype).to_lowercase()),
-        row("data", hash(base.data_sha256.as_ref()), hash(summary.map(|s| &s.data_sha256))),
-        row("tokenizer", hash(base.tokenizer_sha256.as_ref()), hash(summary.map(|s| &s.tokenizer_sha256))),
-        row(
-            "first batch",
-            hash(base.first_batch_sha256.as_ref()),
-            hash(summary.and_then(|s| s.first_batch_sha256.as_ref())),
-        ),
-        row("machine", hash(base.machine_id.as_ref()), hash(machine)),
-    ]
-}
-
-fn provenance(sources: &Sources) -> Provenance {
-    let (card, runs) = (&sources.scorecard, &sources.documents.runs);
-    let environments = || runs.iter().filter_map(|run| run.environment.as_ref());
-    let summaries = || runs.iter().filter_map(|run| run.summary.as_ref());
-    Provenance {
-        baseline_commit: clean(&card.baseline_commit),
-        baseline_results: card.baseline_results.as_deref().map(clean),
-        baseline_recorded: sources.baseline.is_some(),
-        code: distinct(environments().map(code)),
-        machines: distinct(environments().map(machine)),
-        systems: distinct(environments().map(|e| format!("{} on {}", e.os, e.arch))),
-        libraries: distinct(
-            environments().flat_map(|e| e.libraries.iter().map(|(name, version)| format!("{name} {version}"))),
-        ),
-        data: distinct(summaries().map(|s| s.data_sha256.clone())),
-        tokenizer: distinct(summaries().map(|s| s.tokenizer_sha256.clone())),
-        hardware: distinct(
-            runs.iter().map(|run| format!("{}, {}", run.plan.hardware, format!("{:?}", run.plan.dtype).to_lowercase())),
-        ),
-        files: card.evidence.len(),
-    }
-}
-
-/// Different values in order of appearance, cleaned.
-fn distinct(values: impl Iterator<Item = String>) -> Vec<String> {
-    let mut seen = Vec::new();
-    for value in values.map(|value| clean(&value)) {
-        if !seen.contains(&value) {
-            seen.push(value);
-        }
-    }
-    seen
-}
-
-fn code(environment: &Environment) -> String {
-    let commit =
-        environment.code_commit.as_ref().map(|commit| format!(" at {}", commit.chars().take(12).collect::<String>()));
-    let changed = if environment.code_clean == Some(false) { ", with uncommitted changes" } else { "" };
-    format!("nanochat {}{}{changed}", environment.program_version, commit.unwrap_or_default())
-}
-
-fn machine(environment: &Environment) -> String {
-    let gpus = if environment.gpus.is_empty() { String::new() } else { format!(", {}", environment.gpus.join(", ")) };
-    let short: String = environment.machine_id.chars().take(12).collect();
-    let mismatch = if environment.hardware_matches_profile { "" } else { ", not what the profile says" };
-    let memory = environment.memory_bytes as f64 / f64::from(1 << 30);
-    format!(
-        "{} ({} cores, {} threads, {memory:.0} GiB{gpus}){mismatch}, machine {short}",
-        environment.cpu, environment.cores, environment.threads
-    )
 }

@@ -7,6 +7,7 @@
 mod comparison;
 mod context;
 mod plot;
+mod provenance;
 mod templates;
 mod text;
 mod verify;
@@ -22,8 +23,9 @@ use crate::artifacts::{
 };
 
 pub use comparison::{ComparisonContext, ComparisonRow, render_comparison};
-pub use context::{Arm, Context, IntervalView, Limits, Provenance, RunView, VerdictView};
+pub use context::{BlockView, Context, IntervalView, Limits, RunView, TimedView, VerdictView};
 pub use plot::{Plot, Point, Series, Tick};
+pub use provenance::{Arm, Provenance};
 pub use verify::{Finding, Verification, verify};
 
 /// GitHub's limit on a comment, in characters.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use std::time::Instant;
 
 use crate::artifacts::{
     RunFolder, RunStatus, Summary, create_folder, file_sha256, loss_trace_sha256, median_tokens_per_second,
@@ -38,6 +39,7 @@ pub fn execute(
     stop: &Stop,
     observe: &mut dyn FnMut(Step<'_>),
 ) -> Result<Summary, RunError> {
+    let begun = Instant::now();
     create_folder(folder.path())?;
     let _lock = RunLock::acquire(folder.path())?;
     memory::reset_peak();
@@ -65,7 +67,13 @@ pub fn execute(
         Ok(())
     };
     let mut log = Log::open(&folder.log())?;
+    let mut startup_seconds = None;
     let ending = trainer.run(&|| stop.requested(), &mut save, &mut |event| {
+        if let train::Event::Step(row) = &event
+            && row.step == 0
+        {
+            startup_seconds = Some(begun.elapsed().as_secs_f64());
+        }
         log.note(&event);
         observe(Step::Training(event));
     });
@@ -77,7 +85,8 @@ pub fn execute(
         Err(error) => (RunStatus::Failed, Some(error.to_string())),
     };
     let hashes = Hashes { data: corpus.sha256()?, tokenizer: tokenizer.sha256() };
-    let summary = conclude(&mut trainer, plan, folder, hashes, status, reason)?;
+    let mut summary = conclude(&mut trainer, plan, folder, hashes, status, reason)?;
+    summary.startup_seconds = startup_seconds;
     write_document(&folder.environment(), &environment(plan, hardware_matches))?;
     write_document(&folder.summary(), &summary)?;
     ending.map(|_| summary).map_err(RunError::from)
@@ -145,6 +154,7 @@ fn conclude(
         tokens_per_second: median_tokens_per_second(&history.steps, plan.total_batch_size),
         training_seconds: training_seconds(&history.steps),
         elapsed_seconds: history.elapsed_seconds,
+        startup_seconds: None,
         peak_rss_bytes: history.peak_rss_bytes,
         weights_sha256: (status != RunStatus::Failed).then(|| tensors_sha256(&weights)).transpose()?,
         loss_trace_sha256: Some(loss_trace_sha256(&history.steps)),

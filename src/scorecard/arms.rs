@@ -23,6 +23,15 @@ impl Arm {
         self.values.iter().map(|(_, value)| *value).collect()
     }
 
+    /// The arm with another remark.
+    pub fn with_note(mut self, note: Option<String>) -> Self {
+        self.note = match (self.note, note) {
+            (Some(first), Some(second)) => Some(format!("{first}; {second}")),
+            (first, second) => first.or(second),
+        };
+        self
+    }
+
     /// Value pairs, ours first, when both arms have exactly the same seeds.
     pub fn paired_with(&self, other: &Arm) -> Option<Vec<(f64, f64)>> {
         let seeds = |arm: &Arm| arm.values.iter().map(|(seed, _)| *seed).collect::<Vec<_>>();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::quality::Metric;
 use super::statistics::{self, rounded};
+use super::steps::StepTimes;
 use super::{BaselineEvidence, CONFIDENCE, ScorecardError, arms, quality, reproducibility, speed, steps};
 use crate::artifacts::{CellSummary, ExperimentDocuments, RunDocuments};
 
@@ -17,9 +18,11 @@ pub(super) fn judged(
         BaselineEvidence::Recorded(_) => documents.runs.iter().filter(|run| run.finished().is_some()).collect(),
         _ => Vec::new(),
     };
-    let seconds = steps::steady_seconds(&timed)?;
-    let mut cells: Vec<CellSummary> =
-        grouped(&documents.runs).iter().map(|runs| judge(runs, documents, baseline, metric, &seconds)).collect();
+    let times = steps::times(&timed)?;
+    let mut cells = Vec::new();
+    for runs in grouped(&documents.runs) {
+        cells.push(judge(&runs, documents, baseline, metric, &times)?);
+    }
     mark_best(&mut cells, metric);
     Ok(cells)
 }
@@ -57,8 +60,8 @@ fn judge(
     documents: &ExperimentDocuments,
     baseline: &BaselineEvidence,
     metric: Metric,
-    seconds: &BTreeMap<String, Vec<f64>>,
-) -> CellSummary {
+    times: &BTreeMap<String, StepTimes>,
+) -> Result<CellSummary, ScorecardError> {
     let record = &documents.record;
     let commit = &record.baseline_commit;
     let bpb = arms::candidate(runs, Metric::ValBpb).figures();
@@ -68,7 +71,8 @@ fn judge(
     let mut seeds: Vec<u64> = runs.iter().map(|run| run.plan.seed).collect();
     seeds.sort_unstable();
     seeds.dedup();
-    CellSummary {
+    let (speed, speed_variants) = speed::judge(runs, &record.speed, baseline, commit, times)?;
+    Ok(CellSummary {
         axes: runs.first().map(|run| run.plan.axes.clone()).unwrap_or_default(),
         label: runs.first().map(|run| label(run)).unwrap_or_default(),
         runs: runs.iter().map(|run| run.plan.run_id.clone()).collect(),
@@ -79,14 +83,15 @@ fn judge(
         spent_tokens: runs.iter().filter_map(|run| run.summary.as_ref().map(|summary| summary.tokens)).sum(),
         best: false,
         quality: quality::judge(runs, &record.quality, metric, baseline, commit),
-        speed: speed::judge(runs, &record.speed, baseline, commit, seconds),
+        speed,
+        speed_variants,
         reproducibility: reproducibility::judge(runs, &record.reproducibility),
         mean_val_bpb: statistics::mean(&bpb).map(rounded),
         std_val_bpb: statistics::variance(&bpb).map(|variance| rounded(variance.sqrt())),
         interval_val_bpb: interval.as_ref().map(quality::rounded_interval),
         tokens_per_second: statistics::median(&rates).map(rounded),
         peak_rss_bytes: summaries().map(|summary| summary.peak_rss_bytes).max(),
-    }
+    })
 }
 
 /// Marks the cell with the best mean of the metric, when there are cells to choose from.

@@ -31,6 +31,8 @@ pub(crate) struct Wanted {
     pub machine: String,
     pub binary: String,
     pub status: RunStatus,
+    /// Another precision, as an axis of the matrix.
+    pub dtype: Option<Precision>,
 }
 
 impl Wanted {
@@ -44,7 +46,12 @@ impl Wanted {
             machine: MACHINE.into(),
             binary: "e".repeat(64),
             status: RunStatus::Finished,
+            dtype: None,
         }
+    }
+
+    pub fn dtype(self, dtype: Precision) -> Self {
+        Self { dtype: Some(dtype), ..self }
     }
 
     pub fn depth(self, depth: usize) -> Self {
@@ -58,11 +65,13 @@ impl Wanted {
     fn run_id(&self) -> String {
         let depth = self.depth.map(|d| format!("depth{d}-")).unwrap_or_default();
         let repeat = if self.repeat > 0 { format!("-r{}", self.repeat) } else { String::new() };
+        let depth = format!("{depth}{}", self.dtype.map(|dtype| format!("{}-", dtype.word())).unwrap_or_default());
         format!("{depth}s{}{repeat}-{}", self.seed, &self.plan_hash()[..8])
     }
 
     fn plan_hash(&self) -> String {
-        bytes_sha256(format!("{:?} {}", self.depth, self.seed).as_bytes())
+        let dtype = self.dtype.map(Precision::word).unwrap_or_default();
+        bytes_sha256(format!("{:?} {}{dtype}", self.depth, self.seed).as_bytes())
     }
 }
 
@@ -174,11 +183,61 @@ impl Project {
             provenance: None,
         }
     }
+
+    /// A baseline run beside a run of ours, as block `number` has it, in a precision.
+    pub fn beside(&self, base: BaselineRun, dtype: Precision, number: u64, candidate_run: &str) -> BaselineRun {
+        let steps = base.step_seconds.iter().scan(9.0, |at, seconds| {
+            *at += seconds;
+            Some(*at)
+        });
+        let evals = base.evals.iter().map(|(step, _)| {
+            let stepping: f64 = base.step_seconds.iter().take(*step as usize).sum();
+            9.0 + stepping + 0.5 * (step / 10) as f64
+        });
+        BaselineRun {
+            dtype,
+            elapsed_seconds: Some(30.0),
+            peak_rss_bytes: Some(1_500_000_000 + number),
+            measured: Some(BaselineMeasurement {
+                startup_seconds: base.step_seconds.first().map(|first| 9.0 + first),
+                eval_printed_seconds: evals.collect(),
+                step_printed_seconds: steps.collect(),
+                cpu_seconds: None,
+                peak_tree_rss_bytes: None,
+                warm_compile_cache: true,
+            }),
+            provenance: Some(BaselineProvenance {
+                source: "run".into(),
+                plan_hash: None,
+                variant: Some(format!("{}-threads2", dtype.word())),
+                threads: Some(2),
+                environment: BTreeMap::new(),
+                block: Some(BaselineBlock {
+                    number,
+                    baseline_first: number % 2 == 1,
+                    candidate_run: Some(candidate_run.into()),
+                }),
+                first_validation_batch_sha256: None,
+                batches_agree: Some(true),
+                weights_sha256: None,
+                log_sha256: "a".repeat(64),
+                warnings: Vec::new(),
+                cpu: None,
+                cores: Some(2),
+                gpus: Vec::new(),
+                program_version: "0.1.0".into(),
+                finished_at: Some("2026-07-10T11:58:00Z".into()),
+            }),
+            ..base
+        }
+    }
 }
 
 fn plan(experiment: &str, wanted: &Wanted, steps: u64) -> RunPlan {
     let depth = wanted.depth.unwrap_or(4);
-    let axes = wanted.depth.map(|d| ("model.depth".to_string(), json!(d))).into_iter().collect();
+    let depth_axis = wanted.depth.map(|d| ("model.depth".to_string(), json!(d)));
+    let dtype_axis = wanted.dtype.map(|dtype| ("hardware.dtype".to_string(), json!(dtype.word())));
+    let axes = depth_axis.into_iter().chain(dtype_axis).collect();
     RunPlan {
         schema: RunPlan::SCHEMA.into(),
         experiment: experiment.into(),
@@ -235,7 +294,7 @@ fn plan(experiment: &str, wanted: &Wanted, steps: u64) -> RunPlan {
         hardware: "cpu-smoke".into(),
         device: DeviceKind::Cpu,
         device_count: 1,
-        dtype: Precision::F32,
+        dtype: wanted.dtype.unwrap_or(Precision::F32),
         threads: 2,
         estimate: Estimate { memory_gib: 0.3, seconds: Some(12.0) },
     }
@@ -293,6 +352,7 @@ fn summary(plan: &RunPlan, wanted: &Wanted, rows: &[StepRow], evals: &[EvalRow],
         tokens_per_second: median_tokens_per_second(rows, BATCH),
         training_seconds: training_seconds(rows),
         elapsed_seconds: 20.0,
+        startup_seconds: Some(1.5),
         peak_rss_bytes: 450_000_000,
         weights_sha256: Some(bytes_sha256(format!("{} {}", wanted.seed, wanted.bpb).as_bytes())),
         loss_trace_sha256: Some(loss_trace_sha256(rows)),

@@ -32,7 +32,8 @@ fn writes_the_fixture() {
     copy(project.path(), &target);
 }
 
-/// Three cells: three seeds on the baseline's machine, two seeds, and one without a matching baseline.
+/// Five cells: three seeds on the baseline's machine, two seeds, one without a matching baseline, three seeds in blocks with
+/// two variants of the baseline, and one run in one block.
 fn fixture() -> Project {
     let mut project = Project::new("judged");
     project.steps = 40;
@@ -49,6 +50,21 @@ fn fixture() -> Project {
     let mut deeper = project.baseline_run(42, 0.9499, 0.2495);
     deeper.model.n_layer = 5;
     runs.push(deeper);
+    use crate::plan::Precision::{Bf16, F32};
+    let blocks = [(7, 42, 0.15, 0.21, 0.152), (7, 43, 0.151, 0.214, 0.1525), (7, 44, 0.1502, 0.212, 0.151)];
+    for (number, (depth, seed, ours, f32, bf16)) in (1..).zip(blocks.into_iter().chain([(8, 42, 0.3, 0.29, 0.31)])) {
+        let bpb = 0.91 + 1e-4 * (seed as f64 - 43.0) * (seed as f64 - 42.5);
+        let run = project.add(Wanted { seconds: ours, ..Wanted::seed(seed, bpb).depth(depth) });
+        for (dtype, seconds) in [(F32, f32), (Bf16, bf16)] {
+            let mut base = project.baseline_run(
+                seed,
+                bpb * 1.0002 + 1e-5 * (seed as f64 * 7.0).sin() + if dtype == F32 { 0.0 } else { -3e-4 },
+                seconds,
+            );
+            base.model.n_layer = depth;
+            runs.push(project.beside(base, dtype, number, &run.name()));
+        }
+    }
     project.baseline(runs);
     project
 }

@@ -6,6 +6,7 @@
 //! didn't finish drop out silently. Needs no engine: runs on a machine that never trained.
 
 mod arms;
+mod blocks;
 mod budget;
 mod cells;
 pub mod compare;
@@ -16,12 +17,15 @@ mod reproducibility;
 mod speed;
 pub mod statistics;
 mod steps;
+mod variants;
 mod worst;
 
 #[cfg(test)]
 pub(crate) mod fabricate;
 #[cfg(test)]
 mod independent_tests;
+#[cfg(test)]
+mod speed_tests;
 #[cfg(test)]
 mod tests;
 
@@ -142,7 +146,7 @@ pub fn judge(documents: &ExperimentDocuments, baseline: &BaselineEvidence) -> Re
         baseline_commit: record.baseline_commit.clone(),
         baseline_results: record.baseline_results.clone(),
         quality: worst::over(&cells, |cell| &cell.quality, absent, &record.quality.metric),
-        speed: worst::over(&cells, |cell| &cell.speed, absent, &record.speed.metric),
+        speed: worst::over_fastest(&cells, absent, &record.speed.metric),
         reproducibility: worst::over_repeated(&cells, documents, absent),
         planned: record.runs.len() as u64,
         finished: cells.iter().map(|cell| cell.finished).sum(),

@@ -95,7 +95,8 @@ pub(super) fn judge(
         Ok(matched) => matched,
         Err((verdict, reason)) => return Judgement { verdict, reason, ..judgement },
     };
-    let baseline = arms::baseline(&matched, metric);
+    let (matched, note) = of_same_precision(runs, matched);
+    let baseline = arms::baseline(&matched, metric).with_note(note);
     let Some(reference) = statistics::mean(&baseline.figures()) else {
         judgement.reason = format!("the recorded baseline has no {}; record one that was evaluated", rule.metric);
         return judgement;
@@ -177,6 +178,22 @@ fn matched_runs<'b>(
             format!("no recorded baseline run has this budget; the nearest differs in {}", differences.join(", ")),
         )),
         (true, None, None) => Err((Verdict::Missing, "the recorded baseline has no finished run".to_string())),
+    }
+}
+
+/// Of matched runs those in our precision; all of them, with a remark, where there is none.
+fn of_same_precision<'b>(
+    runs: &[&RunDocuments],
+    matched: Vec<&'b BaselineRun>,
+) -> (Vec<&'b BaselineRun>, Option<String>) {
+    let Some(ours) = runs.first().map(|run| run.plan.dtype) else { return (matched, None) };
+    let same: Vec<_> = matched.iter().copied().filter(|base| base.dtype == ours).collect();
+    match (same.is_empty(), matched.first()) {
+        (true, Some(other)) => {
+            let note = format!("the baseline was recorded in {}, not in {}", other.dtype.word(), ours.word());
+            (matched, Some(note))
+        }
+        _ => (same, None),
     }
 }
 
@@ -275,14 +292,17 @@ fn ordered(a: f64, b: f64) -> (f64, f64) {
 
 /// How many more runs an arm would bring the interval's end to the bound, with the words for it.
 fn deciding_runs(ours: &[f64], theirs: &[f64], pairs: Option<&[(f64, f64)]>, distance: f64) -> (Option<u64>, String) {
-    let variance = match pairs {
+    let needed = match pairs {
         Some(pairs) => {
             let differences: Vec<f64> = pairs.iter().map(|(a, b)| a - b).collect();
-            statistics::variance(&differences).map(|v| v / 2.0)
+            let variance = statistics::variance(&differences);
+            variance.and_then(|v| statistics::pairs_to_resolve(distance, v.sqrt(), CONFIDENCE))
         }
-        None => statistics::variance(ours).zip(statistics::variance(theirs)).map(|(a, b)| (a + b) / 2.0),
+        None => {
+            let variance = statistics::variance(ours).zip(statistics::variance(theirs)).map(|(a, b)| (a + b) / 2.0);
+            variance.and_then(|v| statistics::runs_to_resolve(distance, v.sqrt(), CONFIDENCE))
+        }
     };
-    let needed = variance.and_then(|v| statistics::runs_to_resolve(distance, v.sqrt(), CONFIDENCE));
     let have = ours.len().min(theirs.len()) as u64;
     match needed {
         Some(needed) => {

@@ -94,10 +94,20 @@ fn around(value: f64, error: f64, df: f64, confidence: f64) -> Estimated {
 /// How many runs an arm would bring the half-width of a two-arm interval below `distance`, if each arm's standard
 /// deviation stays `deviation`; none above 10,000.
 pub fn runs_to_resolve(distance: f64, deviation: f64, confidence: f64) -> Option<u64> {
-    let enough = |n: u64| {
-        let runs = n as f64;
-        student_t_quantile(0.5 + confidence / 2.0, 2.0 * (runs - 1.0)) * deviation * (2.0 / runs).sqrt() < distance
-    };
+    fewest(distance, |runs| {
+        student_t_quantile(0.5 + confidence / 2.0, 2.0 * (runs - 1.0)) * deviation * (2.0 / runs).sqrt()
+    })
+}
+
+/// How many pairs would bring the half-width of the interval of their mean difference below `distance`, if the standard
+/// deviation of the differences stays `deviation`; none above 10,000.
+pub fn pairs_to_resolve(distance: f64, deviation: f64, confidence: f64) -> Option<u64> {
+    fewest(distance, |pairs| student_t_quantile(0.5 + confidence / 2.0, pairs - 1.0) * deviation / pairs.sqrt())
+}
+
+/// The smallest count from 2 to 10,000 whose half-width is below `distance`; half-widths fall with the count.
+fn fewest(distance: f64, half_width: impl Fn(f64) -> f64) -> Option<u64> {
+    let enough = |count: u64| half_width(count as f64) < distance;
     let (mut low, mut high) = (2, 10_000);
     if distance <= 0.0 || !enough(high) {
         return None;

@@ -97,7 +97,7 @@ fn against(ours: &[f64], theirs: &[f64]) -> Scorecard {
     project.scorecard()
 }
 
-fn check(judgement: &Judgement, verdict: Verdict, method: &str, words: &[&str]) {
+pub(super) fn check(judgement: &Judgement, verdict: Verdict, method: &str, words: &[&str]) {
     assert_eq!((judgement.verdict, judgement.method.as_str()), (verdict, method), "{}", judgement.reason);
     words.iter().for_each(|word| assert!(judgement.reason.contains(word), "{word:?} is not in {:?}", judgement.reason));
 }

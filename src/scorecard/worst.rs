@@ -1,4 +1,9 @@
 //! The verdict over all cells is the worst of them: `fail`, then `inconclusive`, `not_comparable`, `missing`, `pass`.
+//!
+//! On speed, cells that differ in hardware alone (precision, threads) are ways to run the same candidate, as the
+//! baseline's variants are: the fastest speaks for them, once all of them are judged.
+
+use serde_json::Value;
 
 use super::quality::undecided;
 use crate::artifacts::{CellSummary, ExperimentDocuments, Judgement, Verdict};
@@ -40,6 +45,49 @@ pub(super) fn over(
         (Some(worst), _) => worst,
         (None, Some(lacking)) => lacking,
         (None, None) => undecided(metric, Verdict::Missing, "no runs are planned"),
+    }
+}
+
+/// Speed: the worst over groups of cells that differ in hardware alone, the fastest of which speaks for its group.
+pub(super) fn over_fastest(cells: &[CellSummary], absent: &[String], metric: &str) -> Judgement {
+    let mut groups: Vec<(Vec<(&String, &Value)>, Vec<&CellSummary>)> = Vec::new();
+    for cell in cells {
+        let place: Vec<_> = cell.axes.iter().filter(|(key, _)| !is_hardware(key)).collect();
+        match groups.iter_mut().find(|(other, _)| *other == place) {
+            Some((_, group)) => group.push(cell),
+            None => groups.push((place, vec![cell])),
+        }
+    }
+    let speaking: Vec<CellSummary> = groups.iter().flat_map(|(_, group)| speaks_for(group)).collect();
+    let all_speak = speaking.len() == cells.len();
+    let judgement = over(&speaking, |cell| &cell.speed, absent, metric);
+    if all_speak {
+        return judgement;
+    }
+    let reason = match speaking.as_slice() {
+        [one] => format!(
+            "of {} cells that differ in hardware alone the fastest, {}: {}",
+            cells.len(),
+            one.label,
+            judgement.reason
+        ),
+        _ => format!("the fastest of the cells that differ in hardware alone speak for them; {}", judgement.reason),
+    };
+    Judgement { reason, ..judgement }
+}
+
+fn is_hardware(key: &str) -> bool {
+    key == "hardware" || key.starts_with("hardware.")
+}
+
+/// The fastest of cells that differ in hardware alone; all of them while one isn't judged.
+fn speaks_for(group: &[&CellSummary]) -> Vec<CellSummary> {
+    let judged = |cell: &&&CellSummary| cell.speed.ratio.is_some();
+    let rate = |cell: &CellSummary| cell.speed.candidate.unwrap_or(0.0);
+    let fastest = group.iter().filter(judged).max_by(|a, b| rate(a).total_cmp(&rate(b)));
+    match fastest {
+        Some(fastest) if group.iter().all(|cell| judged(&cell)) => vec![(*fastest).clone()],
+        _ => group.iter().map(|cell| (*cell).clone()).collect(),
     }
 }
 
