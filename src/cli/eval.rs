@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use candle_core::Device;
 use serde::Serialize;
 
 use super::{CliError, CliResult, Exit, Format};
 use crate::data::{Corpus, Split};
-use crate::evals::core::{Bundle, CoreOptions, CoreResult, evaluate};
+use crate::evals::core::{Bundle, CoreOptions, CoreResult, Method, evaluate};
 use crate::evals::{EvalError, SplitBits, bits_per_byte_of_split};
+use crate::model::Engine;
 use crate::plan::DataPlan;
 use crate::trained::Trained;
 
@@ -48,9 +50,25 @@ pub struct Args {
     /// Examples a task at most.
     #[arg(long, requires = "bundle")]
     max_per_task: Option<usize>,
+    /// How CORE's questions are computed; the answers are the same.
+    #[arg(long, value_enum, default_value_t, requires = "bundle")]
+    core_method: CoreMethod,
+    /// Compute by elementary operations instead of the kernels, to compare.
+    #[arg(long)]
+    readable: bool,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+enum CoreMethod {
+    /// Questions share passes; what they begin with in common is computed once.
+    #[default]
+    Shared,
+    /// One pass a question over all its options in full, as the baseline does it.
+    PerExample,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -66,7 +84,16 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     bpb: Option<Bpb>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    core: Option<CoreResult>,
+    core: Option<Core>,
+}
+
+#[derive(Serialize)]
+struct Core {
+    method: CoreMethod,
+    seconds: f64,
+    examples_per_second: f64,
+    #[serde(flatten)]
+    result: CoreResult,
 }
 
 #[derive(Serialize)]
@@ -80,14 +107,17 @@ pub fn execute(args: Args) -> CliResult {
     // The bundle is read first: a broken one is told before anything is computed.
     let bundle = args.bundle.as_deref().map(|folder| Bundle::open(folder, args.max_per_task)).transpose();
     let bundle = bundle.map_err(CliError::invalid)?;
-    let trained = Trained::open(&args.checkpoint, args.step, args.tokenizer.as_deref(), &Device::Cpu)
+    let mut trained = Trained::open(&args.checkpoint, args.step, args.tokenizer.as_deref(), &Device::Cpu)
         .map_err(CliError::invalid)?;
     for remark in &trained.remarks {
         eprintln!("note: {remark}");
     }
+    if args.readable {
+        trained.model.set_engine(Engine::Readable);
+    }
     let wants_bpb = bundle.is_none() || args.data.is_some();
     let bpb = if wants_bpb { Some(bpb(&trained, &args)?) } else { None };
-    let core = bundle.map(|bundle| core(&trained, &bundle)).transpose().map_err(CliError::failed)?;
+    let core = bundle.map(|bundle| core(&trained, &bundle, args.core_method)).transpose().map_err(CliError::failed)?;
     print(&Report { step: trained.step, bpb, core }, args.format)
 }
 
@@ -110,10 +140,21 @@ fn bpb(trained: &Trained, args: &Args) -> Result<Bpb, CliError> {
     Ok(Bpb { split: args.split, bits: bits.map_err(CliError::failed)? })
 }
 
-fn core(trained: &Trained, bundle: &Bundle) -> Result<CoreResult, EvalError> {
-    evaluate(&trained.model, &trained.tokenizer, bundle, &CoreOptions::default(), &mut |task| {
+fn core(trained: &Trained, bundle: &Bundle, method: CoreMethod) -> Result<Core, EvalError> {
+    let options = CoreOptions {
+        method: match method {
+            CoreMethod::Shared => Method::Shared,
+            CoreMethod::PerExample => Method::PerExample,
+        },
+        ..CoreOptions::default()
+    };
+    let started = Instant::now();
+    let result = evaluate(&trained.model, &trained.tokenizer, bundle, &options, &mut |task| {
         eprintln!("{}: accuracy {:.4}, centred {:.4}", task.label, task.accuracy, task.centered);
-    })
+    })?;
+    let seconds = started.elapsed().as_secs_f64();
+    let examples: usize = result.tasks.iter().map(|task| task.correct.len()).sum();
+    Ok(Core { method, seconds, examples_per_second: examples as f64 / seconds, result })
 }
 
 fn print(report: &Report, format: Format) -> CliResult {
@@ -128,11 +169,12 @@ fn print(report: &Report, format: Format) -> CliResult {
         println!("{:.6} bits per byte on {} tokens of the {part} split", bits.value, bits.tokens);
     }
     if let Some(core) = &report.core {
-        for task in &core.tasks {
+        for task in &core.result.tasks {
             let cropped = if task.cropped_tokens > 0 { "  (prompts cropped)" } else { "" };
             println!("{:<35} {:>8.4} {:>8.4}{cropped}", task.label, task.accuracy, task.centered);
         }
-        println!("{:<35} {:>8} {:>8.4}", "CORE", "", core.core_metric);
+        println!("{:<35} {:>8} {:>8.4}", "CORE", "", core.result.core_metric);
+        println!("{:.1} examples a second", core.examples_per_second);
     }
     Ok(Exit::Done)
 }

@@ -5,10 +5,10 @@
 //! from one PyTorch generator; sampled tokens therefore differ from its own, greedy ones don't. Its calculator is not
 //! part of this.
 
-use candle_core::{DType, IndexOp, Tensor};
+use candle_core::DType;
 
 use super::EvalError;
-use crate::model::{Gpt, KvCache};
+use crate::model::Gpt;
 use crate::plan::shape::head_dim;
 
 /// How to continue a prompt.
@@ -49,8 +49,7 @@ pub fn generate(
         return Ok(vec![Vec::new(); samples]);
     }
     let mut prefilled = model.new_cache(1, prompt.len())?;
-    let ids = Tensor::from_slice(prompt, (1, prompt.len()), model.device())?;
-    let first = last_logits(&model.logits_cached(&ids, &mut prefilled)?)?;
+    let first = model.next_logits(&[prompt], &mut prefilled)?;
     let mut logits = vec![first.into_iter().next().unwrap_or_default(); samples];
     let mut cache = prefilled.repeat(samples, prompt.len() + sampling.max_tokens)?;
     drop(prefilled);
@@ -63,7 +62,8 @@ pub fn generate(
         if rows.iter().all(|row| row.ended) || step + 1 == sampling.max_tokens {
             break;
         }
-        logits = decode(model, &next, &mut cache)?;
+        let new: Vec<&[u32]> = next.iter().map(std::slice::from_ref).collect();
+        logits = model.next_logits(&new, &mut cache)?;
     }
     Ok(rows.into_iter().map(|row| row.tokens).collect())
 }
@@ -86,18 +86,6 @@ fn check(model: &Gpt, prompt: &[u32], samples: usize, sampling: &Sampling) -> Re
         Some(allowed) if bytes > allowed => Err(EvalError::CacheTooLarge { rows: samples, tokens, bytes, allowed }),
         _ => Ok(()),
     }
-}
-
-/// Feeds one token a row; gives the logits of the next.
-fn decode(model: &Gpt, next: &[u32], cache: &mut KvCache) -> Result<Vec<Vec<f32>>, EvalError> {
-    let ids = Tensor::from_slice(next, (next.len(), 1), model.device())?;
-    last_logits(&model.logits_cached(&ids, cache)?)
-}
-
-/// Logits of the last position of each row: (B, T, V) to B vectors.
-fn last_logits(logits: &Tensor) -> Result<Vec<Vec<f32>>, EvalError> {
-    let last = logits.dim(1)?.saturating_sub(1);
-    Ok(logits.i((.., last))?.to_vec2::<f32>()?)
 }
 
 /// One sample under way.

@@ -3,25 +3,44 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::ModelError;
+use super::inference::Row;
 use crate::plan::ModelShape;
-use crate::plan::shape::head_dim;
+use crate::plan::shape::{head_dim, kv_dim};
 
-/// Keys and values of all layers for a batch of rows of equal length.
-///
-/// Buffers are (B, capacity, G, D) a layer and grow by doubling; what lies past `length` is unused.
+/// Keys and values of all layers for a batch of rows.
 #[derive(Debug)]
 pub struct KvCache {
+    store: Store,
+}
+
+/// Where a cache's numbers lie.
+#[derive(Debug)]
+pub(super) enum Store {
+    /// For the kernels: pages, row by row.
+    Paged(Vec<Row>),
+    /// For the readable operations.
+    Tensors(Tensors),
+}
+
+/// Buffers (B, capacity, G, D) a layer for rows of equal length; they grow by doubling, and what lies past `length` is unused.
+#[derive(Debug)]
+pub(super) struct Tensors {
     layers: Vec<[Tensor; 2]>,
-    rows: usize,
     length: usize,
     capacity: usize,
-    /// Last token of each row, whose embedding is smeared into the next one.
+    /// The tokens of each row, the last of which is smeared into the next one.
     tokens: Vec<Vec<u32>>,
 }
 
 impl KvCache {
-    /// An empty cache with room for `capacity` tokens (at least one) in each of `rows`.
-    pub(super) fn new(
+    /// An empty cache for the kernels.
+    pub(super) fn paged(shape: &ModelShape, rows: usize, capacity: usize) -> Self {
+        let row = Row::new(shape.n_layer, shape.n_kv_head, kv_dim(shape), capacity);
+        Self { store: Store::Paged(vec![row; rows]) }
+    }
+
+    /// An empty cache for the readable operations, with room for `capacity` tokens (at least one) in each of `rows`.
+    pub(super) fn tensors(
         shape: &ModelShape,
         rows: usize,
         capacity: usize,
@@ -32,44 +51,72 @@ impl KvCache {
         let dims = (rows, capacity, shape.n_kv_head, head_dim(shape));
         let zeros = || Tensor::zeros(dims, dtype, device);
         let layers = (0..shape.n_layer).map(|_| Ok([zeros()?, zeros()?])).collect::<Result<_, candle_core::Error>>()?;
-        Ok(Self { layers, rows, length: 0, capacity, tokens: vec![Vec::new(); rows] })
+        Ok(Self { store: Store::Tensors(Tensors { layers, length: 0, capacity, tokens: vec![Vec::new(); rows] }) })
     }
 
-    /// Tokens held, the same in every row.
+    pub(super) fn store_mut(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// The tokens held, by row.
+    pub fn tokens(&self) -> Vec<&[u32]> {
+        match &self.store {
+            Store::Paged(rows) => rows.iter().map(Row::tokens).collect(),
+            Store::Tensors(tensors) => tensors.tokens.iter().map(Vec::as_slice).collect(),
+        }
+    }
+
+    /// Tokens held by the longest row.
     pub fn len(&self) -> usize {
-        self.length
+        self.tokens().into_iter().map(<[u32]>::len).max().unwrap_or_default()
     }
 
     /// Whether no token is held.
     pub fn is_empty(&self) -> bool {
-        self.length == 0
+        self.len() == 0
     }
 
     /// Rows of the batch.
     pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Tokens that fit before the buffers grow.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Forgets all but the first `length` tokens, so that another continuation can follow them.
-    pub fn truncate(&mut self, length: usize) -> Result<(), ModelError> {
-        if length > self.length {
-            return Err(ModelError::CacheLength { length: self.length, wanted: length });
+        match &self.store {
+            Store::Paged(rows) => rows.len(),
+            Store::Tensors(tensors) => tensors.tokens.len(),
         }
-        self.length = length;
-        self.tokens.iter_mut().for_each(|row| row.truncate(length));
+    }
+
+    /// Forgets all but the first `length` tokens of each row, so that another continuation can follow them.
+    pub fn truncate(&mut self, length: usize) -> Result<(), ModelError> {
+        if length > self.len() {
+            return Err(ModelError::CacheLength { length: self.len(), wanted: length });
+        }
+        match &mut self.store {
+            Store::Paged(rows) => rows.iter_mut().for_each(|row| row.truncate(length)),
+            Store::Tensors(tensors) => {
+                tensors.length = length;
+                tensors.tokens.iter_mut().for_each(|row| row.truncate(length));
+            }
+        }
         Ok(())
     }
 
-    /// A cache of `rows` rows that all continue the only row of this one, with room for `capacity` tokens.
+    /// A cache of `rows` rows that all continue the only row of this one, with room for `capacity` tokens. For the kernels
+    /// what is held is shared, not copied.
     pub fn repeat(&self, rows: usize, capacity: usize) -> Result<Self, ModelError> {
-        if self.rows != 1 {
-            return Err(ModelError::CacheRows { batch: 1, cache: self.rows });
+        if self.rows() != 1 {
+            return Err(ModelError::CacheRows { batch: 1, cache: self.rows() });
         }
+        let store = match &self.store {
+            Store::Paged(held) => {
+                Store::Paged(held.iter().flat_map(|row| (0..rows).map(|_| row.branch(capacity))).collect())
+            }
+            Store::Tensors(tensors) => Store::Tensors(tensors.repeat(rows, capacity)?),
+        };
+        Ok(Self { store })
+    }
+}
+
+impl Tensors {
+    fn repeat(&self, rows: usize, capacity: usize) -> Result<Self, ModelError> {
         let capacity = capacity.max(self.length).max(1);
         let copy = |buffer: &Tensor| -> Result<Tensor, candle_core::Error> {
             let (_, _, groups, head_dim) = buffer.dims4()?;
@@ -84,7 +131,12 @@ impl KvCache {
             .map(|[keys, values]| Ok([copy(keys)?, copy(values)?]))
             .collect::<Result<_, candle_core::Error>>()?;
         let tokens = self.tokens.first().cloned().unwrap_or_default();
-        Ok(Self { layers, rows, length: self.length, capacity, tokens: vec![tokens; rows] })
+        Ok(Self { layers, length: self.length, capacity, tokens: vec![tokens; rows] })
+    }
+
+    /// Tokens held, the same in every row.
+    pub(super) fn length(&self) -> usize {
+        self.length
     }
 
     /// The last token of each row; none while empty.
@@ -110,7 +162,7 @@ impl KvCache {
     }
 
     /// Stores a layer's new keys and values (B, T, G, D) after the held ones, and gives back all of them (B, S, G, D).
-    /// Room must have been reserved; the length changes only by [`KvCache::advance`].
+    /// Room must have been reserved; the length changes only by [`Tensors::advance`].
     pub(super) fn store(
         &mut self,
         layer: usize,

@@ -47,6 +47,12 @@ pub enum ModelError {
         /// Rows of the cache.
         cache: usize,
     },
+    /// The cache was made by a model whose passes take another way.
+    #[error("the key/value cache was made for the kernels, which can't serve this model")]
+    ForeignCache,
+    /// Rows of different lengths, where the readable operations work.
+    #[error("rows of different lengths can't be decoded together on this device")]
+    Ragged,
     /// The cache can't be cut to more than it holds.
     #[error("a key/value cache of {length} tokens can't be cut to {wanted}")]
     CacheLength {

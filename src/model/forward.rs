@@ -2,7 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 
-use super::KvCache;
+use super::cache::Tensors;
 use super::parameters::{
     BACKOUT_SCALAR, HEAD, INPUT_SCALARS, Parameters, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING,
     layer_name, value_embedding_name,
@@ -33,10 +33,10 @@ struct Pass {
 
 impl Forward<'_> {
     /// Capped logits (B, T, V) of `ids` (B, T), which follow the tokens of the cache, if one is given.
-    pub(super) fn logits(&self, ids: &Tensor, cache: Option<&mut KvCache>) -> Result<Tensor> {
+    pub(super) fn logits(&self, ids: &Tensor, cache: Option<&mut Tensors>) -> Result<Tensor> {
         let wte = self.parameter(TOKEN_EMBEDDING)?;
         let x = rms_norm(&embedding(wte, ids)?)?; // (B, T, C)
-        let before = match cache.as_deref().and_then(KvCache::last_tokens) {
+        let before = match cache.as_deref().and_then(Tensors::last_tokens) {
             Some(tokens) => {
                 let last = Tensor::from_vec(tokens, (ids.dim(0)?, 1), ids.device())?;
                 Some(rms_norm(&embedding(wte, &last)?)?)
@@ -44,7 +44,7 @@ impl Forward<'_> {
             None => None,
         };
         let x0 = smear(&x, before.as_ref(), self.parameter(SMEAR_GATE)?, self.parameter(SMEAR_SCALAR)?)?;
-        let start = cache.as_deref().map_or(0, KvCache::len);
+        let start = cache.as_deref().map_or(0, Tensors::length);
         let (cos, sin) = rotary_table(start, ids.dim(1)?, head_dim(self.shape), x0.dtype(), x0.device())?;
         let pass = Pass { ids: ids.clone(), cos, sin, windows: window_sizes(self.shape) };
         let x = self.trunk(&x0, &pass, cache)?;
@@ -53,7 +53,7 @@ impl Forward<'_> {
     }
 
     /// All layers, then the middle one's output subtracted.
-    fn trunk(&self, x0: &Tensor, pass: &Pass, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
+    fn trunk(&self, x0: &Tensor, pass: &Pass, mut cache: Option<&mut Tensors>) -> Result<Tensor> {
         let middle = self.shape.n_layer / 2;
         let mut x = x0.clone();
         let mut backout = None;
@@ -74,7 +74,7 @@ impl Forward<'_> {
     }
 
     /// One layer's attention on its normalised input (B, T, C).
-    fn attention(&self, layer: usize, x: &Tensor, pass: &Pass, cache: Option<&mut KvCache>) -> Result<Tensor> {
+    fn attention(&self, layer: usize, x: &Tensor, pass: &Pass, cache: Option<&mut Tensors>) -> Result<Tensor> {
         let (batch, length, width) = x.dims3()?;
         let (groups, head_dim) = (self.shape.n_kv_head, head_dim(self.shape));
         let heads = |matrix: &str, heads: usize| -> Result<Tensor> {

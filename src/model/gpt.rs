@@ -8,7 +8,8 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use super::fast::{Batch, Fast, Workspace};
 use super::forward::Forward;
-use super::{Gradients, KvCache, ModelError, Parameters, initialize, parameters};
+use super::inference::Buffers;
+use super::{Gradients, ModelError, Parameters, initialize, parameters};
 use crate::ops::kernels::Element;
 use crate::ops::kernels::gemm::Operands;
 use crate::ops::reference::cross_entropy;
@@ -26,6 +27,8 @@ pub struct Gpt {
     precision: Precision,
     /// The kernels' buffers, a [`Workspace`] of the parameters' type; none before the first use.
     workspace: Mutex<Option<Box<dyn Any + Send>>>,
+    /// The buffers of passes without gradients.
+    inference: Mutex<Buffers>,
 }
 
 /// What computes a model's passes on the CPU; other devices always take the readable operations.
@@ -65,6 +68,7 @@ impl Gpt {
             engine: Engine::default(),
             precision: Precision::F32,
             workspace: Mutex::default(),
+            inference: Mutex::default(),
         }
     }
 
@@ -109,8 +113,7 @@ impl Gpt {
     }
 
     /// Chooses the arithmetic of matrix products, f32 at first. In bf16 the kernels round operands and sum in f32;
-    /// parameters, gradients and the stream stay in f32. The readable operations, and decoding through the cache, work in
-    /// f32 always.
+    /// parameters, gradients and the stream stay in f32. The readable operations work in f32 always.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
     }
@@ -226,11 +229,22 @@ impl Gpt {
         Ok(Tensor::from_vec(losses, (batch.rows, batch.length), &self.device)?)
     }
 
+    /// The kernels and the type they work in, if they serve this model and are chosen.
+    pub(super) fn fast(&self) -> Option<(Fast<'_>, DType)> {
+        self.kernels().filter(|_| self.engine == Engine::Kernels)
+    }
+
     /// The kernels and the type they work in, if they serve this model.
-    fn fast(&self) -> Option<(Fast<'_>, DType)> {
+    pub(super) fn kernels(&self) -> Option<(Fast<'_>, DType)> {
         let fast = Fast { shape: &self.shape, parameters: &self.parameters, operands: operands(self.precision) };
-        let dtype = fast.serves().filter(|_| self.engine == Engine::Kernels)?;
+        let dtype = fast.serves()?;
         Some((fast, dtype))
+    }
+
+    /// Calls `work` with the buffers of passes without gradients.
+    pub(super) fn with_inference<R>(&self, work: impl FnOnce(&mut Buffers) -> R) -> R {
+        // A poisoned lock only says that another pass panicked: what the buffers hold never matters.
+        work(&mut self.inference.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Calls `work` with the buffers that were used before, or fresh ones.
@@ -243,30 +257,12 @@ impl Gpt {
         result
     }
 
-    /// An empty key/value cache for `batch` rows with room for `capacity` tokens; it grows when more come.
-    pub fn new_cache(&self, batch: usize, capacity: usize) -> Result<KvCache, ModelError> {
-        let dtype = self.parameters.values().next().map_or(DType::F32, Tensor::dtype);
-        KvCache::new(&self.shape, batch, capacity, dtype, &self.device)
-    }
-
-    /// Logits (B, T, V) of new tokens (B, T) that follow those in the cache, which takes them up.
-    pub fn logits_cached(&self, ids: &Tensor, cache: &mut KvCache) -> Result<Tensor, ModelError> {
-        let rows = self.check_ids(ids)?;
-        if rows.len() != cache.rows() {
-            return Err(ModelError::CacheRows { batch: rows.len(), cache: cache.rows() });
-        }
-        cache.reserve(ids.dim(1)?)?;
-        let logits = self.forward().logits(ids, Some(cache))?;
-        cache.advance(&rows);
-        Ok(logits)
-    }
-
-    fn forward(&self) -> Forward<'_> {
+    pub(super) fn forward(&self) -> Forward<'_> {
         Forward { shape: &self.shape, parameters: &self.parameters }
     }
 
     /// Refuses ids of the wrong form or outside the vocabulary; gives them back as rows.
-    fn check_ids(&self, ids: &Tensor) -> Result<Vec<Vec<u32>>, ModelError> {
+    pub(super) fn check_ids(&self, ids: &Tensor) -> Result<Vec<Vec<u32>>, ModelError> {
         if ids.rank() != 2 || ids.elem_count() == 0 || ids.dtype() != DType::U32 {
             let got = format!("{:?} {}", ids.dims(), ids.dtype().as_str());
             return Err(ModelError::Batch { what: "ids", expected: "u32", got });

@@ -8,13 +8,16 @@
 //! comes from a given seed; it refuses weights that don't fit the shape, and ids or targets outside the vocabulary.
 
 mod cache;
+mod decoding;
 mod error;
 mod fast;
 mod forward;
 mod gpt;
 mod gradients;
+mod inference;
 mod initialize;
 mod parameters;
+mod scores;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -22,8 +25,10 @@ pub(crate) mod testing;
 mod tests;
 
 pub use cache::KvCache;
+pub(crate) use decoding::score_row;
 pub use error::ModelError;
 pub(crate) use gpt::operands;
 pub use gpt::{Engine, Gpt};
 pub use gradients::Gradients;
 pub use parameters::{Parameters, parameter_shapes};
+pub use scores::{Continuation, TokenScore};

@@ -1,22 +1,25 @@
 //! Carries a bundle's tasks out.
 
-use candle_core::{IndexOp, Tensor};
+use rayon::prelude::*;
 use serde::Serialize;
 
-use super::examples::{Posed, Sequence, common_prefix, pose};
-use super::score::{Judged, is_right, judge};
+use super::examples::{Posed, pose};
+use super::score::{Judged, is_right};
 use super::{Bundle, Task};
 use crate::evals::EvalError;
-use crate::model::Gpt;
+use crate::model::{Continuation, Gpt, score_row};
 use crate::tokenizer::Tokenizer;
+
+/// Questions of a task that are in memory at a time.
+const QUESTIONS: usize = 512;
 
 /// How options are computed; the answers are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {
     /// One forward pass a question over all options in full, as the baseline does it.
-    #[default]
     PerExample,
-    /// A prefix that a question's options share is computed once; questions without one share batches.
+    /// Questions share passes, and what options and questions begin with in common is computed once.
+    #[default]
     Shared,
 }
 
@@ -27,13 +30,13 @@ pub struct CoreOptions {
     pub method: Method,
     /// Options longer than this are cut from the left, and the cut is recorded.
     pub max_prompt_tokens: usize,
-    /// Tokens that a batch of several questions may hold, padding included.
+    /// Tokens that a pass over several questions may hold.
     pub batch_tokens: usize,
 }
 
 impl Default for CoreOptions {
     fn default() -> Self {
-        Self { method: Method::PerExample, max_prompt_tokens: 32_768, batch_tokens: 4_096 }
+        Self { method: Method::Shared, max_prompt_tokens: 32_768, batch_tokens: 4_096 }
     }
 }
 
@@ -72,8 +75,9 @@ pub fn evaluate(
     finished: &mut dyn FnMut(&TaskResult),
 ) -> Result<CoreResult, EvalError> {
     for task in &bundle.tasks {
-        for index in 0..task.items.len() {
-            pose(task, index, tokenizer, options.max_prompt_tokens)?;
+        let refused = |index| pose(task, index, tokenizer, options.max_prompt_tokens).err();
+        if let Some(error) = (0..task.items.len()).into_par_iter().find_map_first(refused) {
+            return Err(error);
         }
     }
     let mut tasks = Vec::new();
@@ -93,118 +97,49 @@ fn evaluate_task(
     task: &Task,
     options: &CoreOptions,
 ) -> Result<TaskResult, EvalError> {
-    let posed = (0..task.items.len()).map(|index| pose(task, index, tokenizer, options.max_prompt_tokens));
-    let posed: Vec<Posed> = posed.collect::<Result<_, _>>()?;
-    let mut correct = vec![false; posed.len()];
-    for (index, right) in answers(model, &posed, options, tokenizer.bos_id())? {
-        if let Some(slot) = correct.get_mut(index) {
-            *slot = right;
-        }
+    let (mut correct, mut cropped_tokens) = (Vec::with_capacity(task.items.len()), 0);
+    for first in (0..task.items.len()).step_by(QUESTIONS) {
+        let questions = first..(first + QUESTIONS).min(task.items.len());
+        let posed = questions.into_par_iter().map(|index| pose(task, index, tokenizer, options.max_prompt_tokens));
+        let posed: Vec<Posed> = posed.collect::<Result<_, _>>()?;
+        correct.extend(answers(model, &posed, options)?);
+        cropped_tokens += posed.iter().map(|posed| posed.cropped).sum::<usize>();
     }
     let right = correct.iter().filter(|right| **right).count();
     let accuracy = f64::from(right as f32 / correct.len() as f32);
     let guessing = 0.01 * task.random_baseline;
     let centered = (accuracy - guessing) / (1.0 - guessing);
-    let cropped_tokens = posed.iter().map(|posed| posed.cropped).sum();
     Ok(TaskResult { label: task.label.clone(), accuracy, centered, correct, cropped_tokens })
 }
 
-/// Right or wrong by position in evaluation order, in any order.
-fn answers(model: &Gpt, posed: &[Posed], options: &CoreOptions, padding: u32) -> Result<Vec<(usize, bool)>, EvalError> {
-    let mut answers = Vec::new();
-    let mut together: Vec<&Posed> = Vec::new();
-    for posed in posed {
-        let judged = match options.method {
-            Method::PerExample => in_full(model, &[posed], padding)?,
-            Method::Shared if saves_by_sharing(posed) => vec![over_shared_prefix(model, posed, padding)?],
-            Method::Shared => {
-                together.push(posed);
-                continue;
-            }
-        };
-        answers.extend(judged.iter().map(|options| (posed.index, is_right(posed, options))));
-    }
-    // Sequences of like lengths waste the least padding.
-    together.sort_by_key(|posed| (longest(posed), posed.index));
-    for batch in batches(&together, options.batch_tokens) {
-        let judged = in_full(model, batch, padding)?;
-        answers.extend(batch.iter().zip(&judged).map(|(posed, options)| (posed.index, is_right(posed, options))));
-    }
-    Ok(answers)
+/// Whether each question is answered rightly.
+fn answers(model: &Gpt, posed: &[Posed], options: &CoreOptions) -> Result<Vec<bool>, EvalError> {
+    let judged = match options.method {
+        Method::PerExample => posed.iter().map(|posed| in_full(model, posed)).collect::<Result<_, _>>()?,
+        Method::Shared => together(model, posed, options.batch_tokens)?,
+    };
+    Ok(posed.iter().zip(&judged).map(|(posed, options)| is_right(posed, options)).collect())
 }
 
-fn longest(posed: &Posed) -> usize {
-    posed.sequences.iter().map(|sequence| sequence.tokens.len()).max().unwrap_or_default()
-}
-
-/// Whether computing the shared prefix once does away with a fifth of the tokens.
-fn saves_by_sharing(posed: &Posed) -> bool {
-    let full: usize = posed.sequences.iter().map(|sequence| sequence.tokens.len()).sum();
-    let saved = shared_prefix(posed) * posed.sequences.len().saturating_sub(1);
-    saved * 5 > full
-}
-
-/// Leading tokens that all options share and none of which is judged.
-fn shared_prefix(posed: &Posed) -> usize {
-    let tokens: Vec<Vec<u32>> = posed.sequences.iter().map(|sequence| sequence.tokens.clone()).collect();
-    let first_judged = posed.sequences.iter().map(|sequence| sequence.start).min().unwrap_or_default();
-    common_prefix(&tokens).min(first_judged)
-}
-
-/// Cuts questions, sorted by length, into runs whose padded sequences stay within `limit` tokens, or single ones.
-fn batches<'a, 'b>(posed: &'b [&'a Posed], limit: usize) -> impl Iterator<Item = &'b [&'a Posed]> {
-    let mut rest = posed;
-    std::iter::from_fn(move || {
-        let mut rows = 0;
-        let within = rest.iter().take_while(|posed| {
-            rows += posed.sequences.len();
-            rows * longest(posed) <= limit
-        });
-        let count = within.count().max(1).min(rest.len());
-        let (batch, after) = rest.split_at(count);
-        rest = after;
-        (!batch.is_empty()).then_some(batch)
-    })
-}
-
-/// All options of all questions in one forward pass, padded on the right, where causal attention never looks.
-fn in_full(model: &Gpt, posed: &[&Posed], padding: u32) -> Result<Vec<Vec<Judged>>, EvalError> {
-    let sequences: Vec<&Sequence> = posed.iter().flat_map(|posed| &posed.sequences).collect();
-    let rows: Vec<&[u32]> = sequences.iter().map(|sequence| sequence.tokens.as_slice()).collect();
-    let logits = model.logits(&stacked(model, &rows, padding)?)?;
-    let mut judged = sequences.iter().enumerate().map(|(row, sequence)| judge(sequence, &logits.i(row)?, 1));
-    posed.iter().map(|posed| judged.by_ref().take(posed.sequences.len()).collect()).collect()
-}
-
-/// The shared prefix once, then what is left of each option, padded on the right.
-fn over_shared_prefix(model: &Gpt, posed: &Posed, padding: u32) -> Result<Vec<Judged>, EvalError> {
-    let shared = shared_prefix(posed);
-    let tokens = posed.sequences.first().map_or(&[][..], |sequence| &sequence.tokens);
-    let prefix = tokens.get(..shared).unwrap_or_default();
-    let mut cache = model.new_cache(1, shared)?;
-    let before = model.logits_cached(&stacked(model, &[prefix], padding)?, &mut cache)?.i((0, shared - 1..))?;
-    let rests = posed.sequences.iter().map(|sequence| sequence.tokens.get(shared..).unwrap_or_default());
-    let rests: Vec<&[u32]> = rests.collect();
-    if rests.iter().all(|rest| rest.is_empty()) {
-        return posed.sequences.iter().map(|sequence| judge(sequence, &before, shared)).collect();
-    }
-    let width = rests.iter().map(|rest| rest.len()).max().unwrap_or_default();
-    let mut cache = cache.repeat(rests.len(), shared + width)?;
-    let after = model.logits_cached(&stacked(model, &rests, padding)?, &mut cache)?;
-    let judged = posed.sequences.iter().enumerate().map(|(row, sequence)| {
-        let logits = Tensor::cat(&[&before, &after.i(row)?], 0)?;
-        judge(sequence, &logits, shared)
+/// All options of a question in one forward pass.
+fn in_full(model: &Gpt, posed: &Posed) -> Result<Vec<Judged>, EvalError> {
+    let rows: Vec<&[u32]> = posed.sequences.iter().map(|sequence| sequence.tokens.as_slice()).collect();
+    let logits = model.padded_logits(&rows)?;
+    let judged = posed.sequences.iter().zip(logits).map(|(sequence, logits)| {
+        let scores = score_row(&logits, sequence.continuation())?;
+        Ok(Judged::new(sequence, &scores))
     });
     judged.collect()
 }
 
-/// Rows padded to the longest, as ids (B, T).
-fn stacked(model: &Gpt, rows: &[&[u32]], padding: u32) -> Result<Tensor, EvalError> {
-    let width = rows.iter().map(|row| row.len()).max().unwrap_or_default();
-    let mut ids = Vec::with_capacity(rows.len() * width);
-    for row in rows {
-        ids.extend_from_slice(row);
-        ids.resize(ids.len() + width - row.len(), padding);
-    }
-    Ok(Tensor::from_vec(ids, (rows.len(), width), model.device())?)
+/// The options of all questions at once.
+fn together(model: &Gpt, posed: &[Posed], batch_tokens: usize) -> Result<Vec<Vec<Judged>>, EvalError> {
+    let sequences: Vec<Continuation<'_>> =
+        posed.iter().flat_map(|posed| &posed.sequences).map(|sequence| sequence.continuation()).collect();
+    let mut scores = model.scores(&sequences, batch_tokens)?.into_iter();
+    let judged = posed.iter().map(|posed| {
+        let scores = posed.sequences.iter().zip(scores.by_ref());
+        scores.map(|(sequence, scores)| Judged::new(sequence, &scores)).collect()
+    });
+    Ok(judged.collect())
 }

@@ -3,6 +3,7 @@
 use super::prompts::render;
 use super::{Item, PythonRandom, Task, TaskKind};
 use crate::evals::EvalError;
+use crate::model::Continuation;
 use crate::tokenizer::Tokenizer;
 
 /// Seed of the few-shot choice for the first example; each next one's is one higher.
@@ -15,6 +16,13 @@ pub(super) struct Sequence {
     pub tokens: Vec<u32>,
     /// First judged token. Those before it are only context.
     pub start: usize,
+}
+
+impl Sequence {
+    /// As the model takes it.
+    pub(super) fn continuation(&self) -> Continuation<'_> {
+        Continuation { tokens: &self.tokens, start: self.start }
+    }
 }
 
 /// A question in tokens.
@@ -94,7 +102,7 @@ fn continuation(tokens: Vec<Vec<u32>>) -> Result<Sequence, String> {
 }
 
 /// Number of leading tokens that all sequences share.
-pub(super) fn common_prefix(sequences: &[Vec<u32>]) -> usize {
+fn common_prefix(sequences: &[Vec<u32>]) -> usize {
     common_length(sequences, |sequence, at| sequence.get(at).copied())
 }
 

@@ -1,10 +1,7 @@
-//! From logits to right or wrong.
-
-use candle_core::{IndexOp, Tensor};
+//! From scores to right or wrong.
 
 use super::examples::{Posed, Sequence};
-use crate::evals::EvalError;
-use crate::evals::generate::likeliest;
+use crate::model::TokenScore;
 
 /// What the model makes of one option.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,29 +12,17 @@ pub(super) struct Judged {
     pub all_likeliest: bool,
 }
 
-/// Judges one option by logits (n, V) of consecutive positions, the first of which predicts `tokens[first]`.
-pub(super) fn judge(sequence: &Sequence, logits: &Tensor, first: usize) -> Result<Judged, EvalError> {
-    let judged = sequence.tokens.get(sequence.start..).unwrap_or_default();
-    // With nothing before them (all options equal, down to <|bos|>) the tokens can't be predicted.
-    if judged.is_empty() || sequence.start == 0 {
-        return Ok(Judged { mean_loss: f64::NAN, all_likeliest: true });
+impl Judged {
+    /// From the scores of an option's judged tokens. There are none when options are equal, down to <|bos|>.
+    pub(super) fn new(sequence: &Sequence, scores: &[TokenScore]) -> Self {
+        if scores.is_empty() {
+            return Self { mean_loss: f64::NAN, all_likeliest: true };
+        }
+        let total: f64 = scores.iter().map(|score| score.loss).sum();
+        let judged = sequence.continuation().judged();
+        let all_likeliest = scores.iter().zip(judged).all(|(score, token)| score.likeliest == *token);
+        Self { mean_loss: total / scores.len() as f64, all_likeliest }
     }
-    let rows = logits.i(sequence.start - first..sequence.tokens.len() - first)?.to_vec2::<f32>()?;
-    let mut total = 0.0;
-    let mut all_likeliest = true;
-    for (row, &token) in rows.iter().zip(judged) {
-        total += loss(row, token);
-        all_likeliest &= likeliest(row) == token;
-    }
-    Ok(Judged { mean_loss: total / judged.len() as f64, all_likeliest })
-}
-
-/// Cross-entropy in nats.
-fn loss(logits: &[f32], token: u32) -> f64 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
-    let chosen = logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
-    sum.ln() - f64::from(chosen - largest)
 }
 
 /// Whether the question was answered rightly, given what was made of each of its options.

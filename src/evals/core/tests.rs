@@ -269,11 +269,58 @@ fn results_are_centred_on_guessing_and_averaged() {
     assert_eq!(told, ["t"]);
 }
 
-/// Examples a second by both methods on the reference bundle; run alone, on a quiet machine:
+/// Tasks like CORE's own in their proportions: hundreds of tokens of examples before a short question with four options,
+/// options of some length without examples, a schema and a continuation.
+fn realistic_bundle(tokenizer: &Tokenizer) -> Bundle {
+    let mut state = 7u64;
+    let mut text = |characters: usize| -> String {
+        let mut text = String::new();
+        while text.len() < characters {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let length = 2 + (state >> 40) % 7;
+            text.extend((0..length).map(|at| char::from(b'a' + ((state >> (8 * at)) % 26) as u8)));
+            text.push(' ');
+        }
+        text.trim_end().to_string()
+    };
+    let mut items = |make: &mut dyn FnMut(&mut dyn FnMut(usize) -> String, usize) -> Item| -> Vec<Item> {
+        (0..16).map(|number| make(&mut text, number)).collect()
+    };
+    let options = |text: &mut dyn FnMut(usize) -> String, length: usize| -> Vec<String> {
+        (0..4).map(|_| text(length)).collect()
+    };
+    let choices = |query: usize, length: usize| {
+        move |text: &mut dyn FnMut(usize) -> String, number: usize| Item::MultipleChoice {
+            query: text(query),
+            choices: options(text, length),
+            gold: number % 4,
+        }
+    };
+    let tasks = vec![
+        task(TaskKind::MultipleChoice, 10, "\nAnswer: ", items(&mut choices(60, 6))),
+        task(TaskKind::MultipleChoice, 0, " ", items(&mut choices(80, 60))),
+        task(
+            TaskKind::Schema,
+            5,
+            " ",
+            items(&mut |text, number| schema(&[&text(60), &text(60)], &text(20), number % 2)),
+        ),
+        task(TaskKind::LanguageModeling, 5, " ", items(&mut |text, _| language(&text(120), &text(8)))),
+    ];
+    let tokens: usize =
+        tasks.iter().map(|task| pose(task, 0, tokenizer, usize::MAX).unwrap().sequences[0].tokens.len()).sum();
+    println!("  {} tokens in the first options of four questions", tokens);
+    Bundle { tasks }
+}
+
+/// Examples a second by each method; run alone, on a quiet machine:
 /// `cargo test --release --lib evals::core::tests::rates -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, not a check"]
 fn rates() {
+    let tokenizer = byte_tokenizer();
+    let model = random_model(&shape(1024, tokenizer.vocab_size(), 4, (4, 4), 256, "SSSL"), 1);
+    measure("realistic proportions, d4", model, &tokenizer, &realistic_bundle(&tokenizer));
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference");
     if !folder.is_dir() {
         println!("skipped: there is no folder {}", folder.display());
@@ -281,18 +328,41 @@ fn rates() {
     }
     let trained = crate::trained::Trained::open(&folder.join("checkpoint"), None, None, &Device::Cpu).unwrap();
     let bundle = Bundle::open(&folder.join("eval_bundle"), None).unwrap();
+    measure("reference bundle", trained.model, &trained.tokenizer, &bundle);
+}
+
+fn measure(name: &str, mut model: Gpt, tokenizer: &Tokenizer, bundle: &Bundle) {
+    use crate::model::Engine::{Kernels, Readable};
     let examples: usize = bundle.tasks.iter().map(|task| task.items.len()).sum();
-    for _ in 0..3 {
-        for method in [Method::PerExample, Method::Shared] {
+    let start = std::time::Instant::now();
+    for task in &bundle.tasks {
+        (0..task.items.len()).for_each(|index| drop(pose(task, index, tokenizer, usize::MAX)));
+    }
+    println!("{name}: posing takes {:.4} s on one thread", start.elapsed().as_secs_f64());
+    let mut rates: Vec<(f64, String)> = Vec::new();
+    for (engine, method) in [(Readable, Method::PerExample), (Kernels, Method::PerExample), (Kernels, Method::Shared)] {
+        model.set_engine(engine);
+        let mut best = 0.0f64;
+        for _ in 0..if engine == Readable { 1 } else { 5 } {
             let options = CoreOptions { method, ..CoreOptions::default() };
-            let mut last = std::time::Instant::now();
-            let start = last;
-            evaluate(&trained.model, &trained.tokenizer, &bundle, &options, &mut |task| {
-                println!("  {:20} {:.3} s", task.label, last.elapsed().as_secs_f64());
+            let mut parts = Vec::new();
+            let start = std::time::Instant::now();
+            let mut last = start;
+            evaluate(&model, tokenizer, bundle, &options, &mut |_| {
+                parts.push(format!("{:.4}", last.elapsed().as_secs_f64()));
                 last = std::time::Instant::now();
             })
             .unwrap();
-            println!("{method:?}: {:.1} examples a second", examples as f64 / start.elapsed().as_secs_f64());
+            let rate = examples as f64 / start.elapsed().as_secs_f64();
+            if rate > best {
+                best = rate;
+                println!("  {engine:?} {method:?}: {rate:.1} examples a second; seconds a task {}", parts.join(" "));
+            }
         }
+        rates.push((best, format!("{engine:?} {method:?}")));
+    }
+    let (fastest, _) = rates[2].clone();
+    for (rate, label) in &rates[..2] {
+        println!("{name}: {:.2} times {label}", fastest / rate);
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Weights<'a, T> {
 
 impl<'a, T: Element> Weights<'a, T> {
     /// The numbers of the parameter of that name.
-    fn get(&self, name: &str) -> Result<&'a [T], ModelError> {
+    pub(super) fn get(&self, name: &str) -> Result<&'a [T], ModelError> {
         match self.names.binary_search(&name) {
             Ok(index) => Ok(self.slices[index]),
             Err(_) => Err(ModelError::Missing { name: name.to_string() }),
@@ -33,14 +33,14 @@ impl<'a, T: Element> Weights<'a, T> {
     }
 
     /// The only, or the numbered, entry of the parameter of that name.
-    fn entry(&self, name: &str, index: usize) -> Result<T, ModelError> {
+    pub(super) fn entry(&self, name: &str, index: usize) -> Result<T, ModelError> {
         let missing = || ModelError::Missing { name: name.to_string() };
         self.get(name)?.get(index).copied().ok_or_else(missing)
     }
 }
 
 /// Calls `work` with all parameters as slices.
-fn with_weights<T: Element, R>(
+pub(super) fn with_weights<T: Element, R>(
     parameters: &Parameters,
     work: impl FnOnce(&Weights<'_, T>) -> Result<R, ModelError>,
 ) -> Result<R, ModelError> {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Onto, Operands, Threads, multiply};
-use super::lanes::{dot, sum};
+use super::lanes::{dot, maximum, sum};
 use super::{BLOCK_ROWS, Element, Scratch, vectorized};
 
 /// Queries in a block.
@@ -137,19 +137,6 @@ fn exponentials<T: Element>(scores: &mut [T], seen: Range<usize>, scale: T) -> (
         *score = (*score * scale - largest).exponential();
     }
     (largest, sum(scores.len(), |index| scores[index]))
-}
-
-/// The largest of at least one number.
-#[inline(always)]
-fn maximum<T: Element>(numbers: &[T]) -> T {
-    let mut lanes = [numbers[0]; 16];
-    let (whole, rest) = numbers.as_chunks::<16>();
-    for chunk in whole {
-        for (lane, number) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.larger(*number);
-        }
-    }
-    lanes.iter().chain(rest).fold(numbers[0], |largest, number| largest.larger(*number))
 }
 
 /// What the backward pass reads besides the inputs.

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Onto, Operands, Threads, multiply};
-use super::lanes::sum;
+use super::lanes::{maximum, sum};
 use super::{Element, vectorized};
 use crate::ops::reference::LOGIT_CAP;
 
@@ -89,6 +89,44 @@ fn project<T: Element>(head: Head<'_, T>, logits: &mut [T]) {
     let x = Matrix::new(head.x, head.x.len() / head.width, head.width);
     let weight = Matrix::new(head.weight, head.vocab, head.width).transposed();
     multiply(logits, x, weight, Onto::Nothing, Threads::Pool, head.operands);
+}
+
+/// What a row of capped logits says of the next token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Summary {
+    /// Logarithm of the sum of exponentials: a token's loss is this less its logit.
+    pub log_total: f64,
+    /// Index of the largest logit, the first of equals.
+    pub likeliest: u32,
+}
+
+/// Summarises a row of at least one capped logit.
+#[inline(always)]
+fn summarize<T: Element>(logits: &[T]) -> Summary {
+    let largest = maximum(logits);
+    let likeliest = logits.iter().position(|logit| *logit == largest).unwrap_or(0) as u32;
+    let runs = logits.chunks(RUN).map(|run| sum(run.len(), |index| (run[index] - largest).exponential()).wide());
+    Summary { log_total: largest.wide() + runs.sum::<f64>().ln(), likeliest }
+}
+
+/// Summaries of rows of capped logits.
+pub fn summaries<T: Element>(logits: &[T], vocab: usize) -> Vec<Summary> {
+    logits.par_chunks_exact(vocab).map(|row| vectorized(|| summarize(row))).collect()
+}
+
+/// Hands the capped logits of all tokens to `take`, a chunk at a time with the number of its first token. `logits` is scratch
+/// that grows to [`chunk_rows`] × vocab numbers at most.
+pub fn capped_in_chunks<T: Element>(head: Head<'_, T>, logits: &mut Vec<T>, mut take: impl FnMut(usize, &[T])) {
+    let (rows, tokens) = (chunk_rows(head.vocab), head.x.len() / head.width);
+    for first in (0..tokens).step_by(rows) {
+        let count = rows.min(tokens - first);
+        if logits.len() < count * head.vocab {
+            logits.resize(count * head.vocab, T::ZERO);
+        }
+        let logits = &mut logits[..count * head.vocab];
+        capped(Head { x: &head.x[first * head.width..][..count * head.width], ..head }, logits);
+        take(first, logits);
+    }
 }
 
 /// Logits after the cap of all tokens: N × vocab. Targets are of no account.

@@ -43,6 +43,19 @@ pub fn dot<T: Element>(a: &[T], b: &[T]) -> T {
     total
 }
 
+/// The largest of at least one number.
+#[inline(always)]
+pub fn maximum<T: Element>(numbers: &[T]) -> T {
+    let mut lanes = [numbers[0]; LANES];
+    let (whole, rest) = numbers.as_chunks::<LANES>();
+    for chunk in whole {
+        for (lane, number) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.larger(*number);
+        }
+    }
+    lanes.iter().chain(rest).fold(numbers[0], |largest, number| largest.larger(*number))
+}
+
 /// The lanes added pairwise.
 #[inline(always)]
 fn tree<T: Element>(mut lanes: [T; LANES]) -> T {

@@ -15,6 +15,7 @@ pub mod head;
 pub mod lanes;
 pub mod muon;
 pub mod norm;
+pub mod ragged_attention;
 pub mod residual;
 pub mod rotary;
 pub mod scratch;

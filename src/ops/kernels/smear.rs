@@ -43,6 +43,32 @@ pub fn forward<T: Element>(e: &[T], smear: Smear<'_, T>, x: &mut [T], sigma: &mu
     });
 }
 
+/// Marks a token without a predecessor in [`forward_ragged`].
+pub const NO_PREDECESSOR: u32 = u32::MAX;
+
+/// [`forward`] for tokens whose predecessors may lie anywhere: row t of `x` (N × width) takes up row `before[t]` of `e`,
+/// which has at least N rows. The smear's length is of no account.
+pub fn forward_ragged<T: Element>(e: &[T], before: &[u32], smear: Smear<'_, T>, x: &mut [T]) {
+    let width = smear.width;
+    let outputs = x.par_chunks_mut(BLOCK_ROWS * width).zip(before.par_chunks(BLOCK_ROWS));
+    outputs.enumerate().for_each(|(block, (x, before))| {
+        vectorized(|| {
+            for (offset, (x, before)) in x.chunks_exact_mut(width).zip(before).enumerate() {
+                let own = &e[(block * BLOCK_ROWS + offset) * width..][..width];
+                if *before == NO_PREDECESSOR {
+                    x.copy_from_slice(own);
+                    continue;
+                }
+                let weight = dot(smear.gate, &own[..smear.gate.len()]).sigmoid() * smear.lambda;
+                let before = &e[*before as usize * width..][..width];
+                for ((x, own), before) in x.iter_mut().zip(own).zip(before) {
+                    *x = *own + weight * *before;
+                }
+            }
+        });
+    });
+}
+
 /// From the gradient `dx` of the result that of the embeddings, `de`; adds those of the gate's weights to `dgate`, and gives
 /// back that of λ. `slopes` (N) is scratch.
 pub fn backward<T: Element>(

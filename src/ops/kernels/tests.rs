@@ -4,7 +4,9 @@
 use candle_core::{DType, Device, Tensor, Var};
 
 use super::gemm::Operands;
-use super::{Element, Scratch, attention, embedding, head, norm, residual, rotary, smear, squared_relu, value};
+use super::{
+    Element, Scratch, attention, embedding, head, norm, ragged_attention, residual, rotary, smear, squared_relu, value,
+};
 use crate::ops::reference;
 
 /// Numbers in −1 … 1 that look random and depend on the seed alone.
@@ -100,6 +102,58 @@ fn rotary_norm_and_scale_and_their_gradient() {
         let angles = rotary::Angles { cos: &cos, sin: &sin };
         rotary::forward(&of::<f32>(&x), angles, heads, &mut y, &mut inverse);
         assert_close("queries in f32", &y, &values(&twin), ROUNDED);
+    }
+}
+
+/// A row's keys and values cut at random places, its queries a suffix: what the whole row's attention gives them.
+#[test]
+fn ragged_attention() {
+    // Heads, groups, channels, window; then rows as places where they are cut, the last its end, and how many queries.
+    type Row = (&'static [usize], usize);
+    let cases: [((usize, usize), usize, usize, &[Row]); 4] = [
+        ((1, 1), 2, 1, &[(&[1], 1)]),
+        ((4, 2), 6, 500, &[(&[3, 4, 130], 126), (&[20], 20), (&[7, 9], 1)]),
+        ((2, 1), 4, 20, &[(&[30, 31, 60, 150], 90), (&[100, 101], 1)]),
+        ((3, 3), 16, 0, &[(&[5, 9], 4), (&[1, 2, 3], 2)]),
+    ];
+    for ((heads, groups), size, window, rows) in cases {
+        let shape = ragged_attention::Shape { heads, groups, size, window, operands: Operands::Full };
+        let total: usize = rows.iter().map(|(_, queries)| queries).sum();
+        let (mut q, mut expected) = (vec![0.0; heads * total * size], vec![0.0; heads * total * size]);
+        let (mut stored, mut first) = (Vec::new(), 0);
+        for (number, (cuts, queries)) in rows.iter().enumerate() {
+            let length = cuts[cuts.len() - 1];
+            let own = |heads: usize, what| numbers(heads * length * size, 10 * number as u64 + what);
+            let (all_q, k, v) = (own(heads, 1), own(groups, 2), own(groups, 3));
+            let token_major = |x: &[f64], heads| tensor(x, &[1, heads, length, size]).transpose(1, 2).unwrap();
+            let tensors = [token_major(&all_q, heads), token_major(&k, groups), token_major(&v, groups)];
+            let twin = reference::attention(&tensors[0], &tensors[1], &tensors[2], window).unwrap();
+            let twin = values(&twin.transpose(1, 2).unwrap().contiguous().unwrap());
+            for head in 0..heads {
+                let from = (head * length + length - queries) * size..(head + 1) * length * size;
+                let to = (head * total + first) * size..(head * total + first + queries) * size;
+                q[to.clone()].copy_from_slice(&all_q[from.clone()]);
+                expected[to].copy_from_slice(&twin[from]);
+            }
+            first += queries;
+            stored.push((k, v, length));
+        }
+        let spans: Vec<ragged_attention::Span<'_, f64>> = (rows.iter().zip(&stored))
+            .map(|((cuts, queries), (k, v, length))| {
+                let starts = [0].into_iter().chain(cuts.iter().copied());
+                let pieces = starts.zip(*cuts).map(|(start, end)| {
+                    let (k, v) = (&k[start * size..], &v[start * size..]);
+                    ragged_attention::Piece { k, v, stride: length * size, tokens: end - start }
+                });
+                let position = length - queries;
+                ragged_attention::Span { queries: *queries, position, first: 0, pieces: pieces.collect() }
+            })
+            .collect();
+        let mut scratch = Scratch::default();
+        scratch.reserve(ragged_attention::scratch_numbers(shape, &spans));
+        let mut out = vec![7.0; q.len()];
+        ragged_attention::forward(shape, &q, &spans, &mut out, &scratch);
+        assert_close("ragged attention", &out, &expected, EXACT);
     }
 }
 
