@@ -2,6 +2,7 @@
 
 pub mod artifacts;
 pub mod baseline;
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;

@@ -193,4 +193,5 @@ documents! {
     super::Scorecard => "nanochat.scorecard/v1",
     super::NoiseRecord => "nanochat.noise/v1",
     super::ExperimentRecord => "nanochat.experiment_record/v1",
+    super::BenchTrain => "nanochat.bench_train/v1",
 }

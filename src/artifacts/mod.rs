@@ -4,6 +4,7 @@
 //! [`read_steps`], …), and everything is put in place by [`write_atomic`]. Refuses names that could leave the results
 //! folder, numbers that JSON can't hold, and documents of another kind than asked for.
 
+mod bench;
 mod collect;
 mod documents;
 mod error;
@@ -18,6 +19,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use bench::*;
 pub use collect::{ExperimentDocuments, RunDocuments, read_experiment};
 pub use documents::*;
 pub use error::ArtifactError;

@@ -2,6 +2,7 @@
 
 mod baseline;
 mod baseline_progress;
+mod bench;
 mod beside;
 mod compare;
 mod data;
@@ -58,6 +59,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Check, run and record the other arm: karpathy/nanochat as it is.
     Baseline(baseline::Args),
+    /// Measure this engine: training by phase, kernels, tokenizer, data.
+    Bench(bench::Args),
     /// Hold this engine against reference figures of the baseline.
     Parity(parity::Args),
     /// Inspect and write training data.
@@ -84,6 +87,7 @@ pub fn main() -> std::process::ExitCode {
         Command::List(args) => list::execute(args),
         Command::Doctor(args) => doctor::execute(args),
         Command::Baseline(args) => baseline::execute(args),
+        Command::Bench(args) => bench::execute(args),
         Command::Parity(args) => parity::execute(args),
         Command::Data(args) => data::execute(args),
         Command::Tokenizer(args) => tokenizer::execute(args),

@@ -85,7 +85,7 @@ impl Progress {
             RunStep::Training(train::Event::EvaluationFailed { step, reason }) => {
                 self.line(&format!("warning      evaluation at step {step} failed, training goes on: {reason}"));
             }
-            RunStep::Training(train::Event::MicroStep { .. }) => {}
+            RunStep::Training(train::Event::Phase(_) | train::Event::MicroStep { .. }) => {}
         }
     }
 

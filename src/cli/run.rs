@@ -109,7 +109,7 @@ pub(super) fn check_hardware(experiment: &Experiment, plans: &[RunPlan], allowed
 }
 
 /// One thread pool for the whole process, as large as the profile says.
-fn use_threads(experiment: &Experiment) -> Result<(), CliError> {
+pub(super) fn use_threads(experiment: &Experiment) -> Result<(), CliError> {
     let threads = experiment.profile().map_or(0, |profile| profile.threads);
     let built = rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build_global();
     built.map_err(|error| CliError::failed(miette::miette!("the thread pool can't be made: {error}")))

@@ -40,7 +40,8 @@ fn gemm_gflops() -> candle_core::Result<f64> {
     Ok(2.0 * (SIDE as f64).powi(3) / best / 1e9)
 }
 
-fn copy_gbs() -> f64 {
+/// Bytes read and written in GB/s (10^9 a second) by a copy on all threads; measures for a third of a second.
+pub fn copy_gbs() -> f64 {
     let from = vec![1f32; BUFFER];
     let mut to = vec![0f32; BUFFER];
     let chunk = BUFFER.div_ceil(rayon::current_num_threads().max(1));

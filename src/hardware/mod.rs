@@ -8,10 +8,12 @@ mod machine;
 mod measure;
 pub mod memory;
 mod place;
+mod process;
 mod profile;
 
 pub use fit::{TooLarge, fits};
 pub use machine::{Gpu, Machine, this_machine};
-pub use measure::{Rates, measure};
+pub use measure::{Rates, copy_gbs, measure};
 pub use place::{Cache, caches, free_bytes, is_writable};
+pub use process::process_age_seconds;
 pub use profile::{Mismatch, Profile, Requirements, check};

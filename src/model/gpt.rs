@@ -41,6 +41,17 @@ pub enum Engine {
     Readable,
 }
 
+/// A part of one pass with gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// From the ids to the head's input; with the readable operations to the losses.
+    Forward,
+    /// The head, the losses, and the gradients of both, which the kernels compute in one go.
+    Head,
+    /// From the gradient of the head's input, or of the losses, to those of all parameters.
+    Backward,
+}
+
 impl Gpt {
     /// A model with the baseline's initial distributions, drawn from `seed`; the same on every device and thread count.
     pub fn initialized(shape: &ModelShape, seed: u64, device: &Device) -> Result<Self, ModelError> {
@@ -160,6 +171,19 @@ impl Gpt {
         scale: f64,
         into: &mut Gradients,
     ) -> Result<f32, ModelError> {
+        self.accumulate_gradients_observed(ids, targets, scale, into, &mut |_| {})
+    }
+
+    /// The same, telling each part as it begins, for measurements.
+    pub fn accumulate_gradients_observed(
+        &self,
+        ids: &Tensor,
+        targets: &Tensor,
+        scale: f64,
+        into: &mut Gradients,
+        observe: &mut dyn FnMut(Part),
+    ) -> Result<f32, ModelError> {
+        observe(Part::Forward);
         let rows = self.check_ids(ids)?;
         let checked = self.check_targets(ids, targets)?;
         let counted = counted(&checked);
@@ -169,10 +193,12 @@ impl Gpt {
         let factor = scale / counted as f64;
         let losses = match self.fast() {
             Some((fast, DType::F64)) => {
-                self.fast_gradients::<f64>(&fast, &Batch::new(&rows), &checked, factor, into)?
+                self.fast_gradients::<f64>(&fast, &Batch::new(&rows), &checked, factor, into, observe)?
             }
-            Some((fast, _)) => self.fast_gradients::<f32>(&fast, &Batch::new(&rows), &checked, factor, into)?,
-            None => self.readable_gradients(ids, targets, factor, into)?,
+            Some((fast, _)) => {
+                self.fast_gradients::<f32>(&fast, &Batch::new(&rows), &checked, factor, into, observe)?
+            }
+            None => self.readable_gradients(ids, targets, factor, into, observe)?,
         };
         mean(&losses, &checked)
     }
@@ -184,12 +210,14 @@ impl Gpt {
         targets: &Tensor,
         factor: f64,
         into: &mut Gradients,
+        observe: &mut dyn FnMut(Part),
     ) -> Result<Tensor, ModelError> {
         let variables: Vec<(&String, Var)> = (self.parameters.iter())
             .map(|(name, tensor)| Ok((name, Var::from_tensor(tensor)?)))
             .collect::<Result<_, ModelError>>()?;
         let parameters = variables.iter().map(|(name, var)| ((*name).clone(), var.as_tensor().clone())).collect();
         let losses = losses(&Forward { shape: &self.shape, parameters: &parameters }, ids, targets)?;
+        observe(Part::Backward);
         let store = losses.sum_all()?.affine(factor, 0.0)?.backward()?;
         for (name, variable) in &variables {
             let gradient = store.get(variable).ok_or_else(|| ModelError::Missing { name: (*name).clone() })?;
@@ -224,8 +252,10 @@ impl Gpt {
         targets: &[i64],
         factor: f64,
         into: &Gradients,
+        observe: &mut dyn FnMut(Part),
     ) -> Result<Tensor, ModelError> {
-        let losses = self.with_workspace(|workspace| fast.gradients::<T>(batch, targets, factor, into, workspace))?;
+        let losses =
+            self.with_workspace(|workspace| fast.gradients::<T>(batch, targets, factor, into, workspace, observe))?;
         Ok(Tensor::from_vec(losses, (batch.rows, batch.length), &self.device)?)
     }
 

@@ -28,7 +28,7 @@ pub use cache::KvCache;
 pub(crate) use decoding::score_row;
 pub use error::ModelError;
 pub(crate) use gpt::operands;
-pub use gpt::{Engine, Gpt};
+pub use gpt::{Engine, Gpt, Part};
 pub use gradients::Gradients;
 pub use parameters::{Parameters, parameter_shapes};
 pub use scores::{Continuation, TokenScore};

@@ -98,7 +98,7 @@ fn train(
         }
         Event::Evaluated(row) => seen.bpb.extend(row.val_bpb),
         Event::EvaluationFailed { reason, .. } => failure = Some(reason.to_string()),
-        Event::Step(_) => {}
+        Event::Phase(_) | Event::Step(_) => {}
     };
     trainer.run(&|| false, &mut |_| Ok(()), &mut observe).map_err(|error| engine(&error))?;
     match failure {

@@ -14,7 +14,7 @@ pub use environment::environment;
 pub use error::RunError;
 pub use execute::Step as RunStep;
 pub use outlook::outlook;
-pub use resources::Resources;
+pub use resources::{Resources, open_device};
 pub use session::{Event, Options, OtherArm, Outcome, carry_out};
 pub use status::{RunState, state_of};
 pub use stop::Stop;

@@ -11,7 +11,9 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use crate::artifacts::{BaselineResult, Document, Environment, ExperimentRecord, NoiseRecord, Scorecard, Summary};
+use crate::artifacts::{
+    BaselineResult, BenchTrain, Document, Environment, ExperimentRecord, NoiseRecord, Scorecard, Summary,
+};
 use crate::plan::{PlanSet, RunPlan};
 use crate::spec;
 
@@ -41,8 +43,9 @@ impl Kind {
 }
 
 /// All kinds, in order of name.
-pub const KINDS: [Kind; 11] = [
+pub const KINDS: [Kind; 12] = [
     Kind { name: "baseline", id: Some(BaselineResult::SCHEMA), schema: of::<BaselineResult> },
+    Kind { name: "bench_train", id: Some(BenchTrain::SCHEMA), schema: of::<BenchTrain> },
     Kind { name: "environment", id: Some(Environment::SCHEMA), schema: of::<Environment> },
     Kind { name: "experiment", id: Some(spec::document::SPEC_SCHEMA), schema: || spec::schema::SPEC.clone() },
     Kind { name: "experiment_record", id: Some(ExperimentRecord::SCHEMA), schema: of::<ExperimentRecord> },

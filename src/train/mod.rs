@@ -13,4 +13,4 @@ mod trainer;
 
 pub use error::TrainError;
 pub use state::{History, Snapshot};
-pub use trainer::{Ending, Event, Inputs, Trainer};
+pub use trainer::{Ending, Event, Inputs, Phase, Trainer};

@@ -10,7 +10,7 @@ use crate::artifacts::{EvalRow, StepRow, training_seconds};
 use crate::data::{Batch, Corpus, Loader, Split};
 use crate::evals::core::{self, Bundle, CoreOptions};
 use crate::hardware::memory;
-use crate::model::{Gpt, Gradients};
+use crate::model::{Gpt, Gradients, Part};
 use crate::optim::{LearningRates, MuonAdamW, Schedule, StepSettings};
 use crate::plan::{CorePlan, RunPlan};
 use crate::tokenizer::Tokenizer;
@@ -36,6 +36,8 @@ pub struct Inputs<'a> {
 
 /// What happens, as it happens.
 pub enum Event<'a> {
+    /// A phase of a step begins, and so the one before it ends.
+    Phase(Phase),
     /// One micro-batch went forward and backward.
     MicroStep {
         /// The batch.
@@ -54,6 +56,17 @@ pub enum Event<'a> {
         /// Why.
         reason: &'a str,
     },
+}
+
+/// What a step spends its time on. On a GPU work is only queued: its time shows where a phase waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Waiting for a batch, and handing it to the device.
+    Data,
+    /// A part of the model's pass.
+    Model(Part),
+    /// Clearing gradients, and the optimizer's step.
+    Optimizer,
 }
 
 /// How a sitting ended.
@@ -214,19 +227,23 @@ impl<'a> Trainer<'a> {
     /// One optimizer step: micro-steps, then the update.
     fn train_step(&mut self, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         let started = Instant::now();
+        observe(Event::Phase(Phase::Optimizer));
         self.gradients.reset()?;
         let scale = 1.0 / self.plan.grad_accum_steps as f64;
         let mut loss_sum = 0.0;
         for _ in 0..self.plan.grad_accum_steps {
+            observe(Event::Phase(Phase::Data));
             let batch = self.loader.next_batch()?;
             if self.history.first_batch_sha256.is_none() {
                 self.history.first_batch_sha256 = Some(batch.sha256());
             }
             let (ids, targets) = tensors(&batch, &self.device)?;
-            let loss = self.model.accumulate_gradients(&ids, &targets, scale, &mut self.gradients)?;
+            let part = &mut |part| observe(Event::Phase(Phase::Model(part)));
+            let loss = self.model.accumulate_gradients_observed(&ids, &targets, scale, &mut self.gradients, part)?;
             loss_sum += f64::from(loss);
             observe(Event::MicroStep { batch: &batch, loss });
         }
+        observe(Event::Phase(Phase::Optimizer));
         let loss = loss_sum * scale;
         self.refuse_divergence(loss)?;
         let settings = self.schedule.at(self.step);
@@ -263,6 +280,11 @@ impl<'a> Trainer<'a> {
         self.history.steps.push(row.clone());
         self.step += 1;
         row
+    }
+
+    /// Evaluates as at the end of the plan, unless that was done at this step.
+    pub fn evaluate_now(&mut self, observe: &mut dyn FnMut(Event<'_>)) {
+        self.evaluate_if_due(true, observe);
     }
 
     /// Evaluates when the plan says so and it wasn't done at this step. A failure is recorded, and training goes on.

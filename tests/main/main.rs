@@ -1,6 +1,7 @@
 //! Tests of the program and of the tree, in one binary, since linking it costs.
 
 mod baseline;
+mod bench;
 mod program;
 mod run_experiment;
 mod tidy;

@@ -38,6 +38,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("trained", &["checkpoint", "model", "tokenizer", "artifacts", "plan"]),
     ("baseline", &["plan", "artifacts", "tokenizer", "data", "checkpoint", "hardware"]),
+    ("bench", &["plan", "run", "train", "data", "tokenizer", "model", "ops", "optim", "hardware", "artifacts"]),
     ("scorecard", &["artifacts", "plan"]),
     ("report", &["scorecard", "artifacts", "plan"]),
     ("schemas", &["spec", "experiment", "plan", "artifacts", "report"]),

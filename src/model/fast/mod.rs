@@ -10,7 +10,7 @@ mod forward;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Gradients, ModelError, Parameters};
+use super::{Gradients, ModelError, Parameters, Part};
 use crate::ops::kernels::gemm::Operands;
 use crate::ops::kernels::{Element, head, tensors};
 use crate::plan::ModelShape;
@@ -127,11 +127,13 @@ impl Fast<'_> {
         factor: f64,
         into: &Gradients,
         workspace: &mut Workspace<T>,
+        observe: &mut dyn FnMut(Part),
     ) -> Result<Vec<T>, ModelError> {
         let dims = Dims::new(self.shape, batch, self.operands);
         let buffers = workspace.training(&dims);
         with_weights(self.parameters, |weights| {
             forward::stream(self.shape, weights, batch, &dims, buffers)?;
+            observe(Part::Head);
             {
                 let Buffers { normed, losses, logits, dnormed, .. } = &mut *buffers;
                 let head = self.head(weights, normed, targets)?;
@@ -140,6 +142,7 @@ impl Fast<'_> {
                     head::cross_entropy(head, Some(gradients), losses, logits);
                 })?;
             }
+            observe(Part::Backward);
             backward::gradients(self.shape, weights, batch, &dims, buffers, into)?;
             Ok(buffers.losses.clone())
         })

@@ -1,0 +1,41 @@
+//! What this machine can do at best, by this program's own kernels.
+
+use std::time::{Duration, Instant};
+
+use crate::model::operands;
+use crate::ops::kernels::gemm::{Matrix, Onto, Threads, multiply};
+use crate::plan::Precision;
+
+/// Products that are tried, as rows, columns and inner size: a cube, and the form of a linear layer over many tokens.
+const PRODUCTS: [[usize; 3]; 2] = [[1024, 1024, 1024], [4096, 1024, 256]];
+/// Time spent on each.
+const BUDGET: Duration = Duration::from_millis(400);
+
+/// The best rate of matrix products on all threads, in GFLOP/s.
+pub fn gemm_gflops(dtype: Precision) -> f64 {
+    PRODUCTS.into_iter().map(|product| product_gflops(product, dtype)).fold(0.0, f64::max)
+}
+
+fn product_gflops([m, n, k]: [usize; 3], dtype: Precision) -> f64 {
+    let numbers = |count: usize| -> Vec<f32> { (0..count).map(|i| ((i * 7919) % 1013) as f32 / 506.0 - 1.0).collect() };
+    let (a, b, mut out) = (numbers(m * k), numbers(n * k), vec![0f32; m * n]);
+    let seconds = best_seconds(BUDGET, || {
+        let b = Matrix::new(&b, n, k).transposed();
+        multiply(&mut out, Matrix::new(&a, m, k), b, Onto::Nothing, Threads::Pool, operands(dtype));
+        std::hint::black_box(&out);
+    });
+    2.0 * (m * n * k) as f64 / seconds / 1e9
+}
+
+/// The shortest time of `work` within a budget, after once that doesn't count.
+pub fn best_seconds(budget: Duration, mut work: impl FnMut()) -> f64 {
+    work();
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    while start.elapsed() < budget || best.is_infinite() {
+        let begin = Instant::now();
+        work();
+        best = best.min(begin.elapsed().as_secs_f64());
+    }
+    best
+}

@@ -1,0 +1,178 @@
+//! `nanochat bench`: measures this program on a spec's plan.
+
+use std::path::{Path, PathBuf};
+
+use super::output::{json, table};
+use super::plan::{Overlay, select};
+use super::progress::thousands;
+use super::run::{check_hardware, use_threads};
+use super::{CliError, CliResult, Exit, Format};
+use crate::artifacts::{BenchTrain, Document, write_document};
+use crate::bench::{self, BenchError, TrainOptions};
+use crate::experiment;
+use crate::plan::{self, Precision, RunPlan};
+use crate::run::Resources;
+use crate::spec::SpecErrors;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Time the first steps of a spec's first run, by phase, and say what share of the machine they use.
+    Train(TrainArgs),
+}
+
+/// What every benchmark takes.
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// The experiment spec; its first run is measured.
+    #[arg(value_name = "SPEC")]
+    spec: PathBuf,
+    #[command(flatten)]
+    overlay: Overlay,
+    /// Only the cells whose axis has this value.
+    #[arg(long, value_name = "AXIS=VALUE")]
+    only: Vec<String>,
+    /// Measure although the machine is not what the profile says.
+    #[arg(long)]
+    allow_hardware_mismatch: bool,
+    /// Write the result to this file too; `nanochat compare` takes two such files.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct TrainArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Optimizer steps.
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    steps: u64,
+    /// How many of the first steps don't count.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    warmup: u64,
+    /// Leave out the evaluation after the steps.
+    #[arg(long)]
+    no_evaluation: bool,
+}
+
+pub fn execute(args: Args) -> CliResult {
+    match args.command {
+        Command::Train(args) => train(args),
+    }
+}
+
+/// A plan, ready to be measured.
+struct Ready {
+    plan: RunPlan,
+    resources: Resources,
+    hardware_matches: bool,
+}
+
+impl Common {
+    /// The first run's plan, the machine checked, the threads as the profile says.
+    fn ready(&self) -> Result<Ready, CliError> {
+        let experiment = experiment::load(&self.spec, &self.overlay.options()).map_err(CliError::invalid)?;
+        let missing = experiment::missing_paths(&experiment);
+        if !missing.is_empty() {
+            return Err(CliError::invalid(SpecErrors::new(self.spec.display().to_string(), missing)));
+        }
+        let cells = select(&experiment, &self.only)?;
+        let expansion = plan::expand_cells(&experiment, cells.into_iter().take(1)).map_err(|error| {
+            let help = error.way_out();
+            CliError::usage(error, help.as_deref())
+        })?;
+        let plan = expansion.runs.into_iter().next().ok_or_else(|| CliError::usage("the spec has no run", None))?;
+        let hardware_matches = check_hardware(&experiment, std::slice::from_ref(&plan), self.allow_hardware_mismatch)?;
+        use_threads(&experiment)?;
+        let resources = Resources::new(Path::new("")).with_baseline(&experiment.baseline_commit);
+        Ok(Ready { plan, resources, hardware_matches })
+    }
+
+    /// Writes the document where it was asked for, and prints it.
+    fn give<T: Document>(&self, document: &T, print: impl FnOnce(&T)) -> CliResult {
+        if let Some(path) = &self.out {
+            write_document(path, document).map_err(CliError::failed)?;
+        }
+        match self.format {
+            Format::Json => json(document)?,
+            Format::Text => print(document),
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn failed(error: BenchError) -> CliError {
+    match error {
+        BenchError::TooManySteps { .. } | BenchError::NoSteadySteps { .. } => CliError::usage(error, None),
+        other => CliError::failed(miette::miette!("{other}")),
+    }
+}
+
+fn train(args: TrainArgs) -> CliResult {
+    let Ready { plan, mut resources, hardware_matches } = args.common.ready()?;
+    let options =
+        TrainOptions { steps: args.steps, warmup: args.warmup, evaluate: !args.no_evaluation, hardware_matches };
+    let document = bench::train(&plan, options, &mut resources, &mut |progress| {
+        let rate = thousands(plan.total_batch_size as f64 / progress.seconds);
+        eprintln!("step {}/{}  loss {:.4}  {rate} tok/s", progress.step, args.steps, progress.loss);
+    })
+    .map_err(failed)?;
+    args.common.give(&document, print_train)
+}
+
+fn print_train(document: &BenchTrain) {
+    let milliseconds = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
+    let dtype = match document.dtype {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+    };
+    let mut rows = table(&["", ""]);
+    let mut row = |name: &str, value: String| {
+        rows.add_row([name.to_string(), value]);
+    };
+    row("run", format!("{} of {}", document.run_id, document.experiment));
+    row("arithmetic", format!("{dtype}, {} threads", document.environment.threads));
+    row("tokens a second", thousands(document.tokens_per_second));
+    row("steps", format!("{}, of which {} don't count", document.steps, document.warmup_steps));
+    row("achieved", format!("{:.1} GFLOP/s", document.achieved_gflops));
+    row("products reach", format!("{:.1} GFLOP/s here", document.gemm_gflops));
+    row("share (MFU)", format!("{:.1}%", document.mfu * 100.0));
+    row("peak memory", format!("{:.1} MiB", document.peak_rss_bytes as f64 / f64::from(1 << 20)));
+    row("first step after", format!("{:.2} s", document.first_step_after_seconds));
+    let startup = &document.startup;
+    for (name, seconds) in [
+        ("  program, spec", startup.program),
+        ("  data", startup.data),
+        ("  tokenizer", startup.tokenizer),
+        ("  weights", startup.model),
+        ("  first batch", startup.first_batch),
+    ] {
+        row(name, milliseconds(seconds));
+    }
+    let phases = &document.phases;
+    let all = phases.data + phases.forward + phases.head + phases.backward + phases.optimizer;
+    row("a mean step", milliseconds(all));
+    for (name, seconds) in [
+        ("  data", phases.data),
+        ("  forward", phases.forward),
+        ("  head and loss", phases.head),
+        ("  backward", phases.backward),
+        ("  optimizer", phases.optimizer),
+    ] {
+        row(name, format!("{} ({:.1}%)", milliseconds(seconds), 100.0 * seconds / all));
+    }
+    if let Some(one) = &document.evaluation {
+        let bpb = one.val_bpb.map_or_else(|| "–".to_string(), |bpb| format!("{bpb:.4}"));
+        row("evaluation", format!("{:.2} s for {} tokens, {bpb} bits per byte", one.seconds, one.tokens));
+        row("  a step", milliseconds(phases.evaluation.unwrap_or_default()));
+    }
+    println!("{rows}");
+}

@@ -1,0 +1,88 @@
+//! `nanochat bench`, from the outside.
+
+use serde_json::Value;
+
+use super::program::Project;
+
+/// A model that trains in a blink.
+const TINY: &str = "\
+schema: nanochat.experiment/v1
+name: tiny
+baseline: { commit: 92d63d4e8bb4df75c3b71618f31ddde2378b2bcd }
+seed: 7
+hardware: cpu-smoke
+data: { source: synthetic, seed: 3, bytes: 400000 }
+tokenizer: { train: { vocab_size: 300 } }
+model: { depth: 2, n_embd: 32, head_dim: 16, sequence_len: 32, window_pattern: L }
+budget: { iterations: 12 }
+optimizer: { total_batch_size: 256, warmup_steps: 2 }
+eval: { every: 5, tokens: 512 }
+";
+
+const SETTINGS: [&str; 4] = ["--allow-hardware-mismatch", "--set", "hardware.device_batch_size=4", "--format=json"];
+
+fn number(document: &Value, pointer: &str) -> f64 {
+    document.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no number at {pointer}: {document:#}"))
+}
+
+#[test]
+fn training_is_measured_by_phase_without_a_trace_in_the_results() {
+    let project = Project::new();
+    project.write("tiny.yaml", TINY);
+    let arguments = ["bench", "train", "tiny.yaml", "--steps", "6", "--warmup", "2", "--out", "bench/train.json"];
+    let ran = project.run(&[&arguments[..], &SETTINGS].concat()).exits(0);
+    let document: Value = serde_json::from_str(&ran.stdout()).expect("JSON");
+    assert_eq!(std::fs::read_to_string(project.path().join("bench/train.json")).unwrap(), ran.stdout());
+    assert!(project.files("results").is_empty() && project.files("reports").is_empty());
+    project.run(&["validate", "bench/train.json"]).exits(0);
+
+    let seconds: Vec<f64> =
+        document["step_seconds"].as_array().unwrap().iter().map(|seconds| seconds.as_f64().unwrap()).collect();
+    assert_eq!(seconds.len(), 6);
+    let mut steady = seconds[2..].to_vec();
+    steady.sort_by(f64::total_cmp);
+    let median = (steady[1] + steady[2]) / 2.0;
+    assert_eq!(number(&document, "/tokens_per_second"), 256.0 / median);
+    // The phases follow each other without a gap: beside them a step has but what lies between two readings of the clock.
+    let phases = ["data", "forward", "head", "backward", "optimizer"];
+    let parts: Vec<f64> = phases.iter().map(|phase| number(&document, &format!("/phases/{phase}"))).collect();
+    assert!(parts.iter().all(|&part| part > 0.0), "{parts:?}");
+    let (whole, mean) = (parts.iter().sum::<f64>(), steady.iter().sum::<f64>() / 4.0);
+    assert!(whole < mean * 2.0 && whole > mean * 0.5, "{whole} of {mean}");
+    let startup: f64 = document["startup"].as_object().unwrap().values().map(|part| part.as_f64().unwrap()).sum();
+    assert!((startup - number(&document, "/first_step_after_seconds")).abs() < 1e-9);
+    let rate = number(&document, "/tokens_per_second") * number(&document, "/flops_per_token") / 1e9;
+    assert!((number(&document, "/achieved_gflops") / rate - 1.0).abs() < 1e-12);
+    assert!((number(&document, "/mfu") - rate / number(&document, "/gemm_gflops")).abs() < 1e-12);
+    assert_eq!(document["evaluation"]["tokens"], 512);
+    // Evaluations before the first step, after 5 and 10, and at the end.
+    let spread = number(&document, "/evaluation/seconds") * 4.0 / 12.0;
+    assert!((number(&document, "/phases/evaluation") / spread - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn what_is_measured_is_what_a_run_does() {
+    let project = Project::new();
+    project.write("tiny.yaml", TINY);
+    let whole = ["bench", "train", "tiny.yaml", "--steps", "12", "--no-evaluation"];
+    let ran = project.run(&[&whole[..], &SETTINGS].concat()).exits(0);
+    let document: Value = serde_json::from_str(&ran.stdout()).expect("JSON");
+    project.run(&[&["run", "tiny.yaml"][..], &SETTINGS].concat()).exits(0);
+    let summary = project.files("results/tiny").into_iter().find(|file| file.ends_with("/summary.json")).unwrap();
+    let summary: Value =
+        serde_json::from_str(&std::fs::read_to_string(project.path().join(summary)).unwrap()).expect("JSON");
+    for key in ["plan_hash", "loss_trace_sha256", "train_loss", "first_batch_sha256", "tokenizer_sha256"] {
+        assert_eq!(document[key], summary[key], "{key}");
+    }
+}
+
+#[test]
+fn benchmarks_that_measure_nothing_are_refused() {
+    let project = Project::new();
+    project.write("tiny.yaml", TINY);
+    for (steps, message) in [("13", "the plan has 12 steps, 13 were asked for"), ("2", "leave none to measure")] {
+        let ran = project.run(&[&["bench", "train", "tiny.yaml", "--steps", steps][..], &SETTINGS].concat()).exits(2);
+        let one_line = ran.stderr().split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        assert!(one_line.contains(message), "{one_line}");
+    }
+}
