@@ -44,7 +44,31 @@ impl Experiment {
                 object.insert("init".to_owned(), kind);
             }
         }
-        serde_yaml::to_string(&document).unwrap_or_default()
+        serde_yaml::to_string(&self.as_written(&document, &mut Vec::new())).unwrap_or_default()
+    }
+
+    /// A merged value with its keys in the order written: run ids name the keys of the matrix in that order.
+    fn as_written(&self, value: &Value, path: &mut Vec<String>) -> serde_yaml::Value {
+        match value {
+            Value::Object(object) => {
+                let mut entries: Vec<(&String, &Value)> = object.iter().collect();
+                entries.sort_by_cached_key(|(key, _)| self.layers.written_at(path, key));
+                let entry = |(key, value): (&String, &Value)| (key.as_str().into(), self.below(key, value, path));
+                serde_yaml::Value::Mapping(entries.into_iter().map(entry).collect())
+            }
+            Value::Array(items) => {
+                let item = |(number, item): (usize, &Value)| self.below(&number.to_string(), item, path);
+                items.iter().enumerate().map(item).collect::<Vec<_>>().into()
+            }
+            scalar => serde_yaml::to_value(scalar).unwrap_or_default(),
+        }
+    }
+
+    fn below(&self, step: &str, value: &Value, path: &mut Vec<String>) -> serde_yaml::Value {
+        path.push(step.to_owned());
+        let value = self.as_written(value, path);
+        path.pop();
+        value
     }
 
     /// Whether any file but the built-in defaults says a key.

@@ -1,12 +1,12 @@
 //! The matrix: product of the axes, zip, exclude, include. A cell is a set of dotted keys and values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
 use super::patch;
 use crate::spec::{
-    Diagnostic, Entry, Kind, LayerKind, Merged, Node, Place, check, expand_short_forms, rivalry, suggest,
+    Diagnostic, Entry, Kind, LayerKind, MAX_PROBLEMS, Merged, Node, Place, check, expand_short_forms, rivalry, suggest,
 };
 
 /// Most cells of one experiment.
@@ -132,7 +132,7 @@ impl Matrix<'_> {
 
     fn problem_at(&mut self, place: Option<Place>, message: impl Into<String>, help: Option<&str>) {
         let diagnostic = Diagnostic::error("matrix", message).at(place.as_ref());
-        self.problems.push(Diagnostic { help: help.map(str::to_owned), ..diagnostic });
+        self.problems.push(diagnostic.help_if_any(help.map(str::to_owned)));
     }
 
     /// The entries of a mapping in the order written.
@@ -143,16 +143,8 @@ impl Matrix<'_> {
         });
         let Some(Value::Object(object)) = found else { return Vec::new() };
         let mut entries: Vec<(String, Value)> = object.clone().into_iter().collect();
-        entries.sort_by_key(|(key, _)| self.written_at(at, key));
+        entries.sort_by_key(|(key, _)| self.merged.written_at(at, key));
         entries
-    }
-
-    /// Where a key was first written: layer, then place in it.
-    fn written_at(&self, at: &[String], key: &str) -> (usize, usize) {
-        let mut path = at.to_vec();
-        path.push(key.to_owned());
-        let first = self.merged.layers().iter().enumerate().find(|(_, layer)| layer.root.find(&path).is_some());
-        first.map_or((usize::MAX, 0), |(number, layer)| (number, layer.root.key_place(&path).span().start))
     }
 
     fn list_length(&self, at: &[String]) -> usize {
@@ -184,11 +176,16 @@ impl Matrix<'_> {
         if !self.may_vary(&here, key) {
             return Vec::new();
         }
+        let is_axis = at.last().is_some_and(|last| last == "axes");
+        let mut seen = HashSet::new();
         let mut settings: Vec<Setting> = Vec::new();
         for (number, value) in values.into_iter().enumerate() {
+            if self.problems.len() >= MAX_PROBLEMS {
+                break;
+            }
             let mut here = here.clone();
             here.push(number.to_string());
-            if at.last().is_some_and(|last| last == "axes") && settings.iter().any(|earlier| earlier.value == value) {
+            if !seen.insert(value.to_string()) && is_axis {
                 self.problem(&here, format!("`{key}` has the value {value} twice"), None);
                 continue;
             }
@@ -265,13 +262,12 @@ impl Matrix<'_> {
 
     /// No key in two dimensions.
     fn unique_keys(&mut self, dimensions: &[Dimension]) {
-        let mut seen: Vec<&Setting> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for setting in dimensions.iter().filter_map(|dimension| dimension.first()).flatten() {
-            if seen.iter().any(|earlier| earlier.key == setting.key) {
+            if !seen.insert(&setting.key) && self.problems.len() < MAX_PROBLEMS {
                 let key_path = setting.path.get(..setting.path.len() - 1).unwrap_or_default();
                 self.key_problem(key_path, format!("`{}` varies twice", setting.key), None);
             }
-            seen.push(setting);
         }
     }
 
@@ -292,9 +288,13 @@ impl Matrix<'_> {
         }
     }
 
+    /// Takes cells out. Cells are the product here, so that each has the settings of `keys` in their order.
     fn exclude(&mut self, keys: &[String], cells: &mut Vec<CellSettings>) {
         let at = path(&["matrix", "exclude"]);
         for number in 0..self.list_length(&at) {
+            if self.problems.len() >= MAX_PROBLEMS {
+                return;
+            }
             let mut here = at.clone();
             here.push(number.to_string());
             let entries = self.entries(&here);
@@ -305,10 +305,11 @@ impl Matrix<'_> {
                 let message = format!("`{key}` doesn't vary, so nothing can be excluded by it");
                 self.key_problem(&here, message, Some(&help));
             }
+            let wanted: Vec<(Option<usize>, &Value)> =
+                entries.iter().map(|(key, value)| (keys.iter().position(|known| known == key), value)).collect();
             let matches = |cell: &CellSettings| {
-                entries
-                    .iter()
-                    .all(|(key, value)| cell.0.iter().any(|setting| setting.key == *key && setting.value == *value))
+                let fits = |place: usize, value: &Value| cell.0.get(place).is_some_and(|own| own.value == *value);
+                wanted.iter().all(|(place, value)| place.is_some_and(|place| fits(place, value)))
             };
             let before = cells.len();
             cells.retain(|cell| entries.is_empty() || !matches(cell));
@@ -321,38 +322,56 @@ impl Matrix<'_> {
 
     fn include(&mut self, keys: &[String], cells: &mut Vec<CellSettings>) {
         let at = path(&["matrix", "include"]);
-        for number in 0..self.list_length(&at) {
-            let mut here = at.clone();
-            here.push(number.to_string());
-            let mut settings = Vec::new();
-            for (key, value) in self.entries(&here) {
-                let mut here = here.clone();
-                here.push(key.clone());
-                if self.may_vary(&here, &key) {
-                    settings.extend(self.setting(here, &key, value));
-                }
+        let included: Vec<(Vec<String>, CellSettings)> = (0..self.list_length(&at))
+            .map(|number| {
+                let mut here = at.clone();
+                here.push(number.to_string());
+                let cell = self.included(&here);
+                (here, cell)
+            })
+            .collect();
+        if included.is_empty() {
+            return;
+        }
+        let own = included.iter().flat_map(|(_, cell)| cell.0.iter().map(|setting| setting.key.as_str()));
+        let all: BTreeSet<&str> = keys.iter().map(String::as_str).chain(own).collect();
+        let mut there: HashSet<String> = cells.iter().map(|cell| signature(cell, &all, self.base)).collect();
+        let included = included.iter().map(|(here, cell)| (here, cell, signature(cell, &all, self.base)));
+        for (here, cell, signature) in included.collect::<Vec<_>>() {
+            if self.problems.len() >= MAX_PROBLEMS {
+                return;
             }
-            let cell = CellSettings(settings);
             if cell.0.is_empty() {
-                self.problem(&here, "this includes nothing", None);
-            } else if cells.iter().any(|existing| self.same(existing, &cell, keys)) {
-                self.problem(&here, "this cell is there already", Some("delete the entry"));
+                self.problem(here, "this includes nothing", None);
+            } else if !there.insert(signature) {
+                self.problem(here, "this cell is there already", Some("delete the entry"));
             } else {
-                cells.push(cell);
+                cells.push(cell.clone());
             }
         }
     }
 
-    /// Whether two cells set the same, what they leave out taken from the spec.
-    fn same(&self, a: &CellSettings, b: &CellSettings, keys: &[String]) -> bool {
-        let value = |cell: &CellSettings, key: &str| {
-            let own = cell.0.iter().find(|setting| setting.key == key).map(|setting| setting.value.clone());
-            own.or_else(|| patch::get(self.base, key).cloned())
-        };
-        let all =
-            keys.iter().chain(b.0.iter().map(|setting| &setting.key)).chain(a.0.iter().map(|setting| &setting.key));
-        all.into_iter().all(|key| value(a, key) == value(b, key))
+    /// The settings of one entry of `include`.
+    fn included(&mut self, here: &[String]) -> CellSettings {
+        let mut settings = Vec::new();
+        for (key, value) in self.entries(here) {
+            let mut here = here.to_vec();
+            here.push(key.clone());
+            if self.may_vary(&here, &key) {
+                settings.extend(self.setting(here, &key, value));
+            }
+        }
+        CellSettings(settings)
     }
+}
+
+/// What a cell sets, key by key, what it leaves out taken from the spec: equal for cells that set the same.
+fn signature(cell: &CellSettings, keys: &BTreeSet<&str>, base: &Value) -> String {
+    let value = |key: &str| {
+        let own = cell.0.iter().find(|setting| setting.key == key).map(|setting| &setting.value);
+        own.or_else(|| patch::get(base, key)).map(Value::to_string).unwrap_or_default()
+    };
+    keys.iter().map(|key| value(key)).collect::<Vec<_>>().join("\n")
 }
 
 fn product(dimensions: &[Dimension]) -> Vec<CellSettings> {

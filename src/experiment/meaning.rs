@@ -134,8 +134,7 @@ fn diagnostic(merged: &Merged, cell: &CellSettings, problem: Problem) -> Diagnos
         Some(path) => merged.place(path),
         None => merged.place(&steps),
     };
-    let diagnostic = Diagnostic::error(problem.code, problem.message).at(place);
-    Diagnostic { help: problem.help, ..diagnostic }
+    Diagnostic::error(problem.code, problem.message).at(place).help_if_any(problem.help)
 }
 
 /// What the author should know of a valid spec.

@@ -12,6 +12,8 @@ mod patch;
 mod paths;
 mod problem;
 mod profiles;
+#[cfg(test)]
+mod property_tests;
 mod record;
 mod settings;
 mod sources;
@@ -102,5 +104,14 @@ impl Experiment {
 /// Every problem of every layer and cell.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Experiment, SpecErrors> {
     let loaded = crate::spec::load(path, options)?;
+    meaning::read(loaded)
+}
+
+/// Makes an experiment of a spec whose bytes are at hand; `path` is what messages call it, and what `extends` is relative to.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_bytes(path: &Path, bytes: &[u8], options: &LoadOptions) -> Result<Experiment, SpecErrors> {
+    let loaded = crate::spec::load_bytes(path, bytes, options)?;
     meaning::read(loaded)
 }

@@ -76,6 +76,18 @@ fn own_experiments_plan() {
     }
 }
 
+/// A stand-in may take back what the spec says: the smoke test of a large model doesn't ask for the CORE metric.
+#[test]
+fn a_stand_in_replaces_and_takes_back() {
+    let options = LoadOptions { profile: Some("cpu-smoke".to_owned()), ..LoadOptions::default() };
+    let experiment = load(Path::new("experiments/d20-matched.yaml"), &options).unwrap();
+    let plans = expand(&experiment).unwrap();
+    assert!(experiment.stand_in);
+    assert_eq!((plans.len(), plans[0].num_iterations, plans[0].model.n_layer), (1, 2, 20));
+    assert_eq!(plans[0].eval.core, None);
+    assert_eq!(experiment.name, "d20-matched-cpu-smoke");
+}
+
 #[test]
 fn order_of_cells_is_axes_zip_exclude_include_seeds() {
     let text = format!(
@@ -162,16 +174,37 @@ fn the_hash_covers_what_decides_the_result() {
 
 /// A spec written out in full plans to the very same runs.
 #[test]
-fn the_resolved_spec_plans_to_the_same_hashes() {
+fn the_resolved_spec_plans_to_the_same_runs() {
     for path in specs_in("experiments") {
         let experiment = load(&path, &LoadOptions::default()).unwrap();
-        let hashes = |experiment: &Experiment| -> Vec<String> {
-            expand(experiment).unwrap().into_iter().map(|plan| plan.plan_hash).collect()
+        let ids = |experiment: &Experiment| -> Vec<(String, String)> {
+            expand(experiment).unwrap().into_iter().map(|plan| (plan.plan_hash, plan.run_id)).collect()
         };
         let resolved = load_text(&experiment.resolved_yaml(), &[]);
         let resolved = resolved.unwrap_or_else(|errors| panic!("{}", render(&errors)));
-        assert_eq!(hashes(&resolved), hashes(&experiment), "{}", path.display());
+        assert_eq!(ids(&resolved), ids(&experiment), "{}", path.display());
     }
+}
+
+/// Run ids name the axes in the order written, which the resolved spec keeps.
+#[test]
+fn the_resolved_spec_keeps_the_order_of_the_matrix() {
+    let text = format!(
+        "{BASE}model: {{ depth: 2 }}\nbudget: {{ iterations: 5 }}
+matrix:
+  axes: {{ optimizer.weight_decay: [0.1], optimizer.matrix_lr: [0.02] }}
+  zip: [{{ optimizer.warmup_steps: [1, 2], optimizer.total_batch_size: [16384, 32768] }}]
+  include: [{{ optimizer.weight_decay: 0.2, optimizer.embedding_lr: 0.1, optimizer.total_batch_size: 16384 }}]
+"
+    );
+    let ids = |text: &str| plans(text, &[]).into_iter().map(|plan| plan.run_id).collect::<Vec<_>>();
+    let written = ids(&text);
+    assert!(
+        written[0].starts_with("d2-weight_decay0.1-matrix_lr0.02-warmup_steps1-total_batch_size16384-"),
+        "{written:?}"
+    );
+    let resolved = load_text(&text, &[]).unwrap_or_else(|errors| panic!("{}", render(&errors))).resolved_yaml();
+    assert_eq!(ids(&resolved), written, "{resolved}");
 }
 
 #[test]

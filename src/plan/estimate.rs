@@ -1,10 +1,11 @@
 //! What a run is expected to cost on its profile.
 //!
 //! Weights, gradients and optimizer state follow from the parameter counts. What the backward pass keeps was fitted to
-//! four CPU shapes in f32 (peaks of 165 MB to 1.03 GB, each met within 2%); `experiments/LOG.md` has the figures. For
-//! bfloat16 and for GPUs nothing was measured: there the same formula stands with two-byte activations, in doubt.
+//! four CPU shapes in f32 and held against others, in f32 and bfloat16; `experiments/LOG.md` has the figures. On a CPU
+//! bfloat16 rounds the operands of products, and activations stay in f32. For GPUs nothing was measured: there the same
+//! formula stands, with two-byte activations in bfloat16, in doubt.
 
-use super::{Derived, Estimate, Precision};
+use super::{Derived, DeviceKind, Estimate, Precision};
 use crate::experiment::Settings;
 
 /// Bytes in a GiB.
@@ -34,7 +35,8 @@ fn memory_bytes(derived: &Derived, settings: &Settings) -> f64 {
     let state = 8.0 * total + 4.0 * matrices + 8.0 * (total - matrices);
     let model = &derived.model;
     let tokens = settings.profile.device_batch_size as f64 * model.sequence_len as f64;
-    let element = if settings.profile.dtype == Precision::Bf16 { 2.0 } else { 4.0 };
+    let is_half = settings.profile.dtype == Precision::Bf16 && settings.profile.device != DeviceKind::Cpu;
+    let element = if is_half { 2.0 } else { 4.0 };
     let per_channel = model.n_layer as f64 * LAYER_ACTIVATIONS * element + STREAM_BYTES;
     PROCESS_BYTES + state + tokens * model.n_embd as f64 * per_channel
 }

@@ -4,6 +4,8 @@ pub mod derive;
 mod error;
 pub mod estimate;
 mod expand;
+#[cfg(test)]
+mod hand_worked_tests;
 mod hash;
 mod outlook;
 mod run_id;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::KINDS;
+use super::{KINDS, reference};
 use crate::artifacts::{ArtifactError, canonical_json, create_folder, write_atomic};
 
 /// A file that isn't what the types say.
@@ -14,11 +14,14 @@ pub struct Drift {
     pub reason: &'static str,
 }
 
+/// The reference page's file.
+const REFERENCE: &str = "README.md";
+
 fn file_name(kind: &str) -> String {
     format!("{kind}.schema.json")
 }
 
-/// Writes the schemas of all kinds into a folder; gives their file names.
+/// Writes the schemas of all kinds and the reference page into a folder; gives their file names.
 ///
 /// # Errors
 /// A folder or file that can't be written.
@@ -31,6 +34,8 @@ pub fn write(folder: &Path) -> Result<Vec<String>, ArtifactError> {
         write_atomic(&path, canonical_json(&path, &kind.schema())?.as_bytes())?;
         names.push(name);
     }
+    write_atomic(&folder.join(REFERENCE), reference::page().as_bytes())?;
+    names.push(REFERENCE.to_owned());
     Ok(names)
 }
 
@@ -40,10 +45,13 @@ pub fn write(folder: &Path) -> Result<Vec<String>, ArtifactError> {
 /// A schema that can't be generated.
 pub fn compare(folder: &Path) -> Result<Vec<Drift>, ArtifactError> {
     let mut drifts = Vec::new();
+    let mut expected = vec![(REFERENCE.to_owned(), reference::page())];
     for kind in &KINDS {
         let file = file_name(kind.name);
+        expected.push((file.clone(), canonical_json(&folder.join(file), &kind.schema())?));
+    }
+    for (file, expected) in expected {
         let path = folder.join(&file);
-        let expected = canonical_json(&path, &kind.schema())?;
         match std::fs::read_to_string(&path) {
             Err(_) => drifts.push(Drift { file, reason: "is missing" }),
             Ok(text) if text.replace("\r\n", "\n") != expected => drifts.push(Drift { file, reason: "is out of date" }),

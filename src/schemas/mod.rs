@@ -5,6 +5,7 @@
 //! consistency within the document; what lies in other documents is `verify`'s.
 
 mod folder;
+mod reference;
 mod validate;
 
 use schemars::JsonSchema;

@@ -7,6 +7,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{JsonType, ValidationError, Validator};
 use serde_json::Value;
 
+use super::diagnostic::MAX_PROBLEMS;
 use super::{Diagnostic, Kind, Node, schema, suggest};
 
 /// A schema ready to validate with.
@@ -36,7 +37,12 @@ impl Checker {
         let mut report = Report { node, schema: &self.schema, found: Vec::new() };
         let matters =
             |error: &ValidationError<'_>| whole || !matches!(error.kind(), ValidationErrorKind::Required { .. });
-        validator.iter_errors(&value).filter(matters).for_each(|error| report.add(&error));
+        for error in validator.iter_errors(&value).filter(matters) {
+            report.add(&error);
+            if report.found.len() > MAX_PROBLEMS {
+                break;
+            }
+        }
         report.found
     }
 }
@@ -62,7 +68,7 @@ impl Report<'_> {
         let path = steps(error.instance_path().as_str());
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
-                unexpected.iter().for_each(|key| self.unknown_key(&path, key));
+                unexpected.iter().take(MAX_PROBLEMS).for_each(|key| self.unknown_key(&path, key));
             }
             ValidationErrorKind::AnyOf { context }
             | ValidationErrorKind::OneOfNotValid { context }
@@ -85,8 +91,7 @@ impl Report<'_> {
 
     fn push(&mut self, code: &'static str, path: &[String], message: String, label: &str, help: Option<String>) {
         let place = &self.node.nearest(path).place;
-        let diagnostic = Diagnostic::error(code, message).at(Some(place)).label(label);
-        self.found.push(Diagnostic { help, ..diagnostic });
+        self.found.push(Diagnostic::error(code, message).at(Some(place)).label(label).help_if_any(help));
     }
 
     /// Blames the section, or the first line of the document.
@@ -108,9 +113,10 @@ impl Report<'_> {
             }
             None => suggest::help(key, allowed.iter().map(String::as_str)),
         };
+        let name = suggest::brief(key);
         let message = match path {
-            [] => format!("unknown key `{key}`"),
-            _ => format!("unknown key `{key}` in `{}`", dotted(path)),
+            [] => format!("unknown key `{name}`"),
+            _ => format!("unknown key `{name}` in `{}`", dotted(path)),
         };
         let place = self.node.key_place(&full);
         self.found.push(Diagnostic::error("unknown-key", message).at(Some(place)).label("not a key here").help(help));
@@ -182,7 +188,7 @@ impl Report<'_> {
             return self.wrong_type(path, &expected);
         };
         let help = suggest::help(text, options.iter().map(String::as_str));
-        let message = format!("`{}` can't be `{text}`", dotted(path));
+        let message = format!("`{}` can't be `{}`", dotted(path), suggest::brief(text));
         self.push("not-allowed", path, message, "not one of the allowed values", Some(help));
     }
 
@@ -278,7 +284,7 @@ fn maximum_help(path: &[String]) -> Option<String> {
 }
 
 fn pattern_message(subject: &str, path: &[String], found: &Node, pattern: &str) -> (String, Option<String>) {
-    let text = found.text().unwrap_or_default();
+    let text = suggest::brief(found.text().unwrap_or_default());
     match path.last().map(String::as_str) {
         Some("commit") => {
             let help = if text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit()) {

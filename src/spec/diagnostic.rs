@@ -6,6 +6,15 @@ use miette::{LabeledSpan, MietteSpanContents, SourceCode, SourceSpan, SpanConten
 
 use super::Place;
 
+/// Longest sentence in bytes; what names a value of thousands of letters is cut.
+const MAX_SENTENCE: usize = 1_000;
+/// Most problems that are told of at once.
+pub const MAX_PROBLEMS: usize = 100;
+/// A line longer than this many bytes is shown around the mark only.
+const MAX_LINE: usize = 300;
+/// Bytes that are shown on either side of a mark in such a line.
+const AROUND: usize = 60;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -40,7 +49,7 @@ impl Diagnostic {
         Self {
             code,
             severity: Severity::Error,
-            message: message.into(),
+            message: cut(message.into()),
             place: None,
             label: "here".to_owned(),
             other: None,
@@ -72,10 +81,24 @@ impl Diagnostic {
     }
 
     /// Says what to do.
-    pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+    pub fn help(self, help: impl Into<String>) -> Self {
+        self.help_if_any(Some(help.into()))
+    }
+
+    /// Says what to do, where something can be done.
+    pub fn help_if_any(mut self, help: Option<String>) -> Self {
+        self.help = help.map(cut);
         self
     }
+}
+
+/// A text of bounded length.
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_SENTENCE {
+        text.truncate(text.floor_char_boundary(MAX_SENTENCE));
+        text.push('…');
+    }
+    text
 }
 
 impl fmt::Display for Diagnostic {
@@ -95,6 +118,9 @@ impl SourceCode for Place {
         after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, miette::MietteError> {
         let contents = self.source().text().read_span(span, before, after)?;
+        if contents.data().split(|&byte| byte == b'\n').any(|line| line.len() > MAX_LINE) {
+            return Ok(Box::new(self.part_of_line(span)));
+        }
         Ok(Box::new(MietteSpanContents::new_named(
             self.source().name().to_owned(),
             contents.data(),
@@ -103,6 +129,23 @@ impl SourceCode for Place {
             contents.column(),
             contents.line_count(),
         )))
+    }
+}
+
+impl Place {
+    /// What stands around a mark in a line that is too long to be shown.
+    fn part_of_line(&self, span: &SourceSpan) -> MietteSpanContents<'_> {
+        let text = self.source().text();
+        let (line, _) = self.source().line_column(span.offset());
+        let whole = self.source().line_range(line);
+        let end = (span.offset() + span.len().min(MAX_LINE - 2 * AROUND)).clamp(whole.start, whole.end);
+        let start = text.floor_char_boundary(span.offset().min(end).saturating_sub(AROUND).max(whole.start));
+        let end = text.ceil_char_boundary((end + AROUND).min(whole.end));
+        let (_, column) = self.source().line_column(start);
+        let shown = text.get(start..end).unwrap_or_default();
+        let name = self.source().name().to_owned();
+        let span = SourceSpan::from((start, end - start));
+        MietteSpanContents::new_named(name, shown.as_bytes(), span, line - 1, column - 1, 1)
     }
 }
 
@@ -128,13 +171,26 @@ impl miette::Diagnostic for Diagnostic {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let place = self.place.as_ref()?;
-        let span = |place: &Place| SourceSpan::from(place.mark());
+        let span = |place: &Place| {
+            let mark = place.mark();
+            let end = place.source().text().floor_char_boundary(mark.end.min(mark.start + MAX_LINE - 2 * AROUND));
+            SourceSpan::from(mark.start..end)
+        };
         let main = LabeledSpan::new_primary_with_span(Some(self.label.clone()), span(place));
         let other = (self.other.iter())
-            .filter(|(other, _)| other.source() == place.source())
+            .filter(|(other, _)| std::sync::Arc::ptr_eq(other.source(), place.source()) && shown_together(place, other))
             .map(move |(other, label)| LabeledSpan::new_with_span(Some(label.clone()), span(other)));
         Some(Box::new(std::iter::once(main).chain(other)))
     }
+}
+
+/// Whether two places can stand in one picture: not when either lies in a line that is shown in part.
+fn shown_together(one: &Place, other: &Place) -> bool {
+    let is_short = |place: &Place| {
+        let (line, _) = place.line_column();
+        place.source().line_range(line).len() <= MAX_LINE
+    };
+    is_short(one) && is_short(other)
 }
 
 /// Everything that is wrong with a spec, never empty.
@@ -155,12 +211,28 @@ impl SpecErrors {
         };
         diagnostics.sort_by_key(|diagnostic| (diagnostic.severity, at(diagnostic)));
         diagnostics.dedup_by(|a, b| a.message == b.message && a.place == b.place);
+        let more = diagnostics.len().saturating_sub(MAX_PROBLEMS);
+        if more > 0 {
+            diagnostics.truncate(MAX_PROBLEMS);
+            diagnostics.push(Diagnostic::error("more", format!("and {more} more problems")));
+        }
         Self { subject: subject.into(), diagnostics }
     }
 
     /// One problem alone.
     pub fn one(subject: impl Into<String>, diagnostic: Diagnostic) -> Self {
         Self { subject: subject.into(), diagnostics: vec![diagnostic] }
+    }
+
+    /// How many, in words; warnings are not called problems.
+    fn count(&self) -> String {
+        let warnings = self.diagnostics.iter().filter(|found| found.severity == Severity::Warning).count();
+        let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        match self.diagnostics.len() - warnings {
+            0 => plural(warnings, "warning"),
+            errors if warnings == 0 => plural(errors, "problem"),
+            errors => format!("{} and {}", plural(errors, "problem"), plural(warnings, "warning")),
+        }
     }
 
     fn single(&self) -> Option<&Diagnostic> {
@@ -172,7 +244,7 @@ impl fmt::Display for SpecErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.single() {
             Some(single) => single.fmt(f),
-            None => write!(f, "{} has {} problems", self.subject, self.diagnostics.len()),
+            None => write!(f, "{} has {}", self.subject, self.count()),
         }
     }
 }

@@ -215,6 +215,14 @@ impl Merged {
         spec.root.entries().first().map(|entry| &entry.key_place)
     }
 
+    /// Where a key of the mapping at a path was first written: layer, then place in it. Keys sort by it as they were written.
+    pub fn written_at(&self, path: &[String], key: &str) -> (usize, usize) {
+        let mut path = path.to_vec();
+        path.push(key.to_owned());
+        let first = self.layers.iter().enumerate().find(|(_, layer)| layer.root.find(&path).is_some());
+        first.map_or((usize::MAX, 0), |(number, layer)| (number, layer.root.key_place(&path).span().start))
+    }
+
     /// Every leaf with its path, value and origin, in order of path.
     pub fn leaves(&self) -> Vec<(Vec<String>, Value)> {
         let mut leaves = Vec::new();

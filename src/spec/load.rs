@@ -1,5 +1,6 @@
 //! Reads a spec with everything it builds on into layers, and checks each layer on its own.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,8 @@ use super::{check, layers, overrides, parse, profiles, schema, short_forms, yaml
 
 /// Longest chain of `extends`.
 const MAX_CHAIN: usize = 16;
+/// Most files that a spec may be built from, one that is extended twice counted twice.
+const MAX_FILES: usize = 100;
 /// What a spec doesn't hand down to those that extend it.
 const OWN_KEYS: [&str; 3] = ["schema", "name", "extends"];
 
@@ -40,8 +43,24 @@ pub struct Loaded {
 /// # Errors
 /// Files that can't be read at all, as files or as YAML.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, SpecErrors> {
+    load_source(path, read_source(path), options)
+}
+
+/// Reads and merges a spec whose bytes are at hand; `path` is what messages call it, and what `extends` is relative to.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_bytes(path: &Path, bytes: &[u8], options: &LoadOptions) -> Result<Loaded, SpecErrors> {
+    load_source(path, source_of(path, bytes), options)
+}
+
+fn load_source(
+    path: &Path,
+    source: Result<Arc<Source>, Diagnostic>,
+    options: &LoadOptions,
+) -> Result<Loaded, SpecErrors> {
     let mut loader = Loader::default();
-    let loaded = loader.all(path, options);
+    let loaded = loader.all(path, source, options);
     loaded.ok_or_else(|| SpecErrors::new(path.display().to_string(), loader.problems))
 }
 
@@ -50,32 +69,44 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, SpecErrors> {
 /// # Errors
 /// A sentence about what is in the way.
 pub fn read_source(path: &Path) -> Result<Arc<Source>, Diagnostic> {
-    let name = path.display().to_string();
-    let unreadable = |reason: String| Diagnostic::error("unreadable", format!("can't read {name}: {reason}"));
-    let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error.to_string()))?;
     if !metadata.is_file() {
-        return Err(unreadable("it is not a file".to_owned()));
+        return Err(unreadable(path, "it is not a file"));
     }
-    if metadata.len() > yaml::MAX_BYTES as u64 {
-        return Err(unreadable(format!("it is larger than {} KiB", yaml::MAX_BYTES / 1024)));
+    // What a file says of its length need not be what it yields, as under /proc.
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| unreadable(path, &error.to_string()))?;
+    let read = file.take(yaml::MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| unreadable(path, &error.to_string()))?;
+    source_of(path, &bytes)
+}
+
+/// The bytes of a spec as text.
+fn source_of(path: &Path, bytes: &[u8]) -> Result<Arc<Source>, Diagnostic> {
+    if bytes.len() > yaml::MAX_BYTES {
+        return Err(unreadable(path, &format!("it is larger than {} KiB", yaml::MAX_BYTES / 1024)));
     }
-    let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        unreadable(format!("byte {} is not UTF-8, so it is not YAML text", error.utf8_error().valid_up_to()))
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        unreadable(path, &format!("byte {} is not UTF-8, so it is not YAML text", error.valid_up_to()))
     })?;
-    Ok(Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(&text)))
+    Ok(Source::new(path.display().to_string(), text.strip_prefix('\u{feff}').unwrap_or(text)))
+}
+
+fn unreadable(path: &Path, reason: &str) -> Diagnostic {
+    Diagnostic::error("unreadable", format!("can't read {}: {reason}", path.display()))
 }
 
 #[derive(Default)]
 struct Loader {
     problems: Vec<Diagnostic>,
+    files: usize,
 }
 
 impl Loader {
     /// Nothing when something couldn't be read.
-    fn all(&mut self, path: &Path, options: &LoadOptions) -> Option<Loaded> {
+    fn all(&mut self, path: &Path, source: Result<Arc<Source>, Diagnostic>, options: &LoadOptions) -> Option<Loaded> {
         let mut layers = vec![Layer { kind: LayerKind::Defaults, root: defaults() }];
-        let spec = self.chain(path, &mut Vec::new(), &mut layers);
+        let spec = self.chain(path, source, &mut Vec::new(), &mut layers);
         let overlays = self.overlays(options);
         let (spec, overlays) = (spec?, overlays?);
         layers.push(Layer { kind: LayerKind::Spec, root: spec });
@@ -96,8 +127,14 @@ impl Loader {
     }
 
     /// A spec file's tree; what it extends goes into `layers`, lowest first.
-    fn chain(&mut self, path: &Path, above: &mut Vec<PathBuf>, layers: &mut Vec<Layer>) -> Option<Node> {
-        let source = self.keep(read_source(path).map_err(|error| vec![error]))?;
+    fn chain(
+        &mut self,
+        path: &Path,
+        source: Result<Arc<Source>, Diagnostic>,
+        above: &mut Vec<PathBuf>,
+        layers: &mut Vec<Layer>,
+    ) -> Option<Node> {
+        let source = self.keep(source.map_err(|error| vec![error]))?;
         let mut root = self.keep(parse(&source))?;
         let found = check::SPEC.check(&root, true);
         self.problems.extend(found);
@@ -141,7 +178,13 @@ impl Loader {
             self.problems.push(diagnostic.at(Some(&node.place)));
             return None;
         }
-        let mut root = self.chain(path, above, layers)?;
+        self.files += 1;
+        if self.files > MAX_FILES {
+            let diagnostic = Diagnostic::error("extends", format!("a spec built from more than {MAX_FILES} files"));
+            self.problems.push(diagnostic.at(Some(&node.place)));
+            return None;
+        }
+        let mut root = self.chain(path, read_source(path), above, layers)?;
         if let Some(entries) = root.entries_mut() {
             entries.retain(|entry| !OWN_KEYS.contains(&entry.key.as_str()));
         }
@@ -185,8 +228,9 @@ impl Loader {
         };
         let mut root = self.keep(parse(&source))?;
         self.problems.extend(check::PROFILE.check(&root, true));
+        let mut replacement = root.get("stand_in").cloned();
+        self.problems.extend(replacement.iter_mut().flat_map(short_forms::expand));
         self.problems.extend(short_forms::expand(&mut root));
-        let replacement = root.get("stand_in").cloned();
         layers.push(Layer { kind: LayerKind::Profile, root: profiles::as_layer(&root, &name) });
         if stand_in {
             let root = profiles::stand_in_layer(replacement, &root, &name, layers);

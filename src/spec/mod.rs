@@ -23,9 +23,9 @@ mod source;
 pub mod suggest;
 mod yaml;
 
-pub use diagnostic::{Diagnostic, Severity, SpecErrors};
+pub use diagnostic::{Diagnostic, MAX_PROBLEMS, Severity, SpecErrors};
 pub use layers::{Layer, LayerKind, Merged, RIVALS, rivalry};
-pub use load::{LoadOptions, Loaded, load, read_source};
+pub use load::{LoadOptions, Loaded, load, load_bytes, read_source};
 pub use node::{Entry, Kind, Node};
 pub use scalar::EXACT_INTEGER;
 pub use short_forms::expand as expand_short_forms;

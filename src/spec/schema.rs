@@ -1,5 +1,5 @@
-//! The JSON schemas of what users write, generated from the types and made helpful for editors: a title and, where there
-//! is one, the default on every key.
+//! The JSON schemas of what users write, generated from the types and made helpful for editors: a title, an example, the
+//! unit of every number (`x-unit`) and, where there is one, the default on every key.
 
 use std::sync::LazyLock;
 
@@ -11,12 +11,15 @@ use super::{Source, parse};
 /// The built-in defaults, a spec themselves.
 pub const DEFAULTS: &str = include_str!("defaults.yaml");
 
+/// Units, examples and further defaults, by definition and key.
+const NOTES: &str = include_str!("schema_notes.yaml");
+
 /// Schema of an experiment spec.
 pub static SPEC: LazyLock<Value> = LazyLock::new(|| {
     let mut schema = schemars::schema_for!(SpecDocument).to_value();
     require(&mut schema);
     let defaults = parse(&Source::new("built-in defaults", DEFAULTS)).map(|node| node.to_json()).unwrap_or_default();
-    finish(&mut schema, &defaults);
+    finish(&mut schema, &defaults, "SpecDocument");
     schema
 });
 
@@ -24,7 +27,7 @@ pub static SPEC: LazyLock<Value> = LazyLock::new(|| {
 pub static PROFILE: LazyLock<Value> = LazyLock::new(|| {
     let mut schema = schemars::schema_for!(ProfileDocument).to_value();
     require(&mut schema);
-    finish(&mut schema, &json!({ "device_count": 1, "threads": 0 }));
+    finish(&mut schema, &json!({ "device_count": 1, "threads": 0 }), "ProfileDocument");
     schema
 });
 
@@ -35,13 +38,47 @@ fn require(schema: &mut Value) {
     }
 }
 
-fn finish(schema: &mut Value, defaults: &Value) {
+fn finish(schema: &mut Value, defaults: &Value, name: &str) {
     let definitions = schema.get("$defs").cloned().unwrap_or_default();
     if let Some(own) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
         own.values_mut().for_each(|definition| finish_object(definition, &definitions));
     }
     finish_object(schema, &definitions);
     set_defaults(schema, defaults);
+    annotate(schema, name);
+}
+
+/// Adds the notes, and for the rest the examples that defaults and choices of words are.
+fn annotate(schema: &mut Value, name: &str) {
+    let notes = parse(&Source::new("schema notes", NOTES)).map(|node| node.to_json()).unwrap_or_default();
+    let definitions = schema.get("$defs").cloned().unwrap_or_default();
+    let own = std::iter::once((name.to_owned(), String::new()));
+    let defined =
+        definitions.as_object().into_iter().flatten().map(|(name, _)| (name.clone(), format!("/$defs/{name}")));
+    for (name, pointer) in own.chain(defined) {
+        let Some(Value::Object(properties)) = schema.pointer_mut(&format!("{pointer}/properties")) else { continue };
+        for (key, property) in properties.iter_mut() {
+            if let Some(property) = property.as_object_mut() {
+                annotate_key(property, &notes[&name][key], &definitions);
+            }
+        }
+    }
+}
+
+fn annotate_key(property: &mut Map<String, Value>, note: &Value, definitions: &Value) {
+    for (from, to) in [("unit", "x-unit"), ("default", "default"), ("examples", "examples")] {
+        if let Some(value) = note.get(from) {
+            property.insert(to.to_owned(), value.clone());
+        }
+    }
+    let reference = property.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
+    let choices = reference.and_then(|name| definitions[name]["oneOf"].as_array());
+    let words: Vec<Value> = choices.into_iter().flatten().filter_map(|choice| choice.get("const").cloned()).collect();
+    let example = if words.is_empty() { property.get("default").cloned().into_iter().collect() } else { words };
+    let is_useful = !example.is_empty() && example.iter().all(|value: &Value| value.as_str() != Some(""));
+    if is_useful && !property.contains_key("examples") {
+        property.insert("examples".to_owned(), Value::Array(example));
+    }
 }
 
 /// Titles, and no `null` where a value is meant. No section demands a key, since any layer may hold it.
@@ -137,4 +174,70 @@ fn is_container(schema: &Value) -> bool {
 pub fn keys_at(schema: &Value, path: &[String]) -> Vec<String> {
     let properties = object_at(schema, path).and_then(|object| object.get("properties")?.as_object());
     properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every key of both schemas that isn't a section, with the definition that it belongs to.
+    fn leaves() -> Vec<(String, Value)> {
+        let mut leaves = Vec::new();
+        for (name, schema) in [("SpecDocument", &*SPEC), ("ProfileDocument", &*PROFILE)] {
+            let definitions = schema["$defs"].as_object().unwrap();
+            for (name, part) in definitions.iter().map(|(name, part)| (name.as_str(), part)).chain([(name, schema)]) {
+                for (key, property) in part["properties"].as_object().into_iter().flatten() {
+                    let choices = property["anyOf"].as_array().into_iter().flatten();
+                    let mut all = std::iter::once(property).chain(choices);
+                    let inner = all.find_map(|choice| Some(choice.get("$ref")?.as_str()?.trim_start_matches('#')));
+                    let is_section = inner.is_some_and(|at| schema.pointer(at).unwrap()["type"] == "object");
+                    assert!(property["description"].is_string() && property["title"].is_string(), "{name}.{key}");
+                    if !is_section || property.get("examples").is_some() {
+                        leaves.push((format!("{name}.{key}"), property.clone()));
+                    }
+                }
+            }
+        }
+        leaves
+    }
+
+    #[test]
+    fn every_key_has_an_example_that_is_valid_and_every_number_its_unit() {
+        let leaves = leaves();
+        assert!(leaves.len() > 100, "{}", leaves.len());
+        for (name, property) in leaves {
+            assert!(property["examples"].as_array().is_some_and(|examples| !examples.is_empty()), "{name}");
+            let is_number = |value: &Value| value.is_number() || value[0].is_number();
+            if property["examples"].as_array().unwrap().iter().any(is_number) {
+                assert!(property["x-unit"].is_string(), "{name} has no unit");
+            }
+            for (root, schema) in [("SpecDocument", &*SPEC), ("ProfileDocument", &*PROFILE)] {
+                let (definition, key) = name.split_once('.').unwrap();
+                let part = if definition == root { Some(schema) } else { schema["$defs"].get(definition) };
+                let Some(own) = part.and_then(|part| part["properties"].get(key)) else { continue };
+                let mut own = own.clone();
+                own["$defs"] = schema["$defs"].clone();
+                let validator = jsonschema::validator_for(&own).unwrap();
+                for example in own["examples"].as_array().unwrap().iter().chain(own.get("default")) {
+                    assert!(validator.is_valid(example) || own["x-nullable"] == true, "{name}: {example}");
+                }
+            }
+        }
+    }
+
+    /// A note on a key that isn't there explains nothing.
+    #[test]
+    fn every_note_is_on_a_key() {
+        let notes = parse(&Source::new("notes", NOTES)).unwrap().to_json();
+        for (definition, keys) in notes.as_object().unwrap() {
+            for key in keys.as_object().unwrap().keys() {
+                let found =
+                    [("SpecDocument", &*SPEC), ("ProfileDocument", &*PROFILE)].into_iter().any(|(root, schema)| {
+                        let part = if definition == root { schema } else { &schema["$defs"][definition] };
+                        part["properties"].get(key).is_some()
+                    });
+                assert!(found, "{definition}.{key}");
+            }
+        }
+    }
 }

@@ -1,7 +1,23 @@
 //! 'Did you mean': the nearest of the allowed words, when one is near.
 
+use std::borrow::Cow;
+
+/// Longest text in bytes that a message quotes in full, or that is compared with words that are allowed.
+const MAX_QUOTED: usize = 60;
+
+/// A text as messages quote it: its beginning, when it is long.
+pub fn brief(text: &str) -> Cow<'_, str> {
+    match text.get(..text.floor_char_boundary(MAX_QUOTED)) {
+        Some(start) if start.len() < text.len() => format!("{start}…").into(),
+        _ => text.into(),
+    }
+}
+
 /// The allowed word nearest to what was written, unless even that is far off.
 pub fn nearest<'a>(written: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if written.len() > MAX_QUOTED {
+        return None;
+    }
     let written = written.to_lowercase();
     let scored = allowed.into_iter().map(|word| (score(&written, &word.to_lowercase()), word));
     scored.filter(|(score, _)| *score >= 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)

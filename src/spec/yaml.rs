@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
+use super::diagnostic::MAX_PROBLEMS;
 use super::scalar::{Scalar, resolve};
 use super::{Diagnostic, Entry, Kind, Node, Place, Source};
 
@@ -15,12 +16,12 @@ use super::{Diagnostic, Entry, Kind, Node, Place, Source};
 pub const MAX_BYTES: usize = 1 << 18;
 /// Deepest nesting.
 pub const MAX_DEPTH: usize = 32;
-/// Most nodes, those that aliases repeat included.
+/// Most nodes, those that aliases repeat included; a long text counts as several.
 pub const MAX_NODES: usize = 100_000;
+/// Bytes of text that count as one node more.
+const NODE_BYTES: usize = 64;
 /// Most keys of one mapping.
 pub const MAX_KEYS: usize = 1_000;
-/// Most problems that are told of at once.
-const MAX_PROBLEMS: usize = 100;
 
 /// Parses a document.
 ///
@@ -241,7 +242,8 @@ impl<'s> Builder<'s> {
     }
 
     fn scalar(&mut self, text: String, style: ScalarStyle, anchor: usize, span: Span) {
-        if !self.count(1, span) {
+        let weight = 1 + text.len() / NODE_BYTES;
+        if !self.count(weight, span) {
             return;
         }
         let place = self.place(span);
@@ -251,7 +253,7 @@ impl<'s> Builder<'s> {
             return;
         }
         let kind = if style == ScalarStyle::Plain { self.plain(text, &place) } else { Kind::Text(text) };
-        self.complete(Node { kind, place }, anchor, 1);
+        self.complete(Node { kind, place }, anchor, weight);
     }
 
     fn plain(&mut self, text: String, place: &Place) -> Kind {
@@ -384,8 +386,10 @@ fn children(node: &Node) -> Box<dyn Iterator<Item = &Node> + '_> {
     }
 }
 
+/// Nodes below and with a node, long texts and keys counted as several.
 fn size(node: &Node) -> usize {
-    1 + children(node).map(size).sum::<usize>()
+    let keys: usize = node.entries().iter().map(|entry| entry.key.len() / NODE_BYTES).sum();
+    1 + node.text().map_or(0, str::len) / NODE_BYTES + keys + children(node).map(size).sum::<usize>()
 }
 
 fn depth(node: &Node) -> usize {

@@ -4,5 +4,6 @@ mod baseline;
 mod bench;
 mod program;
 mod run_experiment;
+mod specs;
 mod tidy;
 mod tokenizer_and_data;
