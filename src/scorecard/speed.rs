@@ -41,6 +41,9 @@ pub(super) fn judge(
     let finished: Vec<_> = runs.iter().copied().filter(|run| run.finished().is_some()).collect();
     judgement.candidate_runs = finished.len() as u64;
     judgement.candidate = statistics::median(&throughputs(&finished)).map(rounded);
+    if let Some(reason) = not_as_profiled(&finished) {
+        return Ok((Judgement { verdict: Verdict::NotComparable, reason, ..judgement }, Vec::new()));
+    }
     let recorded = match recorded_runs(evidence, commit) {
         Ok(recorded) => recorded,
         Err((verdict, reason)) => return Ok((Judgement { verdict, reason, ..judgement }, Vec::new())),
@@ -76,18 +79,20 @@ fn throughputs(runs: &[&RunDocuments]) -> Vec<f64> {
     runs.iter().filter_map(|run| run.finished().and_then(|summary| summary.tokens_per_second)).collect()
 }
 
+/// A run whose speed is no evidence whatever the baseline's is; none when all ran as their profile says.
+fn not_as_profiled(finished: &[&RunDocuments]) -> Option<String> {
+    let run = finished.iter().find(|run| run.environment.as_ref().is_some_and(|e| !e.hardware_matches_profile))?;
+    Some(format!(
+        "`{}` ran where the profile `{}` stood in for the spec's own, or on a machine that isn't what it says",
+        run.plan.run_id, run.plan.hardware
+    ))
+}
+
 /// The runs of both arms that ran on one and the same machine, or why there are none.
 fn on_one_machine<'a, 'b>(
     finished: &[&'a RunDocuments],
     recorded: &[&'b BaselineRun],
 ) -> Result<(Vec<&'a RunDocuments>, Vec<&'b BaselineRun>), String> {
-    if let Some(run) = finished.iter().find(|run| run.environment.as_ref().is_some_and(|e| !e.hardware_matches_profile))
-    {
-        return Err(format!(
-            "`{}` ran on a machine that isn't what the profile `{}` says (the mismatch was allowed)",
-            run.plan.run_id, run.plan.hardware
-        ));
-    }
     let machine = |run: &RunDocuments| run.environment.as_ref().map(|environment| environment.machine_id.clone());
     for base in recorded {
         let Some(id) = &base.machine_id else { continue };

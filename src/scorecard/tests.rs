@@ -239,7 +239,7 @@ fn speed_needs_one_machine() {
     let other = judge(0.3, "ffff", true);
     check(&other, Verdict::NotComparable, "none", &["context, not evidence"]);
     assert!(other.ratio.is_none() && other.baseline.is_some() && other.candidate.is_some());
-    check(&judge(0.3, MACHINE, false), Verdict::NotComparable, "none", &["isn't what the profile"]);
+    check(&judge(0.3, MACHINE, false), Verdict::NotComparable, "none", &["isn't what it says"]);
 }
 
 #[test]

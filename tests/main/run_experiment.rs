@@ -106,6 +106,17 @@ fn a_run_that_failed_is_shown_as_such_with_its_reason() {
 }
 
 #[test]
+fn a_smoke_test_under_another_profile_is_no_evidence_of_speed() {
+    let project = Project::new();
+    project.write("tiny.yaml", &TINY.replace("hardware: cpu-smoke", "hardware: h100-x8"));
+    project.run(&["run", "tiny.yaml", "--profile", "cpu-smoke"]).exits(0);
+    let scorecard = json(&project, "results/tiny-cpu-smoke/scorecard.json");
+    assert_eq!(scorecard["speed"]["verdict"], "not_comparable", "{scorecard:#}");
+    assert_eq!(scorecard["finished"], 1);
+    assert!(scorecard["speed"]["reason"].as_str().unwrap().contains("stood in"), "{scorecard:#}");
+}
+
+#[test]
 fn what_the_machine_cannot_hold_is_refused_with_the_estimate_before_anything_is_written() {
     let project = Project::new();
     project.write("tiny.yaml", TINY);
