@@ -202,8 +202,12 @@ fn kernels_equal_the_readable_operations_entry_by_entry() {
         for (name, twin) in readable.tensors() {
             let norm = entries(twin).iter().map(|value| value * value).sum::<f64>().sqrt();
             let difference = distance(kernels.get(name).unwrap(), twin);
-            // A last layer's backout has a gradient of rounding alone.
-            assert!(difference <= 1e-4 * norm + 1e-7, "{name} of {shape:?}: {difference:e} of {norm:e}");
+            // A last layer's backout has a gradient of rounding alone: terms whose magnitudes sum to about 1 cancel, and
+            // each engine rounds them twice.
+            assert!(
+                difference <= 1e-4 * norm + 4.0 * 2f64.powi(-24),
+                "{name} of {shape:?}: {difference:e} of {norm:e}"
+            );
         }
     }
 }
@@ -260,7 +264,7 @@ fn speed_of_a_micro_step() {
     let cases = [
         (Engine::Kernels, Precision::F32, 8),
         (Engine::Kernels, Precision::Bf16, 8),
-        (Engine::Readable, Precision::F32, 2),
+        (Engine::Readable, Precision::F32, 1),
     ];
     for (engine, precision, times) in cases {
         model.set_engine(engine);

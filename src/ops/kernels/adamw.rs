@@ -32,7 +32,7 @@ pub fn step<T: Element>(parameter: &mut [T], gradient: &[T], first: &mut [T], se
     let blocks = parameter.par_chunks_mut(BLOCK).zip(gradient.par_chunks(BLOCK));
     let moments = first.par_chunks_mut(BLOCK).zip(second.par_chunks_mut(BLOCK));
     blocks.zip(moments).for_each(|((parameter, gradient), (first, second))| {
-        vectorized(|| {
+        vectorized!({
             let numbers = parameter.iter_mut().zip(gradient).zip(first.iter_mut().zip(second));
             for ((parameter, gradient), (first, second)) in numbers {
                 *first = by.new_first.multiply_add(*gradient - *first, *first);

@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Onto, Operands, Threads, multiply};
-use super::lanes::{dot, maximum, sum};
+use super::lanes::{dot, maximum, total};
 use super::{BLOCK_ROWS, Element, Scratch, vectorized};
 
 /// Queries in a block.
@@ -99,7 +99,7 @@ fn head_forward<T: Element>(shape: Shape, at: Inputs<'_, T>, out: &mut [T], lse:
         multiply(scores, q, k.transposed(), Onto::Nothing, Threads::One, shape.operands);
         let block = &mut out[queries.start * size..queries.end * size];
         let mut totals = [T::ZERO; QUERIES];
-        vectorized(|| {
+        vectorized!({
             for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
                 let seen = seen(shape, queries.start + row, keys.start);
                 let (largest, total) = exponentials(scores, seen, T::of(shape.scale()));
@@ -109,7 +109,7 @@ fn head_forward<T: Element>(shape: Shape, at: Inputs<'_, T>, out: &mut [T], lse:
         });
         let v = Matrix::new(&at.v[keys.start * size..], columns, size);
         multiply(block, Matrix::new(scores, rows, columns), v, Onto::Nothing, Threads::One, shape.operands);
-        vectorized(|| {
+        vectorized!({
             for (out, total) in block.chunks_exact_mut(size).zip(totals) {
                 for out in out {
                     *out *= total;
@@ -134,9 +134,9 @@ fn exponentials<T: Element>(scores: &mut [T], seen: Range<usize>, scale: T) -> (
     let scores = &mut scores[seen];
     let largest = maximum(scores) * scale;
     for score in scores.iter_mut() {
-        *score = (*score * scale - largest).exponential();
+        *score = score.multiply_add(scale, -largest).exponential();
     }
-    (largest, sum(scores.len(), |index| scores[index]))
+    (largest, total(scores))
 }
 
 /// What the backward pass reads besides the inputs.
@@ -210,7 +210,7 @@ fn head_backward<T: Element>(
         let (k, v) = (Matrix::new(k, columns, size), Matrix::new(v, columns, size));
         multiply(weights, q, k.transposed(), Onto::Nothing, Threads::One, shape.operands);
         multiply(slopes, dout, v.transposed(), Onto::Nothing, Threads::One, shape.operands);
-        vectorized(|| {
+        vectorized!({
             let rows = weights.chunks_exact_mut(columns).zip(slopes.chunks_exact_mut(columns));
             for (row, (weights, slopes)) in rows.enumerate() {
                 let position = queries.start + row;
@@ -236,7 +236,7 @@ fn score_slopes<T: Element>(weights: &mut [T], slopes: &mut [T], seen: Range<usi
         slopes[unseen].fill(T::ZERO);
     }
     for (weight, slope) in weights[seen.clone()].iter_mut().zip(&mut slopes[seen]) {
-        *weight = (*weight * scale - lse).exponential();
+        *weight = weight.multiply_add(scale, -lse).exponential();
         *slope = *weight * (*slope - delta) * scale;
     }
 }
@@ -261,7 +261,7 @@ pub fn prepare_backward<T: Element>(dout: &[T], out: &[T], shape: Shape, by_head
     let outputs = by_head.par_chunks_mut(length * size).zip(delta.par_chunks_mut(length));
     outputs.enumerate().for_each(|(index, (by_head, delta))| {
         let start = (index / heads * length * heads + index % heads) * size;
-        vectorized(|| {
+        vectorized!({
             for (position, (by_head, delta)) in by_head.chunks_exact_mut(size).zip(delta).enumerate() {
                 let at = start + position * heads * size;
                 by_head.copy_from_slice(&dout[at..][..size]);

@@ -5,7 +5,8 @@ use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use candle_core::{CpuStorage, DType};
 
-/// A float type of the kernels. The elementary functions are written without branches, so that loops over them vectorise.
+/// A float type of the kernels. The elementary functions are written without branches, so that loops over them vectorise,
+/// and with fused multiplications, so that they give the same bits on every processor.
 pub trait Element:
     Copy
     + Debug
@@ -97,12 +98,12 @@ impl Element for f32 {
         const ROUND: f32 = 12_582_912.0;
         let x = if self > 88.0 { 88.0 } else { self };
         let x = if x > -87.0 { x } else { -87.0 };
-        let shifted = x * std::f32::consts::LOG2_E + ROUND;
+        let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
         let n = shifted - ROUND;
-        let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+        let r = (-n).mul_add(LN2_LOW, (-n).mul_add(LN2_HIGH, x));
         let r2 = r * r;
-        let low = (r * 1.987_569_1e-4 + 1.398_199_9e-3) * r2 + (r * 8.333_452e-3 + 4.166_579_6e-2);
-        let series = (low * r2 + (r * 1.666_666_5e-1 + 0.5)) * r2 + r + 1.0;
+        let low = r.mul_add(1.987_569_1e-4, 1.398_199_9e-3).mul_add(r2, r.mul_add(8.333_452e-3, 4.166_579_6e-2));
+        let series = low.mul_add(r2, r.mul_add(1.666_666_5e-1, 0.5)).mul_add(r2, r) + 1.0;
         let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
         series * Self::from_bits(exponent)
     }
@@ -115,15 +116,15 @@ impl Element for f32 {
         let x = if self > LIMIT { LIMIT } else { self };
         let x = if x > -LIMIT { x } else { -LIMIT };
         let x2 = x * x;
-        let top = x2 * -2.760_768_5e-16 + 2.000_188e-13;
-        let top = top * x2 - 8.604_672e-11;
-        let top = top * x2 + 5.122_297e-8;
-        let top = top * x2 + 1.485_722_4e-5;
-        let top = top * x2 + 6.372_619_3e-4;
-        let top = (top * x2 + 4.893_524_6e-3) * x;
-        let bottom = x2 * 1.198_258_4e-6 + 1.185_347_1e-4;
-        let bottom = bottom * x2 + 2.268_434_6e-3;
-        top / (bottom * x2 + 4.893_525e-3)
+        let top = x2.mul_add(-2.760_768_5e-16, 2.000_188e-13);
+        let top = top.mul_add(x2, -8.604_672e-11);
+        let top = top.mul_add(x2, 5.122_297e-8);
+        let top = top.mul_add(x2, 1.485_722_4e-5);
+        let top = top.mul_add(x2, 6.372_619_3e-4);
+        let top = top.mul_add(x2, 4.893_524_6e-3) * x;
+        let bottom = x2.mul_add(1.198_258_4e-6, 1.185_347_1e-4);
+        let bottom = bottom.mul_add(x2, 2.268_434_6e-3);
+        top / bottom.mul_add(x2, 4.893_525e-3)
     }
 
     fn slice(storage: &CpuStorage) -> Option<&[Self]> {

@@ -88,6 +88,10 @@ pub fn multiply<T: Element>(
     if operands == Operands::Bf16 && T::DTYPE == DType::F32 {
         return multiply_bf16(bytemuck::cast_slice_mut(out), a.rounded(), b.rounded(), onto, threads);
     }
+    if T::DTYPE == DType::F32 && m * n * k >= LEAST_PRODUCTS && gemm_bf16::multiplies_f32() {
+        let out = output(bytemuck::cast_slice_mut(out), onto);
+        return gemm_bf16::gemm_f32(a.rounded(), b.rounded(), out, threads == Threads::One);
+    }
     let parallelism = match threads {
         Threads::Pool => Parallelism::Rayon(0),
         Threads::One => Parallelism::None,
@@ -122,15 +126,22 @@ pub fn multiply<T: Element>(
 
 /// [`multiply`] with operands rounded to bf16.
 fn multiply_bf16(out: &mut [f32], a: gemm_bf16::Matrix<'_>, b: gemm_bf16::Matrix<'_>, onto: Onto, threads: Threads) {
-    let out = match onto {
-        Onto::Nothing => gemm_bf16::Output::set(out),
-        Onto::Sum => gemm_bf16::Output::add(out),
-    };
+    let out = output(out, onto);
     match threads {
         Threads::Pool => gemm_bf16::gemm(a, b, out),
         Threads::One => gemm_bf16::gemm_on_this_thread(a, b, out),
     }
 }
+
+fn output(out: &mut [f32], onto: Onto) -> gemm_bf16::Output<'_> {
+    match onto {
+        Onto::Nothing => gemm_bf16::Output::set(out),
+        Onto::Sum => gemm_bf16::Output::add(out),
+    }
+}
+
+/// Smaller products in f32 aren't worth the packing of parts.
+const LEAST_PRODUCTS: usize = 32 * 32 * 32;
 
 impl<'a, T: Element> Matrix<'a, T> {
     /// The same matrix, of numbers in f32, as one that is rounded to bf16.

@@ -3,12 +3,12 @@
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Onto, Operands, Threads, multiply};
-use super::lanes::{maximum, sum};
+use super::lanes::{LANES, maximum, sum, tree};
 use super::{Element, vectorized};
 use crate::ops::reference::LOGIT_CAP;
 
 /// Numbers that a chunk of logits has at most, and the least tokens of a chunk.
-const CHUNK_NUMBERS: usize = 1 << 21;
+const CHUNK_NUMBERS: usize = 1 << 22;
 const LEAST_CHUNK: usize = 64;
 /// Tokens that one task works on.
 const TASK_ROWS: usize = 4;
@@ -67,7 +67,7 @@ pub fn cross_entropy<T: Element>(
         project(Head { x, ..head }, logits);
         let tasks = logits.par_chunks_mut(TASK_ROWS * vocab).zip(losses.par_chunks_mut(TASK_ROWS));
         tasks.zip(targets.par_chunks(TASK_ROWS)).for_each(|((logits, losses), targets)| {
-            vectorized(|| {
+            vectorized!({
                 for ((logits, loss), target) in logits.chunks_exact_mut(vocab).zip(losses).zip(targets) {
                     *loss = row(logits, usize::try_from(*target).ok(), factor);
                 }
@@ -111,7 +111,7 @@ fn summarize<T: Element>(logits: &[T]) -> Summary {
 
 /// Summaries of rows of capped logits.
 pub fn summaries<T: Element>(logits: &[T], vocab: usize) -> Vec<Summary> {
-    logits.par_chunks_exact(vocab).map(|row| vectorized(|| summarize(row))).collect()
+    logits.par_chunks_exact(vocab).map(|row| vectorized!(summarize(row))).collect()
 }
 
 /// Hands the capped logits of all tokens to `take`, a chunk at a time with the number of its first token. `logits` is scratch
@@ -133,7 +133,7 @@ pub fn capped_in_chunks<T: Element>(head: Head<'_, T>, logits: &mut Vec<T>, mut 
 pub fn capped<T: Element>(head: Head<'_, T>, logits: &mut [T]) {
     project(head, logits);
     logits.par_chunks_mut(head.vocab).for_each(|logits| {
-        vectorized(|| {
+        vectorized!({
             for logit in logits {
                 *logit = T::of(LOGIT_CAP) * squash(*logit);
             }
@@ -156,24 +156,45 @@ fn row<T: Element>(logits: &mut [T], target: Option<usize>, factor: Option<T>) -
         }
         return T::ZERO;
     };
-    let cap = T::of(LOGIT_CAP);
+    let chosen = squash(logits[target]);
     // Capped logits need no maximum taken off: e^±15 is far from the type's limits.
     let mut total = 0.0;
     for run in logits.chunks_mut(RUN) {
-        for logit in run.iter_mut() {
-            *logit = squash(*logit);
-        }
-        total += sum(run.len(), |index| (run[index] * cap).exponential()).wide();
+        total += powers(run).wide();
     }
-    let loss = T::of(total.ln() - (logits[target] * cap).wide());
+    let loss = T::of(total.ln() - (chosen * T::of(LOGIT_CAP)).wide());
     if let Some(factor) = factor {
         let share = factor * T::of(1.0 / total);
-        let chosen = logits[target];
         for logit in logits.iter_mut() {
-            let t = *logit;
-            *logit = (t * cap).exponential() * share * (T::ONE - t * t);
+            *logit *= share;
         }
         logits[target] -= factor * (T::ONE - chosen * chosen);
     }
     loss
+}
+
+/// The sum of the capped logits' exponentials; logits before the cap become their exponential times the cap's slope.
+#[inline(always)]
+fn powers<T: Element>(run: &mut [T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let (whole, rest) = run.as_chunks_mut::<LANES>();
+    for chunk in whole {
+        for (lane, logit) in lanes.iter_mut().zip(chunk) {
+            *lane += power(logit);
+        }
+    }
+    let mut total = tree(lanes);
+    for logit in rest {
+        total += power(logit);
+    }
+    total
+}
+
+/// The exponential of a capped logit, which becomes the same times the cap's slope.
+#[inline(always)]
+fn power<T: Element>(logit: &mut T) -> T {
+    let t = squash(*logit);
+    let power = (t * T::of(LOGIT_CAP)).exponential();
+    *logit = power * (T::ONE - t * t);
+    power
 }

@@ -25,6 +25,23 @@ pub fn sum<T: Element>(length: usize, mut term: impl FnMut(usize) -> T) -> T {
     total
 }
 
+/// Sum of a slice.
+#[inline(always)]
+pub fn total<T: Element>(numbers: &[T]) -> T {
+    let (whole, rest) = numbers.as_chunks::<LANES>();
+    let mut lanes = [T::ZERO; LANES];
+    for chunk in whole {
+        for (lane, number) in lanes.iter_mut().zip(chunk) {
+            *lane += *number;
+        }
+    }
+    let mut total = tree(lanes);
+    for number in rest {
+        total += *number;
+    }
+    total
+}
+
 /// Sum of the products of two slices of equal length.
 #[inline(always)]
 pub fn dot<T: Element>(a: &[T], b: &[T]) -> T {
@@ -58,7 +75,7 @@ pub fn maximum<T: Element>(numbers: &[T]) -> T {
 
 /// The lanes added pairwise.
 #[inline(always)]
-fn tree<T: Element>(mut lanes: [T; LANES]) -> T {
+pub fn tree<T: Element>(mut lanes: [T; LANES]) -> T {
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {

@@ -30,7 +30,7 @@ mod tests;
 
 pub use element::Element;
 pub use scratch::Scratch;
-pub use simd::vectorized;
+use simd::vectorized;
 
 /// Rows that one task works on where rows are independent.
 pub const BLOCK_ROWS: usize = 32;

@@ -87,7 +87,7 @@ pub fn step(state: State<'_>, by: &Coefficients, bench: Bench<'_>) {
     let State { parameter, gradient, momentum, second, rows, columns } = state;
     let Bench { narrow, wide } = bench;
     let size = rows * columns;
-    vectorized(|| nesterov(gradient, momentum, by.momentum, &mut narrow[..size]));
+    vectorized!(nesterov(gradient, momentum, by.momentum, &mut narrow[..size]));
     if is_wide(rows, columns) {
         let wide = &mut wide[..orthogonal_numbers(rows, columns)];
         wide.iter_mut().zip(&narrow[..size]).for_each(|(wide, narrow)| *wide = f64::from(*narrow));
@@ -97,7 +97,7 @@ pub fn step(state: State<'_>, by: &Coefficients, bench: Bench<'_>) {
         orthogonalize(&mut narrow[..orthogonal_numbers(rows, columns)], rows, columns, by);
     }
     let (x, rest) = narrow.split_at_mut(size);
-    vectorized(|| {
+    vectorized!({
         let target = (rows.min(columns) as f64).sqrt() as f32;
         scale(x, target / norm(x, columns).larger(by.least_norm as f32));
         reduce_variance(x, second, rows, columns, by, rest);
@@ -111,7 +111,7 @@ fn orthogonalize<T: Element>(bench: &mut [T], rows: usize, columns: usize, by: &
     let (x, rest) = bench.split_at_mut(rows * columns);
     let (other, rest) = rest.split_at_mut(rows * columns);
     let (gram, polynomial) = rest.split_at_mut(small * small);
-    vectorized(|| equilibrate(x, rows, columns, by));
+    vectorized!(equilibrate(x, rows, columns, by));
     for [a, b, c] in by.polynomials {
         let matrix = Matrix::new(x, rows, columns);
         let tall = rows > columns;
@@ -119,11 +119,11 @@ fn orthogonalize<T: Element>(bench: &mut [T], rows: usize, columns: usize, by: &
         multiply(gram, left, right, Onto::Nothing, Threads::One, by.operands);
         let square = Matrix::new(gram, small, small);
         multiply(polynomial, square, square, Onto::Nothing, Threads::One, by.operands);
-        vectorized(|| combine(polynomial, T::of(*c), gram, T::of(*b)));
+        vectorized!(combine(polynomial, T::of(*c), gram, T::of(*b)));
         let square = Matrix::new(polynomial, small, small);
         let (left, right) = if tall { (matrix, square) } else { (square, matrix) };
         multiply(other, left, right, Onto::Nothing, Threads::One, by.operands);
-        vectorized(|| combine(x, T::of(*a), other, T::ONE));
+        vectorized!(combine(x, T::of(*a), other, T::ONE));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::ops::reference::NORM_EPSILON;
 pub fn forward<T: Element>(x: &[T], width: usize, y: &mut [T], inverse: &mut [T]) {
     let blocks = x.par_chunks(BLOCK_ROWS * width).zip(y.par_chunks_mut(BLOCK_ROWS * width));
     blocks.zip(inverse.par_chunks_mut(BLOCK_ROWS)).for_each(|((x, y), inverse)| {
-        vectorized(|| {
+        vectorized!({
             let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width));
             for ((x, y), inverse) in rows.zip(inverse) {
                 *inverse = row_forward(x, y);
@@ -50,7 +50,7 @@ pub fn backward_add<T: Element>(dy: &[T], y: &[T], inverse: &[T], width: usize, 
     let blocks = dy.par_chunks(BLOCK_ROWS * width).zip(y.par_chunks(BLOCK_ROWS * width));
     let outputs = inverse.par_chunks(BLOCK_ROWS).zip(dx.par_chunks_mut(BLOCK_ROWS * width));
     blocks.zip(outputs).for_each(|((dy, y), (inverse, dx))| {
-        vectorized(|| {
+        vectorized!({
             let rows = dy.chunks_exact(width).zip(y.chunks_exact(width));
             for (((dy, y), inverse), dx) in rows.zip(inverse).zip(dx.chunks_exact_mut(width)) {
                 row_backward(dy, y, *inverse, |channel, value| dx[channel] += value);

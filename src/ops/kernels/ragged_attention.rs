@@ -128,7 +128,7 @@ fn block_forward<T: Element>(
         multiply(scores, Matrix::new(q, rows, size), k.transposed(), Onto::Nothing, Threads::One, shape.operands);
     }
     let mut totals = [T::ZERO; QUERIES];
-    vectorized(|| {
+    vectorized!({
         for (row, total) in totals[..rows].iter_mut().enumerate() {
             let position = span.position + block.start + row;
             let visible = position.saturating_sub(shape.window)..position + 1;
@@ -155,7 +155,7 @@ fn block_forward<T: Element>(
         let onto = if number == 0 { Onto::Nothing } else { Onto::Sum };
         multiply(out, weights, v, onto, Threads::One, shape.operands);
     }
-    vectorized(|| {
+    vectorized!({
         for (out, total) in out.chunks_exact_mut(size).zip(totals) {
             for out in out {
                 *out *= total;

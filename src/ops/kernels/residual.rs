@@ -20,7 +20,7 @@ pub fn mix<T: Element>(
     let inputs = x.par_chunks(size).zip(x0.par_chunks(size));
     let outputs = mixed.par_chunks_mut(size).zip(normed.par_chunks_mut(size)).zip(inverse.par_chunks_mut(BLOCK_ROWS));
     inputs.zip(outputs).for_each(|((x, x0), ((mixed, normed), inverse))| {
-        vectorized(|| {
+        vectorized!({
             let inputs = x.chunks_exact(width).zip(x0.chunks_exact(width));
             let outputs = mixed.chunks_exact_mut(width).zip(normed.chunks_exact_mut(width)).zip(inverse);
             for ((x, x0), ((mixed, normed), inverse)) in inputs.zip(outputs) {
@@ -57,7 +57,7 @@ pub fn mix_backward<T: Element>(at: Mixed<'_, T>, width: usize, stream: &mut [T]
     let [lambda, lambda0] = at.lambdas;
     let sums: Vec<[f64; 2]> = (stream.par_chunks_mut(size).zip(dx0.par_chunks_mut(size)).enumerate())
         .map(|(block, (stream, dx0))| {
-            vectorized(|| {
+            vectorized!({
                 let mut sums = [0.0; 2];
                 for (offset, (stream, dx0)) in
                     stream.chunks_exact_mut(width).zip(dx0.chunks_exact_mut(width)).enumerate()
@@ -85,7 +85,7 @@ pub fn backout<T: Element>(x: &[T], middle: &[T], lambda: T, width: usize, norme
     let size = BLOCK_ROWS * width;
     let outputs = normed.par_chunks_mut(size).zip(inverse.par_chunks_mut(BLOCK_ROWS));
     (x.par_chunks(size).zip(middle.par_chunks(size))).zip(outputs).for_each(|((x, middle), (normed, inverse))| {
-        vectorized(|| {
+        vectorized!({
             let inputs = x.chunks_exact(width).zip(middle.chunks_exact(width));
             for ((x, middle), (normed, inverse)) in inputs.zip(normed.chunks_exact_mut(width).zip(inverse)) {
                 for ((normed, x), middle) in normed.iter_mut().zip(x).zip(middle) {
@@ -123,7 +123,7 @@ pub fn backout_backward<T: Element>(at: Backout<'_, T>, width: usize, stream: &m
     let outputs = stream.par_chunks_mut(size).zip(dmiddle.par_chunks_mut(size));
     let sums: Vec<f64> = (inputs.zip(middle.par_chunks(size)).zip(outputs))
         .map(|((((dnormed, normed), inverse), middle), (stream, dmiddle))| {
-            vectorized(|| {
+            vectorized!({
                 let mut sum = 0.0;
                 let inputs = dnormed.chunks_exact(width).zip(normed.chunks_exact(width)).zip(inverse);
                 let outputs = stream.chunks_exact_mut(width).zip(dmiddle.chunks_exact_mut(width));
@@ -147,7 +147,7 @@ pub fn backout_backward<T: Element>(at: Backout<'_, T>, width: usize, stream: &m
 pub fn add<T: Element>(stream: &mut [T], other: &[T]) {
     let size = 1 << 14;
     stream.par_chunks_mut(size).zip(other.par_chunks(size)).for_each(|(stream, other)| {
-        vectorized(|| {
+        vectorized!({
             for (stream, other) in stream.iter_mut().zip(other) {
                 *stream += *other;
             }

@@ -41,7 +41,7 @@ pub fn forward<T: Element>(x: &[T], angles: Angles<'_, T>, heads: Heads, y: &mut
     outputs.enumerate().for_each(|(index, (y, inverse))| {
         let (row, head) = (index / count, index % count);
         let start = row * length * count * size + head * size;
-        vectorized(|| {
+        vectorized!({
             for (position, (y, inverse)) in y.chunks_exact_mut(size).zip(inverse).enumerate() {
                 let x = &x[start + position * count * size..][..size];
                 turn(x, angles, position, y);
@@ -72,7 +72,7 @@ fn turn<T: Element>(x: &[T], angles: Angles<'_, T>, position: usize, y: &mut [T]
 pub fn backward<T: Element>(dy: &[T], y: &[T], inverse: &[T], angles: Angles<'_, T>, heads: Heads, dx: &mut [T]) {
     let Heads { length, count, size } = heads;
     dx.par_chunks_mut(BLOCK_ROWS * count * size).enumerate().for_each(|(block, dx)| {
-        vectorized(|| {
+        vectorized!({
             for (offset, dx) in dx.chunks_exact_mut(count * size).enumerate() {
                 let token = block * BLOCK_ROWS + offset;
                 let (row, position) = (token / length, token % length);

@@ -2,23 +2,37 @@
 //!
 //! Kernels are plain Rust loops over lanes; compiled under a target feature, the same loop uses wider registers. Products
 //! and sums are fused only where a loop says so, so that all widths give the same bits.
+//!
+//! [`vectorized!`] is a macro, so that every width has its own closure that is surely inlined: one that isn't is compiled
+//! for the narrowest vectors.
 
 use std::sync::OnceLock;
 
 /// Vector widths that a loop can be compiled for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Width {
+#[derive(Debug, Clone, Copy)]
+pub enum Width {
     /// What every processor of the target has.
     Base,
     /// 256 bits.
     #[cfg(target_arch = "x86_64")]
-    Avx2,
+    Avx2(Avx2),
     /// 512 bits.
     #[cfg(target_arch = "x86_64")]
-    Avx512,
+    Avx512(Avx512),
 }
 
-fn width() -> Width {
+/// Says that AVX2 and FMA were detected: only [`width`] makes one.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub struct Avx2(());
+
+/// Says that AVX-512 F, VL, DQ, BW and FMA were detected: only [`width`] makes one.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub struct Avx512(());
+
+/// The widest vectors that this processor has.
+pub fn width() -> Width {
     static WIDTH: OnceLock<Width> = OnceLock::new();
     *WIDTH.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
@@ -29,38 +43,61 @@ fn width() -> Width {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512bw");
             if wide {
-                return Width::Avx512;
+                return Width::Avx512(Avx512(()));
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Width::Avx2;
+                return Width::Avx2(Avx2(()));
             }
         }
         Width::Base
     })
 }
 
-/// Calls `work`, compiled for the widest vectors at hand. What it calls must be inlined to gain.
-#[inline(always)]
-pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    match width() {
-        Width::Base => work(),
-        // SAFETY: the feature was detected on this processor, and `work` itself needs none.
-        #[cfg(target_arch = "x86_64")]
-        Width::Avx2 => unsafe { with_avx2(work) },
+/// Evaluates an expression, compiled once for each vector width. Functions that it calls, and
+/// closures that it hands to iterators, must be inlined to gain.
+macro_rules! vectorized {
+    ($work:expr) => {
+        match $crate::ops::kernels::simd::width() {
+            $crate::ops::kernels::simd::Width::Base => $work,
+            #[cfg(target_arch = "x86_64")]
+            $crate::ops::kernels::simd::Width::Avx2(avx2) => avx2.call(
+                #[inline(always)]
+                || $work,
+            ),
+            #[cfg(target_arch = "x86_64")]
+            $crate::ops::kernels::simd::Width::Avx512(avx512) => avx512.call(
+                #[inline(always)]
+                || $work,
+            ),
+        }
+    };
+}
+pub(crate) use vectorized;
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    /// Calls `work` where vectors of 256 bits are compiled for.
+    #[inline(always)]
+    pub fn call<R>(self, work: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,fma")]
+        fn with<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
         // SAFETY: the features were detected on this processor, and `work` itself needs none.
-        #[cfg(target_arch = "x86_64")]
-        Width::Avx512 => unsafe { with_avx512(work) },
+        unsafe { with(work) }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
-    work()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "fma,avx512f,avx512vl,avx512dq,avx512bw")]
-fn with_avx512<R>(work: impl FnOnce() -> R) -> R {
-    work()
+impl Avx512 {
+    /// Calls `work` where vectors of 512 bits are compiled for.
+    #[inline(always)]
+    pub fn call<R>(self, work: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "fma,avx512f,avx512vl,avx512dq,avx512bw")]
+        fn with<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        // SAFETY: the features were detected on this processor, and `work` itself needs none.
+        unsafe { with(work) }
+    }
 }

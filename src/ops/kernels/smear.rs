@@ -23,7 +23,7 @@ pub fn forward<T: Element>(e: &[T], smear: Smear<'_, T>, x: &mut [T], sigma: &mu
     let Smear { length, width, .. } = smear;
     let outputs = x.par_chunks_mut(BLOCK_ROWS * width).zip(sigma.par_chunks_mut(BLOCK_ROWS));
     outputs.enumerate().for_each(|(block, (x, sigma))| {
-        vectorized(|| {
+        vectorized!({
             for (offset, (x, sigma)) in x.chunks_exact_mut(width).zip(sigma).enumerate() {
                 let token = block * BLOCK_ROWS + offset;
                 let own = &e[token * width..][..width];
@@ -52,7 +52,7 @@ pub fn forward_ragged<T: Element>(e: &[T], before: &[u32], smear: Smear<'_, T>, 
     let width = smear.width;
     let outputs = x.par_chunks_mut(BLOCK_ROWS * width).zip(before.par_chunks(BLOCK_ROWS));
     outputs.enumerate().for_each(|(block, (x, before))| {
-        vectorized(|| {
+        vectorized!({
             for (offset, (x, before)) in x.chunks_exact_mut(width).zip(before).enumerate() {
                 let own = &e[(block * BLOCK_ROWS + offset) * width..][..width];
                 if *before == NO_PREDECESSOR {
@@ -83,7 +83,7 @@ pub fn backward<T: Element>(
     let Smear { length, width, .. } = smear;
     // The slope of the loss in each token's weight λσ.
     slopes.par_chunks_mut(BLOCK_ROWS).enumerate().for_each(|(block, slopes)| {
-        vectorized(|| {
+        vectorized!({
             for (offset, slope) in slopes.iter_mut().enumerate() {
                 let token = block * BLOCK_ROWS + offset;
                 *slope = if token.is_multiple_of(length) {
@@ -105,7 +105,7 @@ pub fn backward<T: Element>(
     }
     let slopes = &*slopes;
     de.par_chunks_mut(BLOCK_ROWS * width).enumerate().for_each(|(block, de)| {
-        vectorized(|| {
+        vectorized!({
             for (offset, de) in de.chunks_exact_mut(width).enumerate() {
                 let token = block * BLOCK_ROWS + offset;
                 let own = &dx[token * width..][..width];

@@ -42,7 +42,7 @@ pub fn forward_mixed<T: Element>(v: &[T], mix: Mix<'_, T>, heads: Heads, y: &mut
     outputs.enumerate().for_each(|(index, (y, sigma))| {
         let (row, head) = (index / count, index % count);
         let gate = &mix.gate[head * channels..][..channels];
-        vectorized(|| {
+        vectorized!({
             for (position, (y, sigma)) in y.chunks_exact_mut(size).zip(sigma).enumerate() {
                 let token = row * length + position;
                 *sigma = dot(gate, &mix.x[token * mix.width..][..channels]).sigmoid();
@@ -88,7 +88,7 @@ pub fn backward_mixed<T: Element>(
     let channels = mix.gate.len() / count;
     let outputs = embedded.par_chunks_mut(BLOCK_ROWS * count * size).zip(gates.par_chunks_mut(BLOCK_ROWS * count));
     outputs.zip(dx.par_chunks_mut(BLOCK_ROWS * mix.width)).enumerate().for_each(|(block, ((embedded, gates), dx))| {
-        vectorized(|| {
+        vectorized!({
             let rows = embedded.chunks_exact_mut(count * size).zip(gates.chunks_exact_mut(count));
             for (offset, ((embedded, gates), dx)) in rows.zip(dx.chunks_exact_mut(mix.width)).enumerate() {
                 let token = block * BLOCK_ROWS + offset;

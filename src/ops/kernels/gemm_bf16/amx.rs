@@ -21,7 +21,7 @@ use super::pairs::{self, Load, Square};
 pub(super) struct Amx;
 
 /// Bytes of one tile, 16 rows of 64.
-const TILE: usize = 1024;
+pub(super) const TILE: usize = 1024;
 
 /// Palette 1: all eight tiles 16 rows of 64 bytes.
 #[repr(C, align(64))]

@@ -43,9 +43,9 @@ pub(super) struct Tile<A, B> {
     pub continues: bool,
 }
 
-/// A path's kernels. B is packed as bf16 in panels of `NR` columns, `round_up(k) · NR` numbers each, in which the part
-/// for summation indices from `k0` on begins at `k0 · NR` when `k0` is a multiple of `K_STEP`; columns and summation
-/// indices beyond the matrix are zeros. A block of A likewise is filled up with zeros to full panels and steps.
+/// A path's kernels. B is packed as bf16 in panels of `NR` columns, `round_up(k) · NR · PARTS` numbers each, in which the
+/// part for summation indices from `k0` on begins at `k0 · NR · PARTS` when `k0` is a multiple of `K_STEP`; columns and
+/// summation indices beyond the matrix are zeros. A block of A likewise is filled up with zeros to full panels and steps.
 ///
 /// # Safety
 /// An implementor's `tile` writes `MR` rows of `NR` sums and nothing else, and reads only `MR` rows and `NR` columns of
@@ -55,6 +55,8 @@ pub(super) unsafe trait Kernel {
     type A;
     /// B's number as the tile reads it.
     type B;
+    /// Numbers of bf16 that stand for one number of B.
+    const PARTS: usize = 1;
     /// Rows of a tile.
     const MR: usize;
     /// Columns of a tile.
@@ -75,7 +77,7 @@ pub(super) unsafe trait Kernel {
     ///
     /// # Safety
     /// The processor has the path's features, the part lies within `b` and is at most `NR` columns wide, and `to` has
-    /// room for `NR` times its indices rounded up to `K_STEP`.
+    /// room for `NR · PARTS` times its indices rounded up to `K_STEP`.
     unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16);
 
     /// Whether [`Kernel::ready_b`] makes a copy in f32.
@@ -84,7 +86,7 @@ pub(super) unsafe trait Kernel {
     /// Makes a packed panel readable by tiles: the panel itself, or a copy of another type at `room`.
     ///
     /// # Safety
-    /// The processor has the path's features, `panel` holds `NR · k` numbers, `room` as many if
+    /// The processor has the path's features, `panel` holds `NR · k · PARTS` numbers, `room` as many if
     /// [`Kernel::WIDENS`].
     unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const Self::B;
 

@@ -154,6 +154,14 @@ fn throughput() {
             };
             let tn = time(&mut || tn(&mut c));
             println!("N {n:5} K {k:5} {:12} {nt:7.0} {:7} {nn:7.0} {tn:7.0}", "gemm f32", "");
+            if Path::Amx.is_available() {
+                let weight = Matrix::rounded(&wide[..n * k], n, k);
+                let (x, dy) = (Matrix::rounded(&wide, tokens, k), Matrix::rounded(&wide, tokens, n));
+                let nt = time(&mut || gemm_f32(x, weight.transposed(), Output::set(&mut c), false));
+                let nn = time(&mut || gemm_f32(dy, weight, Output::set(&mut c), false));
+                let tn = time(&mut || gemm_f32(dy.transposed(), x, Output::add(&mut c), false));
+                println!("N {n:5} K {k:5} {:12} {nt:7.0} {:7} {nn:7.0} {tn:7.0}", "amx f32", "");
+            }
             for path in Path::available().filter(|path| *path != Path::Portable) {
                 let mut packed = PackedB::new();
                 packed.pack_for(path, Matrix::new(&w[..n * k], n, k).transposed());

@@ -17,10 +17,14 @@
 //! # Paths
 //! [`Path::chosen`] goes by the processor; [`path`] names it for results. Scratch is the thread's own and reused: after
 //! the first product of a size, none allocates. Panics are for sizes that don't fit together, which is the caller's
-//! mistake. Refused: batches of products (loop over them on a thread each with [`gemm_on_this_thread`]), f32 products.
+//! mistake. Refused: batches of products (loop over them on a thread each with [`gemm_on_this_thread`]).
+//!
+//! Where AMX is there, [`gemm_f32`] multiplies f32 by the same tiles, without rounding the operands.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "x86_64")]
+mod amx_parts;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -35,6 +39,8 @@ mod matrix;
 mod packed;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
+#[cfg(target_arch = "x86_64")]
+mod parts;
 mod path;
 mod portable;
 mod product;
@@ -42,6 +48,8 @@ mod scratch;
 
 #[cfg(test)]
 mod measure;
+#[cfg(test)]
+mod parts_tests;
 #[cfg(test)]
 mod tests;
 
@@ -91,6 +99,40 @@ pub fn gemm_packed_on_this_thread(a: Matrix, b: &PackedB, c: Output) {
 
 fn gemm_packed_by(a: Matrix, b: &PackedB, c: Output, on_this_thread: bool) {
     run(b.path(), &a, Right::Packed(b.numbers().as_ptr()), c, (b.rows(), b.columns()), on_this_thread);
+}
+
+/// Whether [`gemm_f32`] multiplies faster than f32 vectors do: where products take AMX tiles.
+pub fn multiplies_f32() -> bool {
+    Path::chosen() == Path::Amx
+}
+
+/// `C = A · B` of (M, K) and (K, N) in f32, about as exact as by f32 vectors: with `u = 2^-24` the error of an element
+/// is at most [`PARTS_ERROR`]` · u · Σ|a||b|` besides that of its sum, whose chain is [`parts_summation_depth`] long. The
+/// operands are those made by [`Matrix::rounded`], which are not rounded here.
+///
+/// # Panics
+/// If the sizes don't fit together, C is too short, an operand is in bf16, or [`multiplies_f32`] is false.
+pub fn gemm_f32(a: Matrix, b: Matrix, c: Output, on_this_thread: bool) {
+    assert!(Path::Amx.is_available(), "products by parts need AMX");
+    assert_eq!(a.columns, b.rows, "A's columns must be B's rows");
+    let sizes = Sizes { rows: a.rows, columns: b.columns, depth: b.rows };
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: AMX is available.
+    unsafe {
+        product::run::<amx_parts::AmxParts>(&a, Right::Plain(&b), c, sizes, on_this_thread);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (c, sizes, on_this_thread);
+}
+
+/// What the products of parts that [`gemm_f32`] leaves out add to an element's error, in `u · Σ|a||b|`, at most: a1·b2 and
+/// a2·b1, of `2^-24 |a·b|` each, and a2·b2, of `2^-32 |a·b|`.
+pub const PARTS_ERROR: f64 = 2.0 + 1.0 / 256.0;
+
+/// How many roundings, at most, a sum over `k` products of [`gemm_f32`] goes through: for each 32 indices one addition to
+/// the accumulator by each of six pairs of parts, and before the first of them a chain of 16 and one sum of two chains.
+pub fn parts_summation_depth(k: usize) -> usize {
+    17 + 6 * k.div_ceil(32)
 }
 
 /// A product by a path that this machine has; `Path::chosen` and [`PackedB`] see to that.

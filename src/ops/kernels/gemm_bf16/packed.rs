@@ -47,7 +47,7 @@ impl PackedB {
         // SAFETY: the memory is aligned for bf16, initialised, `len` numbers long, and borrowed mutably.
         let to = unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr::<bf16>(), len) };
         // SAFETY: the path is available, and `to` is as long as its packing.
-        by_path!(path, K => unsafe { product::pack::<K>(&b, to) });
+        by_path!(path, K => unsafe { product::pack::<K>(&b, to, rayon::current_num_threads()) });
     }
 
     /// The path whose products it is packed for.

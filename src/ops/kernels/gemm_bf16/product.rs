@@ -10,8 +10,11 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::kernel::{Kernel, Left, Part, Sums, Tile};
-use super::matrix::{Matrix, Output, Target};
-use super::scratch::{Scratch, with_scratch};
+use super::matrix::{self, Matrix, Output};
+use super::scratch::{Scratch, with_scratch, with_shared};
+
+/// From so many rows on, B is packed once for all tasks of a product; fewer rows are one task's anyway.
+const SHARED_ROWS: usize = 128;
 
 /// The right operand: packed ahead for this kernel, or to be packed block by block.
 #[derive(Clone, Copy)]
@@ -66,26 +69,31 @@ pub(super) unsafe fn run<K: Kernel>(a: &Matrix, b: Right, c: Output, sizes: Size
         return clear(c, sizes, stride);
     }
     let goal = match c.target {
-        Target::Set(c) => Goal::F32 { c: c.as_mut_ptr(), add: false },
-        Target::Add(c) => Goal::F32 { c: c.as_mut_ptr(), add: true },
-        Target::Bf16(c) => Goal::Bf16(c.as_mut_ptr()),
+        matrix::Target::Set(c) => Goal::F32 { c: c.as_mut_ptr(), add: false },
+        matrix::Target::Add(c) => Goal::F32 { c: c.as_mut_ptr(), add: true },
+        matrix::Target::Bf16(c) => Goal::Bf16(c.as_mut_ptr()),
     };
-    let product = Product { a, b, c: Destination { goal, stride }, sizes };
+    let destination = Destination { goal, stride };
     let threads = if on_this_thread { 1 } else { rayon::current_num_threads() };
-    let (rows, columns) = block_sizes::<K>(sizes, matches!(b, Right::Packed(_)), threads);
-    let row_blocks = sizes.rows.div_ceil(rows);
-    let tasks = row_blocks * sizes.columns.div_ceil(columns);
-    // Neighbouring tasks share columns, so that a block of B stays in a core's cache.
-    let task = |i: usize| {
-        let (row, column) = (i % row_blocks * rows, i / row_blocks * columns);
-        let rows = row..(row + rows).min(sizes.rows);
-        let columns = column..(column + columns).min(sizes.columns);
-        // SAFETY: as the caller promises; the ranges lie within the output and belong to this task alone.
-        with_scratch(|scratch| unsafe { product.block::<K>(rows, columns, scratch) });
+    let tasks = |b: Right| {
+        // SAFETY: as the caller promises.
+        unsafe { Product { a, b, c: destination, sizes }.carry_out::<K>(threads) }
     };
-    match threads == 1 || tasks == 1 {
-        true => (0..tasks).for_each(task),
-        false => (0..tasks).into_par_iter().with_max_len(1).for_each(task),
+    match b {
+        // Several tasks need all of B: it is packed once for them.
+        Right::Plain(matrix) if sizes.rows > SHARED_ROWS => {
+            let len = packed_len::<K>(sizes.depth, sizes.columns);
+            with_shared(len * size_of::<bf16>(), |memory| {
+                // SAFETY: the memory is aligned for bf16, initialised, `len` numbers long, and borrowed mutably; the
+                // processor has `K`'s features.
+                unsafe {
+                    let to = std::slice::from_raw_parts_mut(memory.as_mut_ptr::<bf16>(), len);
+                    pack::<K>(matrix, to, threads);
+                }
+                tasks(Right::Packed(memory.as_ptr()));
+            });
+        }
+        b => tasks(b),
     }
 }
 
@@ -96,7 +104,8 @@ pub(super) unsafe fn run<K: Kernel>(a: &Matrix, b: Right, c: Output, sizes: Size
 fn block_sizes<K: Kernel>(sizes: Sizes, is_packed: bool, threads: usize) -> (usize, usize) {
     let Sizes { rows: m, columns: n, depth: k } = sizes;
     let (mut rows, mut columns) = match is_packed && k <= 1024 {
-        true => (128, (512 << 10) / k.max(128)),
+        true => (128, (512 << 10) / (k.max(128) * K::PARTS)),
+        false if K::PARTS > 1 => (128, 512),
         false => (512, 512),
     };
     rows = rows.min(m).next_multiple_of(K::MR);
@@ -117,9 +126,9 @@ fn block_sizes<K: Kernel>(sizes: Sizes, is_packed: bool, threads: usize) -> (usi
 fn clear(c: Output, sizes: Sizes, stride: usize) {
     let rows = |len: usize| (0..sizes.rows).map(move |r| r * stride..(r * stride + sizes.columns).min(len));
     match c.target {
-        Target::Set(c) => rows(c.len()).for_each(|row| c[row].fill(0.0)),
-        Target::Add(_) => {}
-        Target::Bf16(c) => rows(c.len()).for_each(|row| c[row].fill(bf16::ZERO)),
+        matrix::Target::Set(c) => rows(c.len()).for_each(|row| c[row].fill(0.0)),
+        matrix::Target::Add(_) => {}
+        matrix::Target::Bf16(c) => rows(c.len()).for_each(|row| c[row].fill(bf16::ZERO)),
     }
 }
 
@@ -143,12 +152,35 @@ impl<A> Block<A> {
             let columns = column..(column + K::NR).min(self.columns.end);
             let part = Part { outer: columns, inner: self.inner.clone() };
             // SAFETY: as the caller promises.
-            unsafe { K::pack_b(b, &part, to.add(i * self.padded * K::NR)) };
+            unsafe { K::pack_b(b, &part, to.add(i * self.padded * K::NR * K::PARTS)) };
         }
     }
 }
 
 impl Product<'_> {
+    /// Computes the whole output, rectangles to threads.
+    ///
+    /// # Safety
+    /// As for [`run`].
+    unsafe fn carry_out<K: Kernel>(&self, threads: usize) {
+        let sizes = self.sizes;
+        let (rows, columns) = block_sizes::<K>(sizes, matches!(self.b, Right::Packed(_)), threads);
+        let row_blocks = sizes.rows.div_ceil(rows);
+        let tasks = row_blocks * sizes.columns.div_ceil(columns);
+        // Neighbouring tasks share columns, so that a block of B stays in a core's cache.
+        let task = |i: usize| {
+            let (row, column) = (i % row_blocks * rows, i / row_blocks * columns);
+            let rows = row..(row + rows).min(sizes.rows);
+            let columns = column..(column + columns).min(sizes.columns);
+            // SAFETY: as the caller promises; the ranges lie within the output and belong to this task alone.
+            with_scratch(|scratch| unsafe { self.block::<K>(rows, columns, scratch) });
+        };
+        match threads == 1 || tasks == 1 {
+            true => (0..tasks).for_each(task),
+            false => (0..tasks).into_par_iter().with_max_len(1).for_each(task),
+        }
+    }
+
     /// Computes one rectangle of the output.
     ///
     /// # Safety
@@ -160,7 +192,7 @@ impl Product<'_> {
         scratch.a.reserve(padded_rows * longest * size_of::<K::A>());
         scratch.widened.reserve(if K::WIDENS { K::NR * longest * size_of::<f32>() } else { 0 });
         if matches!(self.b, Right::Plain(_)) {
-            scratch.b.reserve(padded_columns * longest * size_of::<bf16>());
+            scratch.b.reserve(padded_columns * longest * K::PARTS * size_of::<bf16>());
         }
         let is_kept = matches!(self.c.goal, Goal::Bf16(_)) && k > K::K_BLOCK;
         let sums = if is_kept { padded_rows * padded_columns } else { 0 };
@@ -228,10 +260,11 @@ impl Product<'_> {
     fn panel<K: Kernel>(&self, block: &Block<K::A>, column: usize, scratch: &Scratch) -> *const bf16 {
         match self.b {
             Right::Packed(packed) => {
-                let whole = self.sizes.depth.next_multiple_of(K::K_STEP) * K::NR;
-                packed.wrapping_add((block.columns.start / K::NR + column) * whole + block.inner.start * K::NR)
+                let whole = self.sizes.depth.next_multiple_of(K::K_STEP) * K::NR * K::PARTS;
+                let before = block.inner.start * K::NR * K::PARTS;
+                packed.wrapping_add((block.columns.start / K::NR + column) * whole + before)
             }
-            Right::Plain(_) => scratch.b.as_ptr::<bf16>().wrapping_add(column * block.padded * K::NR),
+            Right::Plain(_) => scratch.b.as_ptr::<bf16>().wrapping_add(column * block.padded * K::NR * K::PARTS),
         }
     }
 
@@ -309,22 +342,52 @@ unsafe fn copy(from: &Sums, to: *mut f32, to_stride: usize) {
 
 /// Numbers that a whole matrix packed for `K` takes.
 pub(super) fn packed_len<K: Kernel>(depth: usize, columns: usize) -> usize {
-    columns.next_multiple_of(K::NR) * depth.next_multiple_of(K::K_STEP)
+    columns.next_multiple_of(K::NR) * depth.next_multiple_of(K::K_STEP) * K::PARTS
 }
 
-/// Packs a whole matrix for `K`, panels to threads.
+/// Summation indices that one task packs of a matrix stored along its columns.
+const PACKED_INDICES: usize = 256;
+
+/// Packs a whole matrix for `K`, by one thread or by rayon's current pool.
 ///
 /// # Safety
 /// The processor has `K`'s features; `to` holds [`packed_len`] numbers.
-pub(super) unsafe fn pack<K: Kernel>(b: &Matrix, to: &mut [bf16]) {
-    let panel = b.rows.next_multiple_of(K::K_STEP) * K::NR;
-    if panel == 0 {
-        return;
-    }
-    let pack = |(i, panel): (usize, &mut [bf16])| {
-        let columns = i * K::NR..((i + 1) * K::NR).min(b.columns);
-        // SAFETY: the part lies within b, and the panel has room for its columns over all indices.
-        unsafe { K::pack_b(b, &Part { outer: columns, inner: 0..b.rows }, panel.as_mut_ptr()) };
+pub(super) unsafe fn pack<K: Kernel>(b: &Matrix, to: &mut [bf16], threads: usize) {
+    assert!(to.len() >= packed_len::<K>(b.rows, b.columns), "no room for the packed matrix");
+    let panel = b.rows.next_multiple_of(K::K_STEP) * K::NR * K::PARTS;
+    // Stored rows from end to end, as memory likes it: a task has some panels' whole columns, or some rows of all panels.
+    let (panels, indices) = if b.is_transposed { (1, b.rows) } else { (b.columns.div_ceil(K::NR), PACKED_INDICES) };
+    let row_tasks = b.rows.div_ceil(indices.max(1));
+    let tasks = row_tasks * b.columns.div_ceil(K::NR).div_ceil(panels.max(1));
+    let to = Room(to.as_mut_ptr());
+    let task = |i: usize| {
+        let (first, start) = (i / row_tasks * panels, i % row_tasks * indices);
+        let last = (first + panels).min(b.columns.div_ceil(K::NR));
+        for number in first..last {
+            let columns = number * K::NR..((number + 1) * K::NR).min(b.columns);
+            let part = Part { outer: columns, inner: start..(start + indices).min(b.rows) };
+            // SAFETY: the part lies within b; its place in its panel is its own, and `to` holds all panels.
+            unsafe { K::pack_b(b, &part, to.at(number * panel + start * K::NR * K::PARTS)) };
+        }
     };
-    to.par_chunks_mut(panel).enumerate().for_each(pack);
+    match threads == 1 || tasks == 1 {
+        true => (0..tasks).for_each(task),
+        false => (0..tasks).into_par_iter().for_each(task),
+    }
 }
+
+/// Where a matrix is packed to, by tasks that write disjoint parts of it.
+#[derive(Clone, Copy)]
+struct Room(*mut bf16);
+
+impl Room {
+    /// The number at `offset`.
+    fn at(self, offset: usize) -> *mut bf16 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+// SAFETY: the pointer is to memory that is borrowed mutably for as long as tasks run, and no two write the same part.
+unsafe impl Send for Room {}
+// SAFETY: as above.
+unsafe impl Sync for Room {}

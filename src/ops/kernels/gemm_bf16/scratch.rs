@@ -105,3 +105,16 @@ pub(super) fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
     SCRATCH.with_borrow_mut(|kept| kept.push(scratch));
     result
 }
+
+thread_local! {
+    static SHARED: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends memory of this thread for an operand that all tasks of a product share; a product inside a product gets another.
+pub(super) fn with_shared<R>(bytes: usize, work: impl FnOnce(&mut Bytes) -> R) -> R {
+    let mut memory = SHARED.with_borrow_mut(Vec::pop).unwrap_or_else(Bytes::new);
+    memory.reserve(bytes);
+    let result = work(&mut memory);
+    SHARED.with_borrow_mut(|kept| kept.push(memory));
+    result
+}

@@ -3,59 +3,73 @@ use half::bf16;
 use super::*;
 
 /// The numbers of one product, in both types, with C's old numbers.
-struct Case {
+pub(super) struct Case {
     sizes: Sizes,
     a: Vec<f32>,
     b: Vec<f32>,
-    c: Vec<f32>,
+    pub(super) c: Vec<f32>,
 }
 
 /// How operands are stored: as they are, or as their transposes; and with which gap between rows.
 #[derive(Clone, Copy, Debug)]
-struct Form {
+pub(super) struct Form {
     a_is_transposed: bool,
     b_is_transposed: bool,
     gap: usize,
 }
 
-const NT: Form = Form { a_is_transposed: false, b_is_transposed: true, gap: 0 };
-const NN: Form = Form { a_is_transposed: false, b_is_transposed: false, gap: 0 };
-const TN: Form = Form { a_is_transposed: true, b_is_transposed: false, gap: 0 };
+pub(super) const NT: Form = Form { a_is_transposed: false, b_is_transposed: true, gap: 0 };
+pub(super) const NN: Form = Form { a_is_transposed: false, b_is_transposed: false, gap: 0 };
+pub(super) const TN: Form = Form { a_is_transposed: true, b_is_transposed: false, gap: 0 };
 const TT: Form = Form { a_is_transposed: true, b_is_transposed: true, gap: 3 };
-const FORMS: [Form; 5] = [NT, NN, TN, TT, Form { gap: 5, ..NN }];
+pub(super) const FORMS: [Form; 5] = [NT, NN, TN, TT, Form { gap: 5, ..NN }];
 
 /// A generator with a fixed seed (Marsaglia's xorshift), so that a failure comes back.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn bits(&mut self) -> u64 {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed * 104_729 + 88_172_645_463_325_252)
+    }
+
+    pub(super) fn bits(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
 
-    fn uniform(&mut self) -> f32 {
+    pub(super) fn uniform(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 
     /// An integer from -3 to 3.
-    fn small(&mut self) -> f32 {
+    pub(super) fn small(&mut self) -> f32 {
         ((self.bits() >> 32) % 7) as f32 - 3.0
     }
 }
 
 impl Case {
-    fn new((rows, columns, depth): (usize, usize, usize), number: impl Fn(&mut Random) -> f32) -> Self {
-        let mut random = Random((rows * 7919 + columns * 104_729 + depth) as u64 + 88_172_645_463_325_252);
+    /// Operands in f32 that bf16 holds exactly.
+    fn new(size: (usize, usize, usize), number: impl Fn(&mut Random) -> f32) -> Self {
+        let case = Self::unrounded(size, number);
+        let round = |numbers: Vec<f32>| numbers.into_iter().map(|x| bf16::from_f32(x).to_f32()).collect();
+        Case { a: round(case.a), b: round(case.b), ..case }
+    }
+
+    /// Operands in f32.
+    pub(super) fn unrounded(
+        (rows, columns, depth): (usize, usize, usize),
+        number: impl Fn(&mut Random) -> f32,
+    ) -> Self {
+        let mut random = Random::new((rows * 7919 + columns * 104_729 + depth) as u64);
         let mut numbers = |len: usize| (0..len).map(|_| number(&mut random)).collect::<Vec<_>>();
         let (a, b, c) = (numbers(rows * depth), numbers(depth * columns), numbers(rows * columns));
-        let round = |numbers: Vec<f32>| numbers.into_iter().map(|x| bf16::from_f32(x).to_f32()).collect();
-        Case { sizes: Sizes { rows, columns, depth }, a: round(a), b: round(b), c }
+        Case { sizes: Sizes { rows, columns, depth }, a, b, c }
     }
 
     /// Sum and sum of magnitudes of each element, in f64, by three plain loops.
-    fn truth(&self) -> Vec<(f64, f64)> {
+    pub(super) fn truth(&self) -> Vec<(f64, f64)> {
         let Sizes { rows, columns, depth } = self.sizes;
         let element = |r: usize, c: usize| {
             let products = (0..depth).map(|k| f64::from(self.a[r * depth + k]) * f64::from(self.b[k * columns + c]));
@@ -64,7 +78,7 @@ impl Case {
         (0..rows * columns).map(|i| element(i / columns, i % columns)).collect()
     }
 
-    fn stored(&self, form: Form) -> (Stored, Stored) {
+    pub(super) fn stored(&self, form: Form) -> (Stored, Stored) {
         let Sizes { rows, columns, depth } = self.sizes;
         (
             Stored::new(&self.a, (rows, depth), form.a_is_transposed, form.gap),
@@ -78,10 +92,18 @@ impl Case {
         gemm_by(path, a.matrix(), b.matrix(), Output::set(&mut c), false);
         c
     }
+
+    /// The product without rounding operands.
+    pub(super) fn product_in_f32(&self, form: Form, on_this_thread: bool) -> Vec<f32> {
+        let (a, b) = self.stored(form);
+        let mut c = vec![f32::NAN; self.c.len()];
+        gemm_f32(a.rounded(), b.rounded(), Output::set(&mut c), on_this_thread);
+        c
+    }
 }
 
 /// A matrix as a test stores it, with NaN between the rows.
-struct Stored {
+pub(super) struct Stored {
     narrow: Vec<bf16>,
     wide: Vec<f32>,
     rows: usize,
@@ -106,7 +128,7 @@ impl Stored {
         self.oriented(Matrix::strided(&self.narrow, self.rows, self.columns, self.stride))
     }
 
-    fn rounded(&self) -> Matrix<'_> {
+    pub(super) fn rounded(&self) -> Matrix<'_> {
         self.oriented(Matrix::rounded_strided(&self.wide, self.rows, self.columns, self.stride))
     }
 
@@ -115,15 +137,15 @@ impl Stored {
     }
 }
 
-fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+pub(super) fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool").install(work)
 }
 
-fn bits(numbers: &[f32]) -> Vec<u32> {
+pub(super) fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|x| x.to_bits()).collect()
 }
 
-const SIZES: [(usize, usize, usize); 20] = [
+pub(super) const SIZES: [(usize, usize, usize); 20] = [
     (1, 1, 1),
     (1, 1, 2),
     (2, 3, 5),
