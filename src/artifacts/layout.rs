@@ -101,6 +101,11 @@ impl ResultsRoot {
         self.project.join("experiments").join("noise.json")
     }
 
+    /// `results/LEADERBOARD.md`.
+    pub fn leaderboard(&self) -> PathBuf {
+        self.results().join("LEADERBOARD.md")
+    }
+
     /// `reports/<experiment>.md`; the name is checked.
     pub fn report_markdown(&self, experiment: &str) -> Result<PathBuf, ArtifactError> {
         Ok(self.reports().join(format!("{}.md", check_name("the experiment name", experiment)?)))

@@ -8,6 +8,7 @@ mod bench;
 mod collect;
 mod documents;
 mod error;
+mod ignored;
 mod json;
 pub mod layout;
 mod noise;

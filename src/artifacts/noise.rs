@@ -21,7 +21,7 @@ pub struct NoiseRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoiseEntry {
-    /// `val_bpb`, `min_val_bpb` or `core_metric`.
+    /// `val_bpb`, `min_val_bpb`, `core_metric`, or `tokens_per_second` between runs on one machine.
     pub metric: String,
     /// Sample standard deviation between seeds, in the metric's unit.
     pub standard_deviation: f64,

@@ -60,6 +60,19 @@ impl Tree {
         Ok(Self::Commit { repository: repository.to_path_buf(), revision: revision.to_string(), commit })
     }
 
+    /// The commit that two revisions have grown from, as `A...B` means it.
+    ///
+    /// # Errors
+    /// As [`Tree::revision`], or revisions without a common commit.
+    pub fn merge_base(repository: &Path, one: &str, other: &str) -> Result<Self, ArtifactError> {
+        for revision in [one, other] {
+            Self::revision(repository, revision)?;
+        }
+        let nothing = |_| ArtifactError::Git { message: format!("`{one}` and `{other}` have no commit in common") };
+        let found = git(repository, &["merge-base", "--end-of-options", one, other]).map_err(nothing)?;
+        Self::revision(repository, String::from_utf8_lossy(&found).trim())
+    }
+
     /// What to call it: the folder as it was named, the end of an absolute path, or the revision with the first digits of its commit.
     pub fn label(&self) -> String {
         match self {

@@ -54,12 +54,26 @@ pub struct Judgement {
     pub candidate_runs: u64,
     /// How many more runs an arm would decide an inconclusive verdict, if means and noise stay as they are.
     pub more_runs: Option<u64>,
+    /// The recorded noise between runs that the figures are to be read against; none where none was recorded here.
+    pub noise: Option<CitedNoise>,
     /// How it was judged: `non_inferiority_welch`, `non_inferiority_paired`, `point`, `block_log_ratio`,
     /// `welch_log_ratio`, `paired_log_ratio`, `bootstrap`, `bitwise`, `numeric`, `statistical`, or `none` where nothing
     /// could be.
     pub method: String,
     /// The sentence that explains the verdict.
     pub reason: String,
+}
+
+/// Noise that a judgement cites.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CitedNoise {
+    /// Sample standard deviation of the metric between runs, in its unit.
+    pub standard_deviation: f64,
+    /// Number of runs behind it.
+    pub runs: u64,
+    /// The noise document, from the project's folder.
+    pub source: String,
 }
 
 /// Figures of one matrix cell over its seeds.

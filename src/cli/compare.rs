@@ -10,7 +10,8 @@ use crate::scorecard::{Gate, ScorecardError};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The earlier results: a folder, a git revision, or both sides as `BEFORE..AFTER`.
+    /// The earlier results: a folder, a git revision, or both sides as `BEFORE..AFTER`; with three dots the commit that
+    /// both have grown from counts as the earlier side.
     before: String,
     /// The later results: a folder or a git revision; the work tree's `results/` when left out.
     after: Option<String>,
@@ -84,7 +85,13 @@ fn sides(args: &Args) -> Result<(Tree, Tree), CliError> {
         (None, Some((before, after))) => {
             let or_head = |revision: &str| if revision.is_empty() { "HEAD".to_string() } else { revision.to_string() };
             let tree = |revision: &str| Tree::revision(here, &or_head(revision)).map_err(CliError::invalid);
-            Ok((tree(before)?, tree(after.trim_start_matches('.'))?))
+            match after.strip_prefix('.') {
+                None => Ok((tree(before)?, tree(after)?)),
+                Some(after) => {
+                    let base = Tree::merge_base(here, &or_head(before), &or_head(after)).map_err(CliError::invalid)?;
+                    Ok((base, tree(after)?))
+                }
+            }
         }
         (None, None) => Ok((side(&args.before)?, Tree::folder(here).map_err(CliError::invalid)?)),
     }

@@ -10,7 +10,9 @@ mod doctor;
 mod eval;
 mod exit;
 mod generate;
+mod leaderboard;
 mod list;
+mod noise;
 mod output;
 mod parity;
 mod plan;
@@ -55,6 +57,10 @@ enum Command {
     Compare(compare::Args),
     /// List experiments and runs.
     List(list::Args),
+    /// Write results/LEADERBOARD.md from all recorded results.
+    Leaderboard(leaderboard::Args),
+    /// Run one arm against itself and record the noise that plans and verdicts cite.
+    Noise(Box<noise::Args>),
     /// Show this machine, and which hardware profiles it matches.
     Doctor(doctor::Args),
     /// Check, run and record the other arm: karpathy/nanochat as it is.
@@ -85,6 +91,8 @@ pub fn main() -> std::process::ExitCode {
         Command::Report(args) => report::execute(args),
         Command::Compare(args) => compare::execute(args),
         Command::List(args) => list::execute(args),
+        Command::Leaderboard(args) => leaderboard::execute(args),
+        Command::Noise(args) => noise::execute(*args),
         Command::Doctor(args) => doctor::execute(args),
         Command::Baseline(args) => baseline::execute(args),
         Command::Bench(args) => bench::execute(args),

@@ -35,6 +35,7 @@ pub fn execute(args: Args) -> CliResult {
     let sources = report::Sources::read(&folder, root.project()).map_err(CliError::failed)?;
     let rendered = report::render(&sources, args.templates.as_deref()).map_err(CliError::failed)?;
     let written = report::write(&root, &sources.scorecard.experiment, &rendered).map_err(CliError::failed)?;
+    report::refresh_leaderboard(&root).map_err(CliError::failed)?;
     match args.format {
         Format::Json => super::output::json(&written)?,
         Format::Text => println!("{}\n{}", written.markdown.display(), written.html.display()),

@@ -116,7 +116,7 @@ pub(super) fn use_threads(experiment: &Experiment) -> Result<(), CliError> {
 }
 
 /// The first signal ends the run after its step, with a checkpoint; the third ends the program at once.
-fn stop_on_signals(stop: &Stop) {
+pub(super) fn stop_on_signals(stop: &Stop) {
     let stop = stop.clone();
     let handler = move || match stop.request() {
         0 => eprintln!("\nstopping after this step; a checkpoint will be written (again to insist)"),
@@ -192,7 +192,7 @@ fn runs_table(outcome: &Outcome, root: &ResultsRoot) -> comfy_table::Table {
     rows
 }
 
-fn label(judgement: &Judgement) -> &'static str {
+pub(super) fn label(judgement: &Judgement) -> &'static str {
     match judgement.verdict {
         Verdict::Pass => "pass",
         Verdict::Fail => "FAIL",

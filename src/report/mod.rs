@@ -6,6 +6,7 @@
 
 mod comparison;
 mod context;
+mod leaderboard;
 mod plot;
 mod provenance;
 mod templates;
@@ -24,6 +25,9 @@ use crate::artifacts::{
 
 pub use comparison::{ComparisonContext, ComparisonRow, render_comparison};
 pub use context::{BlockView, Context, IntervalView, Limits, RunView, TimedView, VerdictView};
+pub use leaderboard::{
+    LeaderboardContext, LeaderboardGroup, LeaderboardRow, leaderboard, refresh_leaderboard, write_leaderboard,
+};
 pub use plot::{Plot, Point, Series, Tick};
 pub use provenance::{Arm, Provenance};
 pub use verify::{Finding, Verification, verify};

@@ -21,15 +21,18 @@ pub(super) const MARKDOWN: &str = "report.md";
 pub(super) const COMPARE_HTML: &str = "compare.html";
 /// The comment of a comparison.
 pub(super) const COMPARE_MARKDOWN: &str = "compare.md";
+/// The table of all results.
+pub(super) const LEADERBOARD: &str = "leaderboard.md";
 /// Name of our own escaping.
 const MARKDOWN_ESCAPING: &str = "markdown";
 
 /// All templates, by name.
-pub(super) const BUILT_IN: [(&str, &str); 6] = [
+pub(super) const BUILT_IN: [(&str, &str); 7] = [
     (HTML, include_str!("../../templates/report.html")),
     (MARKDOWN, include_str!("../../templates/report.md")),
     (COMPARE_HTML, include_str!("../../templates/compare.html")),
     (COMPARE_MARKDOWN, include_str!("../../templates/compare.md")),
+    (LEADERBOARD, include_str!("../../templates/leaderboard.md")),
     ("macros.html", include_str!("../../templates/macros.html")),
     ("style.css", include_str!("../../templates/style.css")),
 ];

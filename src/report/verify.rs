@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::{ReportError, Sources, render};
 use crate::artifacts::{
-    BaselineResult, Document, EvalRow, ExperimentDocuments, ExperimentFolder, ExperimentRecord, ResultsRoot,
-    RunDocuments, Scorecard, StepRow, Summary, canonical_json, file_sha256, loss_trace_sha256,
+    BaselineResult, Document, EvalRow, ExperimentDocuments, ExperimentFolder, ExperimentRecord, NoiseRecord,
+    ResultsRoot, RunDocuments, Scorecard, StepRow, Summary, canonical_json, file_sha256, loss_trace_sha256,
     median_tokens_per_second, parse_document, read_evals, read_experiment, read_steps, training_seconds,
 };
+use crate::plan::plan_hash;
 use crate::scorecard;
 
 /// Relative difference that a recomputed median or sum may have.
@@ -50,7 +51,9 @@ pub fn verify(root: &ResultsRoot, templates: Option<&Path>) -> Result<Verificati
     }
     for folder in root.experiments()? {
         check.experiment(&folder, templates);
+        check.noise(&folder);
     }
+    check.leaderboard(templates);
     Ok(check.found)
 }
 
@@ -135,6 +138,10 @@ impl Check<'_> {
         {
             self.blame(&folder.plan(), format!("is the plan of `{}`", plan.run_id));
         }
+        let hash = plan_hash(&run.plan);
+        if hash != run.plan.plan_hash {
+            self.blame(&folder.plan(), format!("says plan_hash {}, what it holds has {hash}", run.plan.plan_hash));
+        }
         if run.environment.is_some() {
             self.document::<crate::artifacts::Environment>(&folder.environment());
         }
@@ -195,6 +202,43 @@ impl Check<'_> {
         self.reports(computed, folder, templates);
     }
 
+    /// Recomputes the noise from the runs that it names.
+    fn noise(&mut self, folder: &ExperimentFolder) {
+        let path = folder.noise();
+        if !path.is_file() {
+            return;
+        }
+        let Some(record) = self.document::<NoiseRecord>(&path) else { return };
+        for stored in &record.entries {
+            let Some(name) = &stored.experiment else { continue };
+            let documents = self.root.experiment(name).and_then(|folder| read_experiment(&folder));
+            let computed = match documents {
+                Ok(documents) => scorecard::noise::measure(&documents).of(&stored.metric).cloned(),
+                Err(error) => {
+                    self.blame(&path, format!("rests on `{name}`: {error}"));
+                    continue;
+                }
+            };
+            if let Some(difference) = first_difference(&Some(stored), &computed.as_ref()) {
+                self.blame(
+                    &path,
+                    format!("differs from what the runs of `{name}` say: {}: {difference}", stored.metric),
+                );
+            }
+        }
+    }
+
+    fn leaderboard(&mut self, templates: Option<&Path>) {
+        let path = self.root.leaderboard();
+        if !path.is_file() {
+            return;
+        }
+        match super::leaderboard(self.root, templates) {
+            Ok(expected) => self.text(&path, &expected, "the results give", "nanochat leaderboard"),
+            Err(error) => self.blame(&path, format!("can't be rendered: {error}")),
+        }
+    }
+
     fn reports(&mut self, computed: Scorecard, folder: &ExperimentFolder, templates: Option<&Path>) {
         let name = computed.experiment.clone();
         let paths = self.root.report_markdown(&name).and_then(|markdown| Ok((markdown, self.root.report_html(&name)?)));
@@ -210,19 +254,23 @@ impl Check<'_> {
         match rendered {
             Err(error) => self.blame(&markdown, format!("can't be rendered: {error}")),
             Ok(rendered) => {
-                self.report(&markdown, &rendered.markdown);
-                self.report(&html, &rendered.html);
+                self.text(&markdown, &rendered.markdown, "the scorecard gives", "nanochat report");
+                self.text(&html, &rendered.html, "the scorecard gives", "nanochat report");
             }
         }
     }
 
-    fn report(&mut self, path: &Path, expected: &str) {
+    /// Holds a rendered file against what it should be.
+    fn text(&mut self, path: &Path, expected: &str, source: &str, command: &str) {
         self.found.files += 1;
         match fs::read_to_string(path) {
             Ok(found) if found == expected => {}
             Ok(found) => {
                 let line = 1 + found.lines().zip(expected.lines()).take_while(|(a, b)| a == b).count();
-                self.blame(path, format!("differs from the report that the scorecard gives, first at line {line}; `nanochat report` writes it anew"));
+                self.blame(
+                    path,
+                    format!("differs from what {source}, first at line {line}; `{command}` writes it anew"),
+                );
             }
             Err(error) => self.blame(path, format!("can't be read: {error}")),
         }

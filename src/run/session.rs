@@ -125,6 +125,7 @@ pub fn carry_out(
     let tally = work.tally;
     let scorecard = scorecard::update(&folder, root.project())?;
     let reports = report::update(root, &record.name, None)?;
+    report::refresh_leaderboard(root)?;
     Ok(Outcome {
         finished: tally.finished,
         already_done: tally.already_done,

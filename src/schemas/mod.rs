@@ -16,6 +16,7 @@ use crate::artifacts::{
     BaselineResult, BenchTrain, Document, Environment, ExperimentRecord, NoiseRecord, Scorecard, Summary,
 };
 use crate::plan::{PlanSet, RunPlan};
+use crate::scorecard::compare::Comparison;
 use crate::spec;
 
 pub use folder::{Drift, compare, write};
@@ -44,13 +45,16 @@ impl Kind {
 }
 
 /// All kinds, in order of name.
-pub const KINDS: [Kind; 12] = [
+pub const KINDS: [Kind; 15] = [
     Kind { name: "baseline", id: Some(BaselineResult::SCHEMA), schema: of::<BaselineResult> },
     Kind { name: "bench_train", id: Some(BenchTrain::SCHEMA), schema: of::<BenchTrain> },
+    Kind { name: "comparison", id: Some(Comparison::SCHEMA), schema: of::<Comparison> },
+    Kind { name: "comparison_context", id: None, schema: of::<crate::report::ComparisonContext> },
     Kind { name: "environment", id: Some(Environment::SCHEMA), schema: of::<Environment> },
     Kind { name: "experiment", id: Some(spec::document::SPEC_SCHEMA), schema: || spec::schema::SPEC.clone() },
     Kind { name: "experiment_record", id: Some(ExperimentRecord::SCHEMA), schema: of::<ExperimentRecord> },
     Kind { name: "hardware", id: Some(spec::document::PROFILE_SCHEMA), schema: || spec::schema::PROFILE.clone() },
+    Kind { name: "leaderboard_context", id: None, schema: of::<crate::report::LeaderboardContext> },
     Kind { name: "noise", id: Some(NoiseRecord::SCHEMA), schema: of::<NoiseRecord> },
     Kind { name: "plan", id: Some(RunPlan::SCHEMA), schema: of::<RunPlan> },
     Kind { name: "plan_set", id: Some(PlanSet::SCHEMA), schema: of::<PlanSet> },

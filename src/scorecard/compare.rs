@@ -284,12 +284,12 @@ fn judged_ratio(mut judgement: Judgement, estimate: &Estimated, method: &str, ho
     judgement.ratio = Some(rounded(estimate.value));
     judgement.interval = Some(quality::rounded_interval(estimate));
     judgement.confidence = Some(CONFIDENCE);
-    let (verdict, relation) = match () {
-        () if estimate.low >= bound => (Verdict::Pass, "at or above"),
-        () if estimate.high < bound => (Verdict::Fail, "below"),
-        () => (Verdict::Inconclusive, "across"),
+    judgement.verdict = speed::decide(estimate, bound);
+    let relation = match judgement.verdict {
+        Verdict::Pass => "at or above",
+        Verdict::Fail => "below",
+        _ => "across",
     };
-    judgement.verdict = verdict;
     judgement.reason = format!(
         "the ratio {:.4} over {} ({how}) has the 95% interval [{:.4}, {:.4}], {relation} {bound:.4} (as fast as before, less the minimum effect of {}%)",
         estimate.value,

@@ -62,16 +62,11 @@ impl Wanted {
         Self { repeat, ..self }
     }
 
-    fn run_id(&self) -> String {
+    fn run_id(&self, plan_hash: &str) -> String {
         let depth = self.depth.map(|d| format!("depth{d}-")).unwrap_or_default();
         let repeat = if self.repeat > 0 { format!("-r{}", self.repeat) } else { String::new() };
         let depth = format!("{depth}{}", self.dtype.map(|dtype| format!("{}-", dtype.word())).unwrap_or_default());
-        format!("{depth}s{}{repeat}-{}", self.seed, &self.plan_hash()[..8])
-    }
-
-    fn plan_hash(&self) -> String {
-        let dtype = self.dtype.map(Precision::word).unwrap_or_default();
-        bytes_sha256(format!("{:?} {}{dtype}", self.depth, self.seed).as_bytes())
+        format!("{depth}s{}{repeat}-{}", self.seed, &plan_hash[..8])
     }
 }
 
@@ -238,11 +233,11 @@ fn plan(experiment: &str, wanted: &Wanted, steps: u64) -> RunPlan {
     let depth_axis = wanted.depth.map(|d| ("model.depth".to_string(), json!(d)));
     let dtype_axis = wanted.dtype.map(|dtype| ("hardware.dtype".to_string(), json!(dtype.word())));
     let axes = depth_axis.into_iter().chain(dtype_axis).collect();
-    RunPlan {
+    let mut plan = RunPlan {
         schema: RunPlan::SCHEMA.into(),
         experiment: experiment.into(),
-        run_id: wanted.run_id(),
-        plan_hash: wanted.plan_hash(),
+        run_id: String::new(),
+        plan_hash: String::new(),
         seed: wanted.seed,
         repeat: wanted.repeat,
         axes,
@@ -297,7 +292,10 @@ fn plan(experiment: &str, wanted: &Wanted, steps: u64) -> RunPlan {
         dtype: wanted.dtype.unwrap_or(Precision::F32),
         threads: 2,
         estimate: Estimate { memory_gib: 0.3, seconds: Some(12.0) },
-    }
+    };
+    plan.plan_hash = plan_hash(&plan);
+    plan.run_id = wanted.run_id(&plan.plan_hash);
+    plan
 }
 
 /// Steps whose times wobble and whose loss falls; evaluations that end at the wanted figure. The same seed gives the same.

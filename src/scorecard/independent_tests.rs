@@ -115,8 +115,12 @@ fn two_thousand_runs() {
     for depth in 1..=20 {
         (0..100).for_each(|seed| drop(project.add(Wanted::seed(seed, 1.0 + 1e-5 * seed as f64).depth(depth))));
     }
-    let base = project.baseline_run(42, 1.0, 0.3);
-    project.baseline(vec![base]);
+    let recorded = (1..=20).map(|depth| {
+        let base = project.baseline_run(42, 1.0, 0.3);
+        let model = crate::plan::ModelShape { n_layer: depth, ..base.model.clone() };
+        crate::artifacts::BaselineRun { model, ..base }
+    });
+    project.baseline(recorded.collect());
     project.write_record();
     let start = std::time::Instant::now();
     let scorecard = build(&project.experiment(), project.path()).expect("a scorecard");

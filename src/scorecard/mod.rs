@@ -10,6 +10,7 @@ mod blocks;
 mod budget;
 mod cells;
 pub mod compare;
+pub mod noise;
 mod overview;
 pub mod power;
 mod quality;
@@ -24,6 +25,8 @@ mod worst;
 pub(crate) mod fabricate;
 #[cfg(test)]
 mod independent_tests;
+#[cfg(test)]
+mod rate_tests;
 #[cfg(test)]
 mod speed_tests;
 #[cfg(test)]
@@ -113,6 +116,8 @@ pub fn build(folder: &ExperimentFolder, project_root: &Path) -> Result<Scorecard
     let mut scorecard = judge(&documents, &baseline)?;
     scorecard.evidence = evidence(&documents)?;
     scorecard.evidence.extend(baseline_hash);
+    let cited = noise::cite(&mut scorecard, folder, project_root)?;
+    scorecard.evidence.extend(cited);
     Ok(scorecard)
 }
 

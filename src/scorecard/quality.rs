@@ -73,6 +73,7 @@ pub(super) fn undecided(metric: &str, verdict: Verdict, reason: impl Into<String
         baseline_runs: 0,
         candidate_runs: 0,
         more_runs: None,
+        noise: None,
         method: "none".to_string(),
         reason: reason.into(),
     }

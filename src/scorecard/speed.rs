@@ -114,6 +114,15 @@ fn on_one_machine<'a, 'b>(
     })
 }
 
+/// Verdict on the interval of a ratio.
+pub(super) fn decide(estimate: &Estimated, bound: f64) -> Verdict {
+    match () {
+        () if estimate.low >= bound => Verdict::Pass,
+        () if estimate.high < bound => Verdict::Fail,
+        () => Verdict::Inconclusive,
+    }
+}
+
 /// Variants by their throughput, the fastest first.
 fn fastest_first(mut variants: Vec<Variant<'_>>) -> Vec<Variant<'_>> {
     let rate = |variant: &Variant<'_>| variants::mean_throughput(&variant.runs).unwrap_or(0.0);
@@ -257,11 +266,7 @@ impl<'a, 'b> Arms<'a, 'b> {
         judgement.interval = Some(rounded_interval(&estimate));
         judgement.confidence = Some(CONFIDENCE);
         let bound = rule.min_ratio * (1.0 - MINIMUM_EFFECT);
-        judgement.verdict = match () {
-            () if estimate.low >= bound => Verdict::Pass,
-            () if estimate.high < bound => Verdict::Fail,
-            () => Verdict::Inconclusive,
-        };
+        judgement.verdict = decide(&estimate, bound);
         if judgement.verdict == Verdict::Inconclusive {
             judgement.more_runs = self.deciding_runs(method, rates, (estimate.value / bound).ln().abs());
         }

@@ -91,6 +91,70 @@ fn around(value: f64, error: f64, df: f64, confidence: f64) -> Estimated {
     Estimated { value, low: value - reach, high: value + reach }
 }
 
+/// Standard deviation of normal values with its chi-squared interval; none below two values.
+pub fn deviation_interval(values: &[f64], confidence: f64) -> Option<Estimated> {
+    let variance = variance(values)?;
+    let df = (values.len() - 1) as f64;
+    let end = |p: f64| (variance * df / chi_squared_quantile(p, df)).sqrt();
+    Some(Estimated { value: variance.sqrt(), low: end(0.5 + confidence / 2.0), high: end(0.5 - confidence / 2.0) })
+}
+
+/// Quantile of the chi-squared distribution, by bisection until the bracket can't shrink.
+pub fn chi_squared_quantile(p: f64, df: f64) -> f64 {
+    let below = |x: f64| incomplete_gamma(df / 2.0, x / 2.0);
+    let (mut low, mut high) = (0.0, 1.0);
+    while below(high) < p && high < 1e300 {
+        (low, high) = (high, high * 2.0);
+    }
+    loop {
+        let middle = 0.5 * (low + high);
+        if middle <= low || middle >= high {
+            return middle;
+        }
+        if below(middle) < p { low = middle } else { high = middle }
+    }
+}
+
+/// Regularised lower incomplete gamma function P(a, x): its series below a + 1, its continued fraction above (Numerical
+/// Recipes, 6.2; modified Lentz).
+pub fn incomplete_gamma(a: f64, x: f64) -> f64 {
+    if x <= 0.0 {
+        return 0.0;
+    }
+    let front = (a * x.ln() - x - ln_gamma(a)).exp();
+    if x < a + 1.0 {
+        let (mut term, mut sum) = (1.0 / a, 1.0 / a);
+        for n in 1..100_000 {
+            term *= x / (a + f64::from(n));
+            sum += term;
+            if term < sum * 1e-17 {
+                break;
+            }
+        }
+        return front * sum;
+    }
+    1.0 - front * gamma_fraction(a, x)
+}
+
+fn gamma_fraction(a: f64, x: f64) -> f64 {
+    let mut b = x + 1.0 - a;
+    let mut c = 1e300;
+    let mut d = 1.0 / b;
+    let mut fraction = d;
+    for n in 1..100_000 {
+        let n = f64::from(n);
+        let factor = -n * (n - a);
+        b += 2.0;
+        d = 1.0 / (factor * d + b);
+        c = b + factor / c;
+        fraction *= d * c;
+        if (d * c - 1.0).abs() < 1e-16 {
+            break;
+        }
+    }
+    fraction
+}
+
 /// How many runs an arm would bring the half-width of a two-arm interval below `distance`, if each arm's standard
 /// deviation stays `deviation`; none above 10,000.
 pub fn runs_to_resolve(distance: f64, deviation: f64, confidence: f64) -> Option<u64> {

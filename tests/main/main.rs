@@ -2,6 +2,7 @@
 
 mod baseline;
 mod bench;
+mod evidence;
 mod program;
 mod run_experiment;
 mod specs;

@@ -41,7 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("bench", &["plan", "run", "train", "data", "tokenizer", "model", "ops", "optim", "hardware", "artifacts"]),
     ("scorecard", &["artifacts", "plan"]),
     ("report", &["scorecard", "artifacts", "plan"]),
-    ("schemas", &["spec", "experiment", "plan", "artifacts", "report"]),
+    ("schemas", &["spec", "experiment", "plan", "artifacts", "scorecard", "report"]),
     ("scalar", &["plan"]),
     ("parity", &["plan", "data", "tokenizer", "model", "optim", "evals", "train", "checkpoint", "scalar"]),
 ];

@@ -1,0 +1,162 @@
+//! Results that were tampered with, the leaderboard, and the comment on a pull request, through the program.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::program::{Project, root};
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("listed").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+/// The recorded project of the fixtures, judged, reported and listed.
+fn recorded() -> Project {
+    let project = Project::new();
+    copy(&root().join("fixtures/scorecard/project"), project.path());
+    project.run(&["report", "judged", "--recompute"]).exits(0);
+    project.run(&["leaderboard"]).exits(0);
+    let verified = project.run(&["verify"]).exits(0);
+    assert!(verified.stdout().contains("all as recomputed"), "{}", verified.stdout());
+    project
+}
+
+fn first_run(project: &Project) -> PathBuf {
+    let files = project.files("results/judged");
+    let summary = files.iter().find(|file| file.ends_with("summary.json")).expect("a run");
+    project.path().join(summary).parent().expect("a folder").to_path_buf()
+}
+
+/// Changes the first digit after `mark` in a text file.
+fn change_digit(path: &Path, mark: &str) {
+    let text = std::fs::read_to_string(path).expect("read");
+    let start = text.find(mark).unwrap_or_else(|| panic!("no {mark:?} in {}", path.display())) + mark.len();
+    let place = start + text[start..].find(|c: char| c.is_ascii_digit()).expect("a digit");
+    let digit = if &text[place..=place] == "7" { "8" } else { "7" };
+    std::fs::write(path, format!("{}{digit}{}", &text[..place], &text[place + 1..])).expect("written");
+}
+
+#[test]
+fn one_changed_digit_is_caught_in_every_kind_of_file() {
+    let places: [(&str, &str); 8] = [
+        ("plan.json", "\"matrix_lr\": 0."),
+        ("summary.json", "\"final_val_bpb\": "),
+        ("environment.json", "\"memory_bytes\": "),
+        ("../scorecard.json", "\"candidate\": "),
+        ("../experiment.json", "\"relative\": 0."),
+        ("../../../reports/judged.md", "| Quality"),
+        ("../../../reports/judged.html", "<polyline"),
+        ("../../LEADERBOARD.md", "| val bpb"),
+    ];
+    for (file, mark) in places {
+        let project = recorded();
+        change_digit(&first_run(&project).join(file), mark);
+        let name = file.rsplit('/').next().expect("a name");
+        let found = project.run(&["verify"]).exits(1).stdout();
+        assert!(found.contains(name) || found.contains("differs from what the artifacts say"), "{file}: {found}");
+    }
+}
+
+#[test]
+fn a_changed_table_is_caught() {
+    for table in ["steps.parquet", "evals.parquet"] {
+        let project = recorded();
+        let path = first_run(&project).join(table);
+        let mut bytes = std::fs::read(&path).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).expect("written");
+        let found = project.run(&["verify"]).exits(1).stdout();
+        assert!(found.lines().any(|line| line.contains(table)), "{table}: {found}");
+    }
+}
+
+#[test]
+fn a_plan_is_held_against_its_hash() {
+    let project = recorded();
+    change_digit(&first_run(&project).join("plan.json"), "\"matrix_lr\": 0.");
+    let found = project.run(&["verify"]).exits(1).stdout();
+    assert!(found.contains("plan_hash"), "{found}");
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> bool {
+    let identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"];
+    let output = Command::new("git").arg("-C").arg(folder).args(identity).args(arguments).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn the_leaderboard_leaves_out_what_git_ignores() {
+    let project = recorded();
+    let board = || std::fs::read_to_string(project.path().join("results/LEADERBOARD.md")).expect("read");
+    assert!(board().contains("[judged](../reports/judged.md)"), "{}", board());
+    assert!(board().contains("*karpathy/nanochat, tiny*"), "{}", board());
+    project.write(".gitignore", "/results/judged/\n");
+    for in_a_repository in [false, true] {
+        if in_a_repository && !git(project.path(), &["init", "-q"]) {
+            println!("skipped: git is not installed");
+            return;
+        }
+        project.run(&["leaderboard"]).exits(0);
+        assert!(!board().contains("judged"), "{}", board());
+        project.run(&["verify"]).exits(0);
+    }
+}
+
+/// The workflow posts what `compare` prints, finds it again by the marker, and knows the exit codes.
+#[test]
+fn the_workflow_knows_the_program() {
+    let text = std::fs::read_to_string(root().join(".github/workflows/compare.yml")).expect("the workflow");
+    let workflow: serde_yaml::Value = serde_yaml::from_str(&text).expect("YAML");
+    assert!(workflow["jobs"]["compare"]["steps"].is_sequence());
+    let project = recorded();
+    let ran = project.run(&["compare", "results", "results", "--gate", "--format", "markdown"]).exits(0);
+    let marker = "<!-- nanochat-compare -->";
+    assert!(ran.stdout().trim_end().ends_with(marker) && text.contains(marker));
+}
+
+/// Runs the workflow's script that posts the comment against a stand-in for GitHub's program.
+#[cfg(unix)]
+#[test]
+fn the_comment_is_posted_once_and_then_updated() {
+    use std::os::unix::fs::PermissionsExt;
+    let project = Project::new();
+    project.write("comment.md", "first\n<!-- nanochat-compare -->\n");
+    let gh = project.write(
+        "bin/gh",
+        "#!/bin/sh\n# The list of comments, else what was asked is written down.\n\
+         case \"$*\" in\n  *--method*) echo \"$@\" >> asked ;;\n  *) cat comments ;;\nesac\n",
+    );
+    std::fs::set_permissions(gh, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    let text = std::fs::read_to_string(root().join(".github/workflows/compare.yml")).expect("the workflow");
+    let workflow: serde_yaml::Value = serde_yaml::from_str(&text).expect("YAML");
+    let steps = workflow["jobs"]["compare"]["steps"].as_sequence().expect("steps");
+    let post = steps.iter().find(|step| step["id"] == "post").expect("the step that posts");
+    let script = post["run"].as_str().expect("a script");
+    let path = format!("{}:{}", project.path().join("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let run = |comments: &str| {
+        project.write("comments", comments);
+        project.write("asked", "");
+        let status = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", script])
+            .current_dir(project.path())
+            .env("PATH", &path)
+            .env("REPOSITORY", "owner/name")
+            .env("NUMBER", "7")
+            .status();
+        assert!(status.expect("bash starts").success());
+        std::fs::read_to_string(project.path().join("asked")).expect("read")
+    };
+    let first = run("");
+    assert!(first.contains("--method POST repos/owner/name/issues/7/comments"), "{first}");
+    let second = run("1234\n");
+    assert!(second.contains("--method PATCH repos/owner/name/issues/comments/1234"), "{second}");
+    assert_eq!(second.lines().count(), 1, "{second}");
+}
