@@ -11,8 +11,8 @@ use super::provenance::{self, Arm, Provenance};
 use super::text::clean;
 use super::{ReportError, Sources};
 use crate::artifacts::{
-    BaselineRun, CellSummary, Judgement, RunDocuments, RunStatus, SpeedBlock, SpeedComparison, StepRow, read_evals,
-    read_steps,
+    BaselineRun, CellSummary, Judgement, LAST_WARMUP_STEP, RunDocuments, RunStatus, SpeedBlock, SpeedComparison,
+    StepRow, read_evals, read_steps,
 };
 
 /// Everything that a template can print.
@@ -192,6 +192,10 @@ impl Limits {
 const CURVE_LINES: usize = 6;
 /// Most marks in the Mermaid chart.
 const CURVE_MARKS: usize = 20;
+/// Steps that training time leaves out, as the baseline counts it.
+const UNTIMED_STEPS: usize = LAST_WARMUP_STEP as usize + 1;
+/// Most variants of the baseline that are drawn.
+const DRAWN_BASELINES: usize = 8;
 /// Most runs whose tables are drawn.
 const DRAWN_RUNS: usize = 48;
 
@@ -392,24 +396,17 @@ impl<'a> Tables<'a> {
     }
 
     fn plots(&self, sources: &Sources) -> Vec<Plot> {
-        let baselines: Vec<&BaselineRun> =
-            sources.baseline.iter().flat_map(|result| result.runs.iter()).take(8).collect();
+        let baselines = one_of_each_variant(sources);
         let bpb = |x: fn(&RunDocuments, &Measured) -> f64| {
             self.lines(|drawn| settled(&drawn.bpb).iter().map(|m| (x(drawn.run, m), m.bpb)).collect())
         };
+        let of_baseline = |values: &dyn Fn(&BaselineRun) -> Vec<(f64, f64)>| -> Vec<Line> {
+            baselines.iter().map(|(name, base)| Line::of_baseline(name, values(base))).collect()
+        };
         let mut by_tokens = bpb(|_, m| m.tokens as f64);
-        by_tokens.extend(baselines.iter().map(|base| {
-            Line {
-                name: format!("baseline, seed {}", base.seed),
-                colour: 0,
-                baseline: true,
-                values: base
-                    .evals
-                    .iter()
-                    .filter(|(step, _)| *step > 0 || base.evals.len() < 3)
-                    .map(|(step, bpb)| ((step * base.total_batch_size) as f64, *bpb))
-                    .collect(),
-            }
+        by_tokens.extend(of_baseline(&|base| {
+            let settled = base.evals.iter().filter(|(step, _)| *step > 0 || base.evals.len() < 3);
+            settled.map(|(step, bpb)| ((step * base.total_batch_size) as f64, *bpb)).collect()
         }));
         let rate = |drawn: &Drawn<'_>| {
             let batch = drawn.run.plan.total_batch_size as f64;
@@ -433,12 +430,29 @@ impl<'a> Tables<'a> {
             let flops = bpb(|run, m| m.tokens as f64 * run.plan.flops_per_token as f64);
             plots.push(plot::lay_out(words("Validation bits per byte by compute", "FLOPs", "bpb", false), &flops));
         }
-        let by_time = bpb(|_, m| m.seconds);
+        let mut by_time = bpb(|_, m| m.seconds);
+        by_time.extend(of_baseline(&|base| {
+            let steady = |step: u64| base.step_seconds.iter().take(step as usize).skip(UNTIMED_STEPS).sum::<f64>();
+            let settled = base.evals.iter().filter(|(step, _)| *step > 0 || base.evals.len() < 3);
+            settled.map(|(step, bpb)| (steady(*step), *bpb)).collect()
+        }));
         plots
             .push(plot::lay_out(words("Validation bits per byte by time", "seconds in steps", "bpb", false), &by_time));
-        let loss = self.lines(|drawn| drawn.steps.iter().map(|row| (row.step as f64, row.loss)).collect());
-        plots.push(plot::lay_out(words("Training loss", "steps", "nats per token", false), &loss));
-        plots.push(plot::lay_out(words("Throughput", "steps", "tokens per second", true), &self.lines(rate)));
+        if baselines.is_empty() {
+            let loss = self.lines(|drawn| drawn.steps.iter().map(|row| (row.step as f64, row.loss)).collect());
+            plots.push(plot::lay_out(words("Training loss", "steps", "nats per token", false), &loss));
+        } else {
+            let mut loss = self.lines(|drawn| running_mean(drawn.steps.iter().map(|row| row.loss)));
+            loss.extend(of_baseline(&|base| (0..).map(f64::from).zip(base.losses.iter().copied()).collect()));
+            let title = "Training loss, running mean";
+            plots.push(plot::lay_out(words(title, "steps", "nats per token", false), &loss));
+        }
+        let mut rates = self.lines(rate);
+        rates.extend(of_baseline(&|base| {
+            let batch = base.total_batch_size as f64;
+            (0..).map(f64::from).zip(base.step_seconds.iter().map(|seconds| batch / seconds)).skip(1).collect()
+        }));
+        plots.push(plot::lay_out(words("Throughput", "steps", "tokens per second", true), &rates));
         plots.push(plot::lay_out(words("Resident memory", "steps", "MiB", true), &self.lines(memory)));
         plots.into_iter().flatten().collect()
     }
@@ -488,6 +502,35 @@ impl<'a> Tables<'a> {
             high: (high * 20.0).ceil() / 20.0,
         })
     }
+}
+
+/// Of each variant and shape of the baseline its first finished run, with its name.
+fn one_of_each_variant(sources: &Sources) -> Vec<(String, &BaselineRun)> {
+    let mut chosen: Vec<(String, &BaselineRun)> = Vec::new();
+    let finished =
+        sources.baseline.iter().flat_map(|result| &result.runs).filter(|run| run.status == RunStatus::Finished);
+    for run in finished {
+        let named = run.provenance.as_ref().and_then(|provenance| provenance.variant.as_deref());
+        let name = format!("baseline {}, {} layers", clean(named.unwrap_or(run.dtype.word())), run.model.n_layer);
+        if !chosen.iter().any(|(other, earlier)| *other == name && earlier.model == run.model) {
+            chosen.push((name, run));
+        }
+    }
+    chosen.truncate(DRAWN_BASELINES);
+    chosen
+}
+
+/// Losses smoothed as the baseline's log prints them: an exponential mean over some ten steps, without the pull to zero at
+/// the start.
+fn running_mean(losses: impl Iterator<Item = f64>) -> Vec<(f64, f64)> {
+    const KEPT: f64 = 0.9;
+    let (mut mean, mut weight) = (0.0, 0.0);
+    let smooth = losses.map(|loss| {
+        mean = KEPT * mean + (1.0 - KEPT) * loss;
+        weight = KEPT * weight + (1.0 - KEPT);
+        mean / weight
+    });
+    (0..).map(f64::from).zip(smooth).collect()
 }
 
 /// The evaluations without the one of the untrained model, where there are others enough.

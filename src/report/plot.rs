@@ -86,6 +86,13 @@ pub(super) struct Line {
     pub values: Vec<(f64, f64)>,
 }
 
+impl Line {
+    /// A line of the baseline's.
+    pub fn of_baseline(name: &str, values: Vec<(f64, f64)>) -> Self {
+        Self { name: name.to_string(), colour: 0, baseline: true, values }
+    }
+}
+
 /// What a chart says around its lines.
 pub(super) struct Words {
     pub title: &'static str,

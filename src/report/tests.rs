@@ -94,6 +94,37 @@ fn hostile_text_does_no_harm() {
     }
 }
 
+/// What comes from a recording of the baseline, and from results into the leaderboard.
+#[test]
+fn hostile_recordings_do_no_harm() {
+    let mut project = Project::new("hostile");
+    let run = project.add_with(Wanted::seed(42, 1.0), |plan, _, environment| {
+        plan.axes.insert("name".into(), serde_json::Value::from(HOSTILE));
+        environment.machine_id = HOSTILE.into();
+    });
+    let base = project.baseline_run(42, 1.0, 0.3);
+    let mut base = project.beside(base, crate::plan::Precision::Bf16, 1, &run.name());
+    base.machine_id = Some(HOSTILE.into());
+    base.provenance.as_mut().expect("provenance").variant = Some(HOSTILE.into());
+    base.first_batch_sha256 = Some(HOSTILE.into());
+    project.baseline(vec![base]);
+    let report = rendered(&project);
+    assert!(report.html.contains("1 block"), "the block is shown");
+    crate::scorecard::update(&project.experiment(), project.path()).expect("a scorecard");
+    let leaderboard = leaderboard(&project.root(), None).expect("a leaderboard");
+    for text in [&report.html, &report.markdown, &leaderboard] {
+        assert!(!text.contains("<script") && !text.contains('\u{202e}') && !text.contains('\u{2066}'));
+        assert!(text.contains("{{ 1234") && !text.contains("5332114"), "template syntax is text");
+    }
+    for (text, columns) in [(&report.markdown, 0), (&leaderboard, 16)] {
+        for line in text.lines().filter(|line| line.starts_with("| ") || line.starts_with("|--")) {
+            let cells = line.replace("\\|", "").matches('|').count();
+            assert!(columns == 0 || cells == columns, "a table row was broken: {line}");
+        }
+    }
+    assert_eq!(report.html.matches("<!--").count() + leaderboard.matches("<!--").count(), 0);
+}
+
 #[test]
 fn text_is_escaped_piece_by_piece() {
     let cases = [

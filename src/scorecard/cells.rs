@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+
 use super::quality::Metric;
 use super::statistics::{self, rounded};
 use super::steps::StepTimes;
@@ -19,10 +21,8 @@ pub(super) fn judged(
         _ => Vec::new(),
     };
     let times = steps::times(&timed)?;
-    let mut cells = Vec::new();
-    for runs in grouped(&documents.runs) {
-        cells.push(judge(&runs, documents, baseline, metric, &times)?);
-    }
+    let judged = grouped(&documents.runs).into_par_iter().map(|runs| judge(&runs, documents, baseline, metric, &times));
+    let mut cells = judged.collect::<Result<Vec<CellSummary>, ScorecardError>>()?;
     mark_best(&mut cells, metric);
     Ok(cells)
 }

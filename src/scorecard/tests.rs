@@ -96,6 +96,8 @@ fn bootstrap_is_deterministic_and_finds_the_ratio() {
     assert_eq!(Some(first), bootstrap_speed_ratio(&fast, &slow, 500, 0.95, 1));
     assert!(first.low < 1.5 && 1.5 < first.high && first.high - first.low < 0.02, "{first:?}");
     assert!(bootstrap_speed_ratio(&[vec![]], &slow, 10, 0.95, 1).is_none());
+    let single = bootstrap_speed_ratio(&[vec![0.1]], &[vec![0.2]], 10, 0.95, 1).expect("an estimate");
+    assert_eq!((single.low, single.high), (single.value, single.value));
 }
 
 /// Three seeds with these figures, against baseline runs with those.
