@@ -139,6 +139,18 @@ struct Pair<'a> {
     new: &'a Summary,
 }
 
+impl Pair<'_> {
+    /// Whether both sides hold one and the same run, not one that was made again.
+    fn is_one_recording(&self) -> bool {
+        self.old == self.new && self.earlier.environment == self.later.environment
+    }
+}
+
+/// `1 run was`, `3 runs were`.
+fn were(count: usize) -> String {
+    format!("{} {}", plural(count, "run"), if count == 1 { "was" } else { "were" })
+}
+
 impl<'a> Sides<'a> {
     fn compare(&self, name: &str) -> Result<ComparedExperiment, ScorecardError> {
         let mut cells: Vec<(String, Vec<&RunDocuments>)> = Vec::new();
@@ -242,6 +254,12 @@ impl<'a> Sides<'a> {
             judgement.verdict = Verdict::NotComparable;
             judgement.reason =
                 "the two sides ran on different machines: a throughput recorded elsewhere is context".to_string();
+            return Ok(judgement);
+        }
+        if pairs.iter().all(Pair::is_one_recording) {
+            judgement.verdict = Verdict::Pass;
+            judgement.ratio = Some(1.0);
+            judgement.reason = format!("{} not made again: both sides hold the same recording", were(pairs.len()));
             return Ok(judgement);
         }
         let column = |get: fn(&(f64, f64)) -> f64| rates.iter().map(get).collect::<Vec<_>>();

@@ -73,7 +73,9 @@ pub fn against_itself(documents: &ExperimentDocuments) -> (Judgement, Judgement)
     let blank = undecided(&record.quality.metric, Verdict::Missing, "too few seeds are finished to make two arms");
     let quality = Metric::named(&record.quality.metric).map(|metric| {
         let (first, second) = halves(&arms::candidate(&runs, metric));
-        let Some(mean) = statistics::mean(&first.figures()) else { return blank.clone() };
+        let Some(mean) = statistics::mean(&first.figures()).filter(|_| !second.values.is_empty()) else {
+            return blank.clone();
+        };
         let tolerance = record.quality.absolute.unwrap_or(0.0) + record.quality.relative.unwrap_or(0.0) * mean.abs();
         quality::compare(blank.clone(), &second, &first, tolerance, metric, "seed of the same arm")
     });
