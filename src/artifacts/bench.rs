@@ -1,9 +1,11 @@
 //! What a benchmark leaves: figures of this program on one machine, with where and with what they were measured.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Environment;
+use super::{ArtifactError, Environment, parse_document};
 use crate::plan::{ModelShape, Precision};
 
 /// What `nanochat bench train` measured: a plan's first steps, without a trace in the experiment's results.
@@ -114,4 +116,187 @@ pub struct BenchEvaluation {
     pub seconds: f64,
     /// Bits per byte after the benchmark's few steps.
     pub val_bpb: Option<f64>,
+}
+
+/// What `nanochat bench kernels` measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BenchKernels {
+    /// `nanochat.bench_kernels/v1`.
+    pub schema: String,
+    /// Name of the experiment.
+    pub experiment: String,
+    /// Hash of the plan whose sizes were taken.
+    pub plan_hash: String,
+    /// Model shape.
+    pub model: ModelShape,
+    /// Sequences per micro-step.
+    pub device_batch_size: u64,
+    /// Arithmetic.
+    pub dtype: Precision,
+    /// The best rate of this program's own matrix products in this arithmetic on this machine, in GFLOP/s.
+    pub gemm_gflops: f64,
+    /// Bytes that a copy on all threads reads and writes, in GB/s (10^9 a second).
+    pub copy_gbs: f64,
+    /// One entry a kernel.
+    pub kernels: Vec<BenchKernel>,
+    /// Where and with what it was measured.
+    pub environment: Environment,
+}
+
+/// One kernel at one size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BenchKernel {
+    /// What it computes.
+    pub name: String,
+    /// The sizes.
+    pub shape: String,
+    /// Seconds of one call, the shortest of several.
+    pub seconds: f64,
+    /// The same of its twin in elementary operations, in f32; for a backward pass candle's own. None when left out.
+    pub twin_seconds: Option<f64>,
+    /// Work done a second: operations of its products, or bytes that it must read and write once.
+    pub rate: f64,
+    /// `GFLOP/s` or `GB/s`.
+    pub unit: String,
+    /// The machine's limit in that unit, as measured.
+    pub limit: f64,
+    /// `rate` over `limit`; above 1 where everything stays in the caches.
+    pub share: f64,
+}
+
+/// What `nanochat bench tokenizer` measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BenchTokenizer {
+    /// `nanochat.bench_tokenizer/v1`.
+    pub schema: String,
+    /// Name of the experiment.
+    pub experiment: String,
+    /// Hash of the plan.
+    pub plan_hash: String,
+    /// Tokens of the vocabulary that is trained, special tokens included.
+    pub vocab_size: u64,
+    /// Bytes of text that it is trained on.
+    pub train_bytes: u64,
+    /// Seconds of each training on all threads, reading the documents included.
+    pub train_seconds: Vec<f64>,
+    /// Megabytes (10^6) of text a second in training: median.
+    pub train_megabytes_per_second: f64,
+    /// Bytes of text that are encoded.
+    pub encode_bytes: u64,
+    /// Tokens that they come to.
+    pub encode_tokens: u64,
+    /// Seconds of each encoding on one thread.
+    pub encode_seconds: Vec<f64>,
+    /// Megabytes (10^6) of text a second in encoding on one thread: median.
+    pub encode_megabytes_per_second: f64,
+    /// SHA-256 of the tokenizer that encodes.
+    pub tokenizer_sha256: String,
+    /// Where and with what it was measured.
+    pub environment: Environment,
+}
+
+/// What `nanochat bench data` measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BenchData {
+    /// `nanochat.bench_data/v1`.
+    pub schema: String,
+    /// Name of the experiment.
+    pub experiment: String,
+    /// Hash of the plan.
+    pub plan_hash: String,
+    /// Sequences a batch.
+    pub device_batch_size: u64,
+    /// Tokens a sequence.
+    pub sequence_len: u64,
+    /// Seconds to open the data.
+    pub open_seconds: f64,
+    /// Seconds to load or train the tokenizer.
+    pub tokenizer_seconds: f64,
+    /// Seconds until the first batch.
+    pub first_batch_seconds: f64,
+    /// Batches after the first.
+    pub batches: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// Seconds that they took.
+    pub seconds: f64,
+    /// Tokens read, tokenised and packed a second.
+    pub tokens_per_second: f64,
+    /// Passes over the training split that were begun.
+    pub epochs: u64,
+    /// SHA-256 of the first batch.
+    pub first_batch_sha256: String,
+    /// SHA-256 of the tokenizer.
+    pub tokenizer_sha256: String,
+    /// Where and with what it was measured.
+    pub environment: Environment,
+}
+
+/// A benchmark of any kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BenchDocument {
+    /// Of training.
+    Train(Box<BenchTrain>),
+    /// Of kernels.
+    Kernels(Box<BenchKernels>),
+    /// Of a tokenizer.
+    Tokenizer(Box<BenchTokenizer>),
+    /// Of the data path.
+    Data(Box<BenchData>),
+}
+
+impl BenchDocument {
+    /// Parses a benchmark that was read from `path` (which only serves error messages).
+    ///
+    /// # Errors
+    /// A document of another kind, or a malformed one.
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Self, ArtifactError> {
+        match parse_document::<BenchKernels>(path, text) {
+            Err(ArtifactError::WrongSchema { .. }) => {}
+            parsed => return parsed.map(|bench| Self::Kernels(Box::new(bench))),
+        }
+        match parse_document::<BenchTokenizer>(path, text) {
+            Err(ArtifactError::WrongSchema { .. }) => {}
+            parsed => return parsed.map(|bench| Self::Tokenizer(Box::new(bench))),
+        }
+        match parse_document::<BenchData>(path, text) {
+            Err(ArtifactError::WrongSchema { .. }) => {}
+            parsed => return parsed.map(|bench| Self::Data(Box::new(bench))),
+        }
+        parse_document::<BenchTrain>(path, text).map(|bench| Self::Train(Box::new(bench)))
+    }
+
+    /// What was measured.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Train(_) => "train",
+            Self::Kernels(_) => "kernels",
+            Self::Tokenizer(_) => "tokenizer",
+            Self::Data(_) => "data",
+        }
+    }
+
+    /// Where and with what.
+    pub fn environment(&self) -> &Environment {
+        match self {
+            Self::Train(bench) => &bench.environment,
+            Self::Kernels(bench) => &bench.environment,
+            Self::Tokenizer(bench) => &bench.environment,
+            Self::Data(bench) => &bench.environment,
+        }
+    }
+
+    /// Hash of the plan.
+    pub fn plan_hash(&self) -> &str {
+        match self {
+            Self::Train(bench) => &bench.plan_hash,
+            Self::Kernels(bench) => &bench.plan_hash,
+            Self::Tokenizer(bench) => &bench.plan_hash,
+            Self::Data(bench) => &bench.plan_hash,
+        }
+    }
 }

@@ -193,5 +193,8 @@ documents! {
     super::Scorecard => "nanochat.scorecard/v1",
     super::NoiseRecord => "nanochat.noise/v1",
     super::ExperimentRecord => "nanochat.experiment_record/v1",
+    super::BenchData => "nanochat.bench_data/v1",
+    super::BenchKernels => "nanochat.bench_kernels/v1",
+    super::BenchTokenizer => "nanochat.bench_tokenizer/v1",
     super::BenchTrain => "nanochat.bench_train/v1",
 }

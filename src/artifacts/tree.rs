@@ -113,6 +113,18 @@ impl Tree {
         bytes.map(|bytes| rows::parse_steps(&path, bytes)).transpose()
     }
 
+    /// A file by its path as git has it, relative to the folder or repository; none where it isn't there.
+    ///
+    /// # Errors
+    /// What can't be read.
+    pub fn file(&self, path: &str) -> Result<Option<Vec<u8>>, ArtifactError> {
+        let path = match self {
+            Self::Folder(folder) => folder.join(path).to_string_lossy().into_owned(),
+            Self::Commit { .. } => path.to_string(),
+        };
+        Ok(self.read(&[path])?.pop().flatten())
+    }
+
     fn runs(&self, folder: &str, ids: &[String]) -> Result<Vec<RunDocuments>, ArtifactError> {
         let paths = |file: &str| ids.iter().map(|id| join(&join(folder, id), file)).collect::<Vec<_>>();
         let plans = self.documents::<RunPlan>(&paths("plan.json"))?;

@@ -28,6 +28,14 @@ pub enum BenchError {
         /// Why.
         reason: String,
     },
+    /// A kernel's twin can't be computed.
+    #[error("the twin of the kernel `{kernel}` can't be computed: {reason}; leave the twins out with --no-twins")]
+    Twin {
+        /// The kernel.
+        kernel: String,
+        /// Why.
+        reason: String,
+    },
     /// Nothing would be left to measure.
     #[error("{steps} steps with {warmup} of warm-up leave none to measure; ask for more with --steps")]
     NoSteadySteps {

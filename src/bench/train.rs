@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use super::BenchError;
-use super::limits;
+use super::limits::{self, median};
 use super::phases::{self, PhaseClock, Seconds};
 use crate::artifacts::{BenchEvaluation, BenchStartup, BenchTrain, loss_trace_sha256};
 use crate::hardware::{memory, process_age_seconds};
@@ -214,23 +214,4 @@ fn whole_batches(plan: &RunPlan) -> u64 {
 fn evaluations(plan: &RunPlan) -> f64 {
     let during = if plan.eval.every == 0 { 0 } else { plan.num_iterations.div_ceil(plan.eval.every) };
     (during + 1) as f64
-}
-
-/// The median of some numbers.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let upper = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[upper] } else { (sorted[upper - 1] + sorted[upper]) / 2.0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between_two() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-    }
 }

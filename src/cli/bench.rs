@@ -1,14 +1,15 @@
 //! `nanochat bench`: measures this program on a spec's plan.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::output::{json, table};
 use super::plan::{Overlay, select};
 use super::progress::thousands;
 use super::run::{check_hardware, use_threads};
 use super::{CliError, CliResult, Exit, Format};
-use crate::artifacts::{BenchTrain, Document, write_document};
-use crate::bench::{self, BenchError, TrainOptions};
+use crate::artifacts::{BenchData, BenchKernel, BenchKernels, BenchTokenizer, BenchTrain, Document, write_document};
+use crate::bench::{self, BenchError, DataOptions, KernelOptions, TokenizerOptions, TrainOptions};
 use crate::experiment;
 use crate::plan::{self, Precision, RunPlan};
 use crate::run::Resources;
@@ -24,6 +25,12 @@ pub struct Args {
 enum Command {
     /// Time the first steps of a spec's first run, by phase, and say what share of the machine they use.
     Train(TrainArgs),
+    /// Time every kernel at the sizes of a spec's micro-step, beside its twin in elementary operations.
+    Kernels(KernelArgs),
+    /// Time the training of a spec's tokenizer, and its encoding on one thread.
+    Tokenizer(TokenizerArgs),
+    /// Time a spec's data path: start-up, and tokens packed a second.
+    Data(DataArgs),
 }
 
 /// What every benchmark takes.
@@ -63,9 +70,45 @@ struct TrainArgs {
     no_evaluation: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct KernelArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Milliseconds spent on each figure.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    milliseconds: u64,
+    /// Leave out the twins.
+    #[arg(long)]
+    no_twins: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct TokenizerArgs {
+    #[command(flatten)]
+    common: Common,
+    /// How often each measurement is repeated; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    repeats: u64,
+    /// Bytes of the training split that are encoded, at most.
+    #[arg(long, value_name = "N", default_value_t = 64 << 20)]
+    encode_bytes: u64,
+}
+
+#[derive(Debug, clap::Args)]
+struct DataArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Milliseconds spent on packing.
+    #[arg(long, value_name = "N", default_value_t = 3000)]
+    milliseconds: u64,
+}
+
 pub fn execute(args: Args) -> CliResult {
     match args.command {
         Command::Train(args) => train(args),
+        Command::Kernels(args) => kernels(args),
+        Command::Tokenizer(args) => tokenizer(args),
+        Command::Data(args) => data(args),
     }
 }
 
@@ -175,4 +218,64 @@ fn print_train(document: &BenchTrain) {
         row("  a step", milliseconds(phases.evaluation.unwrap_or_default()));
     }
     println!("{rows}");
+}
+
+fn kernels(args: KernelArgs) -> CliResult {
+    let Ready { plan, hardware_matches, .. } = args.common.ready()?;
+    let budget = Duration::from_millis(args.milliseconds);
+    let options = KernelOptions { twins: !args.no_twins, budget, hardware_matches };
+    let document = bench::kernels(&plan, options, &mut |kernel: &BenchKernel| {
+        eprintln!("{:<34} {:.3} ms", kernel.name, kernel.seconds * 1e3);
+    })
+    .map_err(failed)?;
+    args.common.give(&document, print_kernels)
+}
+
+fn print_kernels(document: &BenchKernels) {
+    let mut rows = table(&["kernel", "sizes", "ms", "twin ms", "times", "rate", "of the limit"]);
+    for kernel in &document.kernels {
+        let milliseconds = |seconds: f64| format!("{:.3}", seconds * 1e3);
+        let twin = |show: &dyn Fn(f64) -> String| kernel.twin_seconds.map_or_else(|| "–".to_string(), show);
+        rows.add_row([
+            kernel.name.clone(),
+            kernel.shape.clone(),
+            milliseconds(kernel.seconds),
+            twin(&milliseconds),
+            twin(&|seconds| format!("{:.1}", seconds / kernel.seconds)),
+            format!("{:.1} {}", kernel.rate, kernel.unit),
+            format!("{:.0}%", kernel.share * 100.0),
+        ]);
+    }
+    println!("{rows}");
+    println!("limits: products {:.1} GFLOP/s, copies {:.1} GB/s", document.gemm_gflops, document.copy_gbs);
+}
+
+fn tokenizer(args: TokenizerArgs) -> CliResult {
+    let Ready { plan, mut resources, hardware_matches } = args.common.ready()?;
+    let options = TokenizerOptions { repeats: args.repeats, encode_bytes: args.encode_bytes, hardware_matches };
+    let document = bench::tokenizer(&plan, options, &mut resources).map_err(failed)?;
+    args.common.give(&document, |document: &BenchTokenizer| {
+        let threads = document.environment.threads;
+        println!(
+            "training   {:.1} MB/s on {threads} threads: {} tokens on {} bytes",
+            document.train_megabytes_per_second, document.vocab_size, document.train_bytes
+        );
+        println!(
+            "encoding   {:.1} MB/s on one thread: {} tokens from {} bytes",
+            document.encode_megabytes_per_second, document.encode_tokens, document.encode_bytes
+        );
+    })
+}
+
+fn data(args: DataArgs) -> CliResult {
+    let Ready { plan, mut resources, hardware_matches } = args.common.ready()?;
+    let options = DataOptions { budget: Duration::from_millis(args.milliseconds), hardware_matches };
+    let document = bench::data(&plan, options, &mut resources).map_err(failed)?;
+    args.common.give(&document, |document: &BenchData| {
+        let milliseconds = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
+        println!("data         {}", milliseconds(document.open_seconds));
+        println!("tokenizer    {}", milliseconds(document.tokenizer_seconds));
+        println!("first batch  {}", milliseconds(document.first_batch_seconds));
+        println!("packing      {} tokens a second", thousands(document.tokens_per_second));
+    })
 }

@@ -1,19 +1,19 @@
-//! `nanochat compare`: before and after, from two folders or two git revisions.
+//! `nanochat compare`: before and after, from two folders, two git revisions, or two benchmarks.
 
 use std::path::{Path, PathBuf};
 
 use super::{CliError, CliResult, Exit};
-use crate::artifacts::{Tree, Verdict};
+use crate::artifacts::{BenchDocument, Tree, Verdict, write_atomic};
 use crate::report;
 use crate::scorecard::compare::{Comparison, compare, gate};
-use crate::scorecard::{Gate, ScorecardError};
+use crate::scorecard::{BenchComparison, Gate, ScorecardError, compare_benches};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The earlier results: a folder, a git revision, or both sides as `BEFORE..AFTER`; with three dots the commit that
-    /// both have grown from counts as the earlier side.
+    /// both have grown from counts as the earlier side. Or a benchmark, as a file or `REVISION:PATH`.
     before: String,
-    /// The later results: a folder or a git revision; the work tree's `results/` when left out.
+    /// The later results: a folder or a git revision, the work tree's `results/` when left out; or a benchmark.
     after: Option<String>,
     /// Exit with 3 when a verdict fails, 4 when one is inconclusive, 5 when nothing could be compared.
     #[arg(long)]
@@ -44,6 +44,11 @@ enum CompareFormat {
 }
 
 pub fn execute(args: Args) -> CliResult {
+    if let Some(after) = &args.after
+        && let (Some(before), Some(after)) = (benchmark(&args.before)?, benchmark(after)?)
+    {
+        return benches(&args, &before, &after);
+    }
     let (before, after) = sides(&args)?;
     let comparison = compare(&before, &after).map_err(|error| match error {
         ScorecardError::NothingThere { .. } => CliError::invalid(error),
@@ -55,11 +60,79 @@ pub fn execute(args: Args) -> CliResult {
         CompareFormat::Markdown => rendered(&comparison, &args)?.markdown,
         CompareFormat::Html => rendered(&comparison, &args)?.html,
     };
+    give(&args, &text)?;
+    Ok(if args.gate { exit(gate(&comparison)) } else { Exit::Done })
+}
+
+fn give(args: &Args, text: &str) -> Result<(), CliError> {
     match &args.output {
-        Some(path) => crate::artifacts::write_atomic(path, text.as_bytes()).map_err(CliError::failed)?,
+        Some(path) => write_atomic(path, text.as_bytes()).map_err(CliError::failed)?,
         None => print!("{text}"),
     }
-    Ok(if args.gate { exit(gate(&comparison)) } else { Exit::Done })
+    Ok(())
+}
+
+/// A benchmark by the name of its file, or as `REVISION:PATH`; none for what names neither.
+fn benchmark(name: &str) -> Result<Option<BenchDocument>, CliError> {
+    let path = Path::new(name);
+    let bytes = if path.is_file() {
+        let folder = Tree::folder(path.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new(".")));
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        folder.and_then(|folder| folder.file(&file)).map_err(CliError::invalid)?
+    } else if let Some((revision, file)) = name.split_once(':').filter(|_| !path.exists()) {
+        let commit = Tree::revision(Path::new("."), revision).map_err(CliError::invalid)?;
+        let found = commit.file(file).map_err(CliError::invalid)?;
+        if found.is_none() {
+            let help = "`git ls-tree -r --name-only REVISION` lists its files";
+            return Err(CliError::usage(format!("there is no {file} in {revision}"), Some(help)));
+        }
+        found
+    } else {
+        None
+    };
+    bytes.map(|bytes| BenchDocument::parse(path, &bytes).map_err(CliError::invalid)).transpose()
+}
+
+fn benches(args: &Args, before: &BenchDocument, after: &BenchDocument) -> CliResult {
+    let after_name = args.after.as_deref().unwrap_or_default();
+    let Some(comparison) = compare_benches((&args.before, before), (after_name, after)) else {
+        let what = format!("a benchmark of {} can't be compared with one of {}", before.kind(), after.kind());
+        return Err(CliError::usage(what, Some("name two that `nanochat bench` wrote for the same thing")));
+    };
+    let text = match args.format {
+        CompareFormat::Text => bench_text(&comparison),
+        CompareFormat::Json => super::output::json_text(&comparison)?,
+        CompareFormat::Markdown | CompareFormat::Html => {
+            let rendered = report::render_bench_comparison(&comparison, args.templates.as_deref());
+            let rendered = rendered.map_err(CliError::failed)?;
+            if args.format == CompareFormat::Html { rendered.html } else { rendered.markdown }
+        }
+    };
+    give(args, &text)?;
+    Ok(match comparison.verdict {
+        _ if !args.gate => Exit::Done,
+        Verdict::Pass => Exit::Done,
+        Verdict::Fail => Exit::VerdictFailed,
+        Verdict::Inconclusive => Exit::Inconclusive,
+        Verdict::NotComparable | Verdict::Missing => Exit::NothingCompared,
+    })
+}
+
+fn bench_text(comparison: &BenchComparison) -> String {
+    let mut table = super::output::table(&["figure", "unit", "before", "after", "times better"]);
+    let number = |value: Option<f64>| {
+        let value =
+            value.map(|value| if value.abs() >= 1000.0 { format!("{value:.0}") } else { format!("{value:.6}") });
+        value.unwrap_or_else(|| "–".to_string())
+    };
+    for figure in &comparison.figures {
+        let gain = figure.gain.map_or_else(|| "–".to_string(), |gain| format!("{gain:.3}"));
+        table.add_row([figure.name.clone(), figure.unit.clone(), number(figure.before), number(figure.after), gain]);
+    }
+    let mut text = format!("{} → {}\n{table}\n", comparison.before, comparison.after);
+    comparison.differences.iter().for_each(|difference| text.push_str(&format!("differs: {difference}\n")));
+    text.push_str(&format!("{}: {}\n", word(comparison.verdict), comparison.reason));
+    text
 }
 
 fn rendered(comparison: &Comparison, args: &Args) -> Result<report::Rendered, CliError> {

@@ -4,6 +4,7 @@
 //! templates are compiled in and can be overridden one by one from a folder; what they are given is [`Context`]. Refuses to
 //! print anything that came from a file unescaped, to load anything over a network, and to outgrow a pull-request comment.
 
+mod bench;
 mod comparison;
 mod context;
 mod leaderboard;
@@ -23,6 +24,7 @@ use crate::artifacts::{
     read_experiment, write_atomic,
 };
 
+pub use bench::render_bench_comparison;
 pub use comparison::{ComparisonContext, ComparisonRow, render_comparison};
 pub use context::{BlockView, Context, IntervalView, Limits, RunView, TimedView, VerdictView};
 pub use leaderboard::{

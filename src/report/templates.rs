@@ -23,16 +23,22 @@ pub(super) const COMPARE_HTML: &str = "compare.html";
 pub(super) const COMPARE_MARKDOWN: &str = "compare.md";
 /// The table of all results.
 pub(super) const LEADERBOARD: &str = "leaderboard.md";
+/// The page of a comparison of benchmarks.
+pub(super) const BENCH_HTML: &str = "bench.html";
+/// The comment of a comparison of benchmarks.
+pub(super) const BENCH_MARKDOWN: &str = "bench.md";
 /// Name of our own escaping.
 const MARKDOWN_ESCAPING: &str = "markdown";
 
 /// All templates, by name.
-pub(super) const BUILT_IN: [(&str, &str); 7] = [
+pub(super) const BUILT_IN: [(&str, &str); 9] = [
     (HTML, include_str!("../../templates/report.html")),
     (MARKDOWN, include_str!("../../templates/report.md")),
     (COMPARE_HTML, include_str!("../../templates/compare.html")),
     (COMPARE_MARKDOWN, include_str!("../../templates/compare.md")),
     (LEADERBOARD, include_str!("../../templates/leaderboard.md")),
+    (BENCH_HTML, include_str!("../../templates/bench.html")),
+    (BENCH_MARKDOWN, include_str!("../../templates/bench.md")),
     ("macros.html", include_str!("../../templates/macros.html")),
     ("style.css", include_str!("../../templates/style.css")),
 ];

@@ -13,7 +13,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use crate::artifacts::{
-    BaselineResult, BenchTrain, Document, Environment, ExperimentRecord, NoiseRecord, Scorecard, Summary,
+    BaselineResult, BenchData, BenchKernels, BenchTokenizer, BenchTrain, Document, Environment, ExperimentRecord,
+    NoiseRecord, Scorecard, Summary,
 };
 use crate::plan::{PlanSet, RunPlan};
 use crate::scorecard::compare::Comparison;
@@ -45,8 +46,11 @@ impl Kind {
 }
 
 /// All kinds, in order of name.
-pub const KINDS: [Kind; 15] = [
+pub const KINDS: [Kind; 18] = [
     Kind { name: "baseline", id: Some(BaselineResult::SCHEMA), schema: of::<BaselineResult> },
+    Kind { name: "bench_data", id: Some(BenchData::SCHEMA), schema: of::<BenchData> },
+    Kind { name: "bench_kernels", id: Some(BenchKernels::SCHEMA), schema: of::<BenchKernels> },
+    Kind { name: "bench_tokenizer", id: Some(BenchTokenizer::SCHEMA), schema: of::<BenchTokenizer> },
     Kind { name: "bench_train", id: Some(BenchTrain::SCHEMA), schema: of::<BenchTrain> },
     Kind { name: "comparison", id: Some(Comparison::SCHEMA), schema: of::<Comparison> },
     Kind { name: "comparison_context", id: None, schema: of::<crate::report::ComparisonContext> },

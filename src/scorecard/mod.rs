@@ -6,6 +6,7 @@
 //! didn't finish drop out silently. Needs no engine: runs on a machine that never trained.
 
 mod arms;
+mod bench;
 mod blocks;
 mod budget;
 mod cells;
@@ -40,6 +41,7 @@ use crate::artifacts::{
     read_document, read_experiment, write_document,
 };
 
+pub use bench::{BenchComparison, ComparedFigure, compare_benches};
 pub use overview::{ExperimentOverview, RunOverview, Verdicts, of_experiment, overview};
 pub use quality::Metric;
 pub use worst::severity;

@@ -86,3 +86,78 @@ fn benchmarks_that_measure_nothing_are_refused() {
         assert!(one_line.contains(message), "{one_line}");
     }
 }
+
+#[test]
+fn benchmarks_of_two_moments_are_compared() {
+    let project = Project::new();
+    project.write("tiny.yaml", TINY);
+    for (file, dtype) in [("before.json", "f32"), ("after.json", "bf16")] {
+        let dtype = format!("hardware.dtype={dtype}");
+        let arguments = ["bench", "train", "tiny.yaml", "--steps=4", "--no-evaluation", "--out", file, "--set", &dtype];
+        project.run(&[&arguments[..], &SETTINGS].concat()).exits(0);
+    }
+    let ran = project.run(&["compare", "before.json", "after.json", "--format", "json"]).exits(0);
+    let comparison: Value = serde_json::from_str(&ran.stdout()).expect("JSON");
+    let read = |file: &str| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(project.path().join(file)).unwrap()).expect("JSON")
+    };
+    let (before, after) = (read("before.json"), read("after.json"));
+    let figure = &comparison["figures"][0];
+    assert_eq!(figure["name"], "tokens a second");
+    assert_eq!(figure["before"], before["tokens_per_second"]);
+    assert_eq!(figure["after"], after["tokens_per_second"]);
+    let gain = number(&after, "/tokens_per_second") / number(&before, "/tokens_per_second");
+    assert!((number(figure, "/gain") / gain - 1.0).abs() < 1e-9);
+    let interval = (number(&comparison, "/interval/0"), number(&comparison, "/interval/1"));
+    assert!(interval.0 <= gain && gain <= interval.1, "{gain} outside {interval:?}");
+    let differences = comparison["differences"].to_string();
+    assert!(differences.contains("arithmetic: f32 → bf16"), "{differences}");
+    let markdown = project.run(&["compare", "before.json", "after.json", "--format", "markdown"]).exits(0);
+    assert!(markdown.stdout().contains("| tokens a second | tok/s |"), "{}", markdown.stdout());
+    project.run(&["compare", "before.json", "after.json", "--format", "html"]).exits(0);
+    let ran = project.run(&["compare", "before.json", "tiny.yaml"]).exits(2);
+    assert!(ran.stderr().contains("tiny.yaml"), "{}", ran.stderr());
+}
+
+#[test]
+fn kernels_tokenizer_and_data_are_measured_on_a_plan() {
+    let project = Project::new();
+    project.write("tiny.yaml", TINY);
+    let bench = |what: &str, extra: &[&str]| -> Value {
+        let file = format!("{what}.json");
+        let arguments = ["bench", what, "tiny.yaml", "--out", &file];
+        let ran = project.run(&[&arguments[..], extra, &SETTINGS].concat()).exits(0);
+        project.run(&["validate", &file]).exits(0);
+        serde_json::from_str(&ran.stdout()).expect("JSON")
+    };
+    let kernels = bench("kernels", &["--milliseconds", "1"]);
+    let kernels = kernels["kernels"].as_array().unwrap();
+    for name in [
+        "linear",
+        "attention",
+        "head",
+        "norm",
+        "rotary",
+        "gated",
+        "residual",
+        "smear",
+        "squared",
+        "embedding",
+        "optimizer",
+    ] {
+        let named: Vec<_> = kernels.iter().filter(|one| one["name"].as_str().unwrap().contains(name)).collect();
+        assert!(!named.is_empty(), "{name}");
+        for one in named {
+            assert!(number(one, "/seconds") > 0.0 && number(one, "/twin_seconds") > 0.0, "{one:#}");
+            assert!((number(one, "/share") * number(one, "/limit") / number(one, "/rate") - 1.0).abs() < 1e-9);
+        }
+    }
+    let tokenizer = bench("tokenizer", &["--repeats", "2"]);
+    assert_eq!(tokenizer["train_seconds"].as_array().unwrap().len(), 2);
+    assert!(number(&tokenizer, "/train_bytes") > 300_000.0 && number(&tokenizer, "/encode_tokens") > 1000.0);
+    let data = bench("data", &["--milliseconds", "20"]);
+    assert_eq!(data["tokenizer_sha256"], tokenizer["tokenizer_sha256"]);
+    assert_eq!(number(&data, "/tokens"), number(&data, "/batches") * 4.0 * 32.0);
+    let without = bench("kernels", &["--milliseconds", "1", "--no-twins"]);
+    assert!(without["kernels"].as_array().unwrap().iter().all(|one| one["twin_seconds"].is_null()));
+}

@@ -1,0 +1,187 @@
+//! Every kernel at a plan's sizes, beside its twin in elementary operations, against the limits of the machine.
+//!
+//! What is bound by arithmetic is told in GFLOP/s of the products that it needs, what is bound by memory in GB/s of the
+//! numbers that it must read and write once. Buffers are larger than the caches only where a plan's are.
+
+mod layers;
+mod products;
+mod rows;
+
+use std::time::Duration;
+
+use candle_core::{Device, Tensor};
+
+use super::BenchError;
+use super::limits::{self, best_seconds};
+use crate::artifacts::{BenchKernel, BenchKernels};
+use crate::hardware;
+use crate::model::operands;
+use crate::ops::kernels::gemm::Operands;
+use crate::ops::kernels::rotary::Heads;
+use crate::plan::shape::{MLP_EXPANSION, head_dim, kv_dim};
+use crate::plan::{ModelShape, RunPlan};
+use crate::run::environment;
+
+/// How kernels are measured.
+#[derive(Debug, Clone, Copy)]
+pub struct KernelOptions {
+    /// Time the twins too.
+    pub twins: bool,
+    /// Time spent on each figure.
+    pub budget: Duration,
+    /// The machine is what the profile says.
+    pub hardware_matches: bool,
+}
+
+/// Measures every kernel at the sizes of a plan's micro-step.
+///
+/// # Errors
+/// A twin that candle can't compute.
+pub fn kernels(
+    plan: &RunPlan,
+    options: KernelOptions,
+    observe: &mut dyn FnMut(&BenchKernel),
+) -> Result<BenchKernels, BenchError> {
+    let (gemm_gflops, copy_gbs) = (limits::gemm_gflops(plan.dtype), hardware::copy_gbs());
+    let sizes = Sizes::of(plan);
+    let mut bench = Bench { options, gemm_gflops, copy_gbs, done: Vec::new(), observe };
+    products::measure(&mut bench, &sizes)?;
+    layers::measure(&mut bench, &sizes)?;
+    rows::measure(&mut bench, &sizes)?;
+    products::optimizer(&mut bench, plan)?;
+    let kernels = bench.done;
+    Ok(BenchKernels {
+        schema: "nanochat.bench_kernels/v1".to_string(),
+        experiment: plan.experiment.clone(),
+        plan_hash: plan.plan_hash.clone(),
+        model: plan.model.clone(),
+        device_batch_size: plan.device_batch_size,
+        dtype: plan.dtype,
+        gemm_gflops,
+        copy_gbs,
+        kernels,
+        environment: environment(plan, options.hardware_matches),
+    })
+}
+
+/// Sizes of a micro-step.
+struct Sizes {
+    model: ModelShape,
+    rows: usize,
+    /// Tokens.
+    tokens: usize,
+    /// Channels of the stream, of all keys, of the feed-forward part.
+    width: usize,
+    kv: usize,
+    hidden: usize,
+    /// Channels of a head.
+    size: usize,
+    operands: Operands,
+}
+
+impl Sizes {
+    fn of(plan: &RunPlan) -> Self {
+        let model = plan.model.clone();
+        let rows = plan.device_batch_size as usize;
+        Self {
+            rows,
+            tokens: rows * model.sequence_len,
+            width: model.n_embd,
+            kv: kv_dim(&model),
+            hidden: MLP_EXPANSION * model.n_embd,
+            size: head_dim(&model),
+            operands: operands(plan.dtype),
+            model,
+        }
+    }
+
+    fn query_heads(&self) -> Heads {
+        Heads { length: self.model.sequence_len, count: self.model.n_head, size: self.size }
+    }
+
+    fn key_heads(&self) -> Heads {
+        Heads { length: self.model.sequence_len, count: self.model.n_kv_head, size: self.size }
+    }
+
+    /// Some token ids.
+    fn ids(&self) -> Vec<u32> {
+        (0..self.tokens as u32).map(|token| token.wrapping_mul(2_654_435_761) % self.model.vocab_size as u32).collect()
+    }
+}
+
+/// What a call has to do at least.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    /// Floating-point operations of its products.
+    Flops(f64),
+    /// Numbers of four bytes that it reads or writes.
+    Numbers(usize),
+}
+
+/// What is measured, and what was.
+struct Bench<'a> {
+    options: KernelOptions,
+    gemm_gflops: f64,
+    copy_gbs: f64,
+    done: Vec<BenchKernel>,
+    observe: &'a mut dyn FnMut(&BenchKernel),
+}
+
+impl Bench<'_> {
+    /// Times one call of a kernel, and of its twin.
+    fn case(
+        &mut self,
+        name: &str,
+        shape: String,
+        work: Work,
+        ours: impl FnMut(),
+        mut twin: impl FnMut() -> candle_core::Result<()>,
+    ) -> Result<(), BenchError> {
+        let seconds = best_seconds(self.options.budget, ours);
+        let twin_seconds = if self.options.twins {
+            // Fails at once if at all: the arithmetic is the same every time.
+            twin().map_err(|error| BenchError::Twin { kernel: name.to_string(), reason: error.to_string() })?;
+            Some(best_seconds(self.options.budget, || drop(twin())))
+        } else {
+            None
+        };
+        let (amount, unit, limit) = match work {
+            Work::Flops(flops) => (flops, "GFLOP/s", self.gemm_gflops),
+            Work::Numbers(numbers) => ((numbers * size_of::<f32>()) as f64, "GB/s", self.copy_gbs),
+        };
+        let rate = amount / seconds / 1e9;
+        let one = BenchKernel {
+            name: name.to_string(),
+            shape,
+            seconds,
+            twin_seconds,
+            rate,
+            unit: unit.to_string(),
+            limit,
+            share: rate / limit,
+        };
+        (self.observe)(&one);
+        self.done.push(one);
+        Ok(())
+    }
+}
+
+/// Numbers in −1 … 1 without a pattern that matters.
+fn numbers(count: usize, seed: usize) -> Vec<f32> {
+    (0..count).map(|index| (((index + seed) * 7919) % 1013) as f32 / 506.0 - 1.0).collect()
+}
+
+/// The numbers as a tensor.
+fn tensor(values: &[f32], dims: &[usize]) -> candle_core::Result<Tensor> {
+    Tensor::from_slice(values, dims, &Device::Cpu)
+}
+
+/// The numbers as a variable, which gradients are asked for.
+fn variable(values: &[f32], dims: &[usize]) -> candle_core::Result<Tensor> {
+    Ok(candle_core::Var::from_tensor(&tensor(values, dims)?)?.into_inner())
+}
+
+/// The sum of a result's numbers, each times one of `slopes`: what the twins go backward from.
+fn slope_sum(result: &Tensor, slopes: &[f32]) -> candle_core::Result<Tensor> {
+    (result * tensor(slopes, result.dims())?)?.sum_all()
+}

@@ -1,0 +1,193 @@
+//! What is bound by matrix products: linear layers, attention, the head, the optimizer.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
+
+use super::{Bench, Sizes, Work, numbers, slope_sum, tensor, variable};
+use crate::bench::BenchError;
+use crate::model::{Engine, Gpt, Gradients};
+use crate::ops::kernels::gemm::{Matrix, Onto, Threads, multiply};
+use crate::ops::kernels::{Scratch, attention, head};
+use crate::ops::reference;
+use crate::optim::{LearningRates, MuonAdamW, StepSettings};
+use crate::plan::RunPlan;
+use crate::plan::shape::window_sizes;
+
+/// Iterations of Muon's orthogonalisation.
+const MUON_ITERATIONS: f64 = 5.0;
+
+pub(super) fn measure(bench: &mut Bench<'_>, sizes: &Sizes) -> Result<(), BenchError> {
+    let layers = [
+        ("c_q", sizes.width, sizes.width),
+        ("c_fc", sizes.hidden, sizes.width),
+        ("mlp.c_proj", sizes.width, sizes.hidden),
+    ];
+    for (name, outputs, inputs) in layers {
+        linear(bench, sizes, name, outputs, inputs)?;
+    }
+    let mut windows = window_sizes(&sizes.model);
+    windows.sort_unstable();
+    windows.dedup();
+    for window in windows {
+        attention(bench, sizes, window)?;
+    }
+    the_head(bench, sizes)
+}
+
+/// The three products of a linear layer.
+fn linear(bench: &mut Bench<'_>, sizes: &Sizes, name: &str, outputs: usize, inputs: usize) -> Result<(), BenchError> {
+    let (tokens, operands) = (sizes.tokens, sizes.operands);
+    let (x, w, dy) = (numbers(tokens * inputs, 1), numbers(outputs * inputs, 2), numbers(tokens * outputs, 3));
+    let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+    let twins = [(&x, [tokens, inputs]), (&w, [outputs, inputs]), (&dy, [tokens, outputs])];
+    let twins = twins.into_iter().map(|(values, dims)| tensor(values, &dims)).collect::<Result<Vec<_>, _>>();
+    let twins = twins.map_err(|error| BenchError::Twin { kernel: name.to_string(), reason: error.to_string() })?;
+    let shape = format!("{tokens} × {inputs} → {outputs}");
+    let work = Work::Flops(2.0 * (tokens * inputs * outputs) as f64);
+    let (xs, ws, dys) =
+        (Matrix::new(&x, tokens, inputs), Matrix::new(&w, outputs, inputs), Matrix::new(&dy, tokens, outputs));
+    bench.case(
+        &format!("linear {name} forward"),
+        shape.clone(),
+        work,
+        || multiply(&mut y, xs, ws.transposed(), Onto::Nothing, Threads::Pool, operands),
+        || twins[0].matmul(&twins[1].t()?).map(drop),
+    )?;
+    bench.case(
+        &format!("linear {name} input gradient"),
+        shape.clone(),
+        work,
+        || multiply(&mut dx, dys, ws, Onto::Nothing, Threads::Pool, operands),
+        || twins[2].matmul(&twins[1]).map(drop),
+    )?;
+    bench.case(
+        &format!("linear {name} weight gradient"),
+        shape,
+        work,
+        || multiply(&mut dw, dys.transposed(), xs, Onto::Sum, Threads::Pool, operands),
+        || twins[2].t()?.matmul(&twins[0]).map(drop),
+    )
+}
+
+fn attention(bench: &mut Bench<'_>, sizes: &Sizes, window: usize) -> Result<(), BenchError> {
+    let model = &sizes.model;
+    let (length, heads, groups, size) = (model.sequence_len, model.n_head, model.n_kv_head, sizes.size);
+    let shape = attention::Shape { rows: sizes.rows, length, heads, groups, size, window, operands: sizes.operands };
+    let (stream, keys, per_head) = (sizes.tokens * sizes.width, sizes.tokens * sizes.kv, sizes.tokens * heads);
+    let (q, k, v) = (numbers(stream, 1), numbers(keys, 2), numbers(keys, 3));
+    let (mut out, mut lse) = (vec![0f32; stream], vec![0f32; per_head]);
+    let mut scratch = Scratch::default();
+    scratch.reserve(shape.scratch_numbers());
+    let inputs = attention::Inputs { q: &q, k: &k, v: &v };
+    let dout = numbers(stream, 4);
+    let twin = |heads: usize, values: &[f32]| variable(values, &[sizes.rows, length, heads, size]);
+    let twin = || Ok::<_, candle_core::Error>((twin(heads, &q)?, twin(groups, &k)?, twin(groups, &v)?));
+    let failed = |error: candle_core::Error| BenchError::Twin { kernel: "attention".into(), reason: error.to_string() };
+    let (tq, tk, tv) = twin().map_err(failed)?;
+    // Pairs of a query and a key that it sees, each of which takes part in 2 products forward and 5 backward.
+    let pairs: usize = (0..length).map(|position| position.min(window) + 1).sum();
+    let flops = 2.0 * (pairs * size * heads * sizes.rows) as f64;
+    let name = format!("{} × {length}, {heads} heads of {size}, {window} back", sizes.rows);
+    bench.case(
+        "attention forward",
+        name.clone(),
+        Work::Flops(2.0 * flops),
+        || attention::forward(shape, inputs, &mut out, &mut lse, &scratch),
+        || reference::attention(&tq, &tk, &tv, window).map(drop),
+    )?;
+    let (mut dq, mut dk, mut dv, delta) = (q.clone(), k.clone(), v.clone(), numbers(per_head, 5));
+    let sum = if bench.options.twins {
+        let result = reference::attention(&tq, &tk, &tv, window).and_then(|result| slope_sum(&result, &dout));
+        Some(result.map_err(failed)?)
+    } else {
+        None
+    };
+    bench.case(
+        "attention backward",
+        name,
+        Work::Flops(5.0 * flops),
+        || {
+            let saved = attention::Saved { lse: &lse, dout: &dout, delta: &delta };
+            let outputs = attention::Outputs { dq: &mut dq, dk: &mut dk, dv: &mut dv };
+            attention::backward(shape, inputs, saved, outputs, &scratch);
+        },
+        || sum.as_ref().map_or(Ok(()), |sum| sum.backward().map(drop)),
+    )
+}
+
+/// Projection, cap, loss, and the gradients of stream and projection.
+fn the_head(bench: &mut Bench<'_>, sizes: &Sizes) -> Result<(), BenchError> {
+    let (tokens, width, vocab) = (sizes.tokens, sizes.width, sizes.model.vocab_size);
+    let (x, weight) = (numbers(tokens * width, 1), numbers(vocab * width, 2));
+    let targets: Vec<i64> = sizes.ids().into_iter().map(i64::from).collect();
+    let (mut losses, mut logits) = (vec![0f32; tokens], vec![0f32; head::chunk_rows(vocab).min(tokens) * vocab]);
+    let (mut dx, mut dweight) = (x.clone(), weight.clone());
+    let input = head::Head { x: &x, weight: &weight, targets: &targets, width, vocab, operands: sizes.operands };
+    let twin = || {
+        let (x, weight) = (variable(&x, &[tokens, width])?, variable(&weight, &[vocab, width])?);
+        let targets = Tensor::from_slice(&targets, tokens, &Device::Cpu)?;
+        let logits = reference::soft_cap(&reference::linear(&x, &weight)?)?;
+        reference::cross_entropy(&logits, &targets)?.sum_all()?.backward().map(drop)
+    };
+    bench.case(
+        "head, loss and gradients",
+        format!("{tokens} × {width} → {vocab}"),
+        Work::Flops(6.0 * (tokens * width * vocab) as f64),
+        || {
+            let gradients = head::HeadGradients { factor: 1.0, dx: &mut dx, dweight: &mut dweight };
+            head::cross_entropy(input, Some(gradients), &mut losses, &mut logits);
+        },
+        twin,
+    )
+}
+
+/// A whole step of the optimizer over the plan's model.
+pub(super) fn optimizer(bench: &mut Bench<'_>, plan: &RunPlan) -> Result<(), BenchError> {
+    let failed = |error: String| BenchError::Twin { kernel: "optimizer step".into(), reason: error };
+    let rates = LearningRates { embedding: 0.2, unembedding: 0.004, matrix: 0.02, scalar: 0.5 };
+    let settings = StepSettings { lr_multiplier: 1.0, muon_momentum: 0.95, muon_weight_decay: 0.1 };
+    let arm = |engine: Engine| -> Result<(Gpt, MuonAdamW), BenchError> {
+        let mut model =
+            Gpt::initialized(&plan.model, plan.seed, &Device::Cpu).map_err(|error| failed(error.to_string()))?;
+        model.set_engine(engine);
+        model.set_precision(plan.dtype);
+        let optimizer = MuonAdamW::new(&model, &rates).map_err(|error| failed(error.to_string()))?;
+        Ok((model, optimizer))
+    };
+    let (mut model, mut optimizer) = arm(Engine::Kernels)?;
+    let copied = |(name, tensor): (&String, &Tensor)| {
+        let values = numbers(tensor.elem_count(), 9);
+        Ok((name.clone(), Tensor::from_vec(values, tensor.dims(), &Device::Cpu)?))
+    };
+    let gradients: BTreeMap<String, Tensor> =
+        model.parameters().iter().map(copied).collect::<candle_core::Result<_>>().map_err(|e| failed(e.to_string()))?;
+    let gradients = Gradients::from_tensors(gradients);
+    let mut twin = if bench.options.twins { Some(arm(Engine::Readable)?) } else { None };
+    let flops = muon_flops(&model);
+    bench.case(
+        "optimizer step",
+        format!("{} parameters", plan.parameters.total),
+        Work::Flops(flops),
+        || drop(optimizer.step(&mut model, &gradients, &settings)),
+        || match &mut twin {
+            Some((model, optimizer)) => {
+                optimizer.step(model, &gradients, &settings).map_err(|error| candle_core::Error::Msg(error.to_string()))
+            }
+            None => Ok(()),
+        },
+    )
+}
+
+/// Operations of Muon's products over all matrices of the layers: three an iteration, on the smaller side.
+fn muon_flops(model: &Gpt) -> f64 {
+    let matrices =
+        model.parameters().iter().filter(|(name, tensor)| name.starts_with("transformer.h.") && tensor.rank() == 2);
+    matrices
+        .map(|(_, tensor)| {
+            let (rows, columns) = (tensor.dims()[0] as f64, tensor.dims()[1] as f64);
+            let (short, long) = (rows.min(columns), rows.max(columns));
+            MUON_ITERATIONS * (4.0 * short * short * long + 2.0 * short.powi(3))
+        })
+        .sum()
+}

@@ -1,0 +1,114 @@
+//! A plan's tokenizer: how fast it is trained, and how fast it encodes on one thread.
+
+use std::time::Instant;
+
+use super::BenchError;
+use super::limits::median;
+use crate::artifacts::BenchTokenizer;
+use crate::data::{Corpus, DataError, Split, train_tokenizer};
+use crate::plan::{RunPlan, TokenizerPlan};
+use crate::run::{Resources, RunError, environment};
+
+/// Limits of a training that the plan doesn't state, as the baseline's script has them.
+const CHARACTERS_PER_DOCUMENT: u64 = 10_000;
+const CHARACTERS: u64 = 2_000_000_000;
+
+/// How a tokenizer is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenizerOptions {
+    /// How often each measurement is repeated.
+    pub repeats: u64,
+    /// Bytes of the training split that are encoded, at most.
+    pub encode_bytes: u64,
+    /// The machine is what the profile says.
+    pub hardware_matches: bool,
+}
+
+/// Trains a vocabulary of the plan's size on its data, and encodes some of it on the calling thread. A tokenizer that the
+/// plan names is the one that encodes.
+///
+/// # Errors
+/// What keeps a run's data and tokenizer from being prepared.
+pub fn tokenizer(
+    plan: &RunPlan,
+    options: TokenizerOptions,
+    resources: &mut Resources,
+) -> Result<BenchTokenizer, BenchError> {
+    let corpus = resources.corpus(&plan.data)?;
+    let (vocab_size, per_document, most) = match &plan.tokenizer {
+        TokenizerPlan::Train { vocab_size, max_chars_per_document, max_chars } => {
+            (*vocab_size, *max_chars_per_document, *max_chars)
+        }
+        TokenizerPlan::Path(_) => (plan.model.vocab_size, CHARACTERS_PER_DOCUMENT, CHARACTERS),
+    };
+    let mut train_seconds = Vec::new();
+    for _ in 0..options.repeats.max(1) {
+        let started = Instant::now();
+        train_tokenizer(&corpus, vocab_size, per_document, most).map_err(RunError::from)?;
+        train_seconds.push(started.elapsed().as_secs_f64());
+    }
+    let train_bytes = trained_bytes(&corpus, per_document, most)?;
+    let tokenizer = resources.tokenizer(plan, &corpus)?;
+    let documents = documents(&corpus, options.encode_bytes)?;
+    let encode_bytes: u64 = documents.iter().map(|document| document.len() as u64).sum();
+    let (mut encode_seconds, mut ids) = (Vec::new(), Vec::new());
+    let mut tokens = 0;
+    for _ in 0..options.repeats.max(1) {
+        let started = Instant::now();
+        tokens = 0;
+        for document in &documents {
+            ids.clear();
+            tokenizer.encode_into(document, &mut ids);
+            tokens += ids.len() as u64;
+        }
+        encode_seconds.push(started.elapsed().as_secs_f64());
+    }
+    let rate = |bytes: u64, seconds: &[f64]| bytes as f64 / median(seconds) / 1e6;
+    Ok(BenchTokenizer {
+        schema: "nanochat.bench_tokenizer/v1".to_string(),
+        experiment: plan.experiment.clone(),
+        plan_hash: plan.plan_hash.clone(),
+        vocab_size: vocab_size as u64,
+        train_bytes,
+        train_megabytes_per_second: rate(train_bytes, &train_seconds),
+        train_seconds,
+        encode_bytes,
+        encode_tokens: tokens,
+        encode_megabytes_per_second: rate(encode_bytes, &encode_seconds),
+        encode_seconds,
+        tokenizer_sha256: tokenizer.sha256(),
+        environment: environment(plan, options.hardware_matches),
+    })
+}
+
+/// Bytes of text that training reads, each document cut as it cuts them.
+fn trained_bytes(corpus: &Corpus, per_document: u64, most: u64) -> Result<u64, RunError> {
+    let (mut bytes, mut characters) = (0, 0);
+    for document in corpus.documents(Split::Train) {
+        let document = document?;
+        let cut = document.char_indices().nth(usize::try_from(per_document).unwrap_or(usize::MAX));
+        let text = cut.map_or(document.as_str(), |(end, _)| &document[..end]);
+        bytes += text.len() as u64;
+        characters += text.chars().count() as u64;
+        if characters > most {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+/// The first documents of the training split, up to so many bytes and at least one.
+fn documents(corpus: &Corpus, most: u64) -> Result<Vec<String>, RunError> {
+    let mut taken = Vec::new();
+    let mut bytes = 0;
+    for document in corpus.documents(Split::Train) {
+        let document: Result<String, DataError> = document;
+        let document = document?;
+        bytes += document.len() as u64;
+        if bytes > most && !taken.is_empty() {
+            break;
+        }
+        taken.push(document);
+    }
+    Ok(taken)
+}
