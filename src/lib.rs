@@ -3,6 +3,7 @@
 pub mod artifacts;
 pub mod baseline;
 pub mod bench;
+pub mod cache;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;

@@ -56,12 +56,15 @@ fn is_device_name(name: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultsRoot {
     project: PathBuf,
+    cache: Option<PathBuf>,
 }
 
 impl ResultsRoot {
     /// The layout under a project's folder.
     pub fn new(project: impl Into<PathBuf>) -> Self {
-        Self { project: project.into() }
+        let project = project.into();
+        let cache = Some(project.join(".nanochat-cache"));
+        Self { project, cache }
     }
 
     /// The layout whose `results/` is this folder.
@@ -74,6 +77,16 @@ impl ResultsRoot {
         let misplaced =
             || ArtifactError::Misplaced { path: results.to_path_buf(), expected: "a folder named `results`" };
         parent.map(Self::new).ok_or_else(misplaced)
+    }
+
+    /// The same with another folder for what can be made anew, or with none.
+    pub fn with_cache(self, cache: Option<PathBuf>) -> Self {
+        Self { cache, ..self }
+    }
+
+    /// `.nanochat-cache/`, not in git: what can be made anew. None when nothing is to be kept.
+    pub fn cache(&self) -> Option<&Path> {
+        self.cache.as_deref()
     }
 
     /// The project's folder.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::BenchError;
 use super::limits::median;
 use crate::artifacts::BenchTokenizer;
-use crate::data::{Corpus, DataError, Split, train_tokenizer};
+use crate::data::{Corpus, Split, train_tokenizer, training_bytes};
 use crate::plan::{RunPlan, TokenizerPlan};
 use crate::run::{Resources, RunError, environment};
 
@@ -47,7 +47,7 @@ pub fn tokenizer(
         train_tokenizer(&corpus, vocab_size, per_document, most).map_err(RunError::from)?;
         train_seconds.push(started.elapsed().as_secs_f64());
     }
-    let train_bytes = trained_bytes(&corpus, per_document, most)?;
+    let train_bytes = training_bytes(&corpus, per_document, most).map_err(RunError::from)?;
     let tokenizer = resources.tokenizer(plan, &corpus)?;
     let documents = documents(&corpus, options.encode_bytes)?;
     let encode_bytes: u64 = documents.iter().map(|document| document.len() as u64).sum();
@@ -81,28 +81,11 @@ pub fn tokenizer(
     })
 }
 
-/// Bytes of text that training reads, each document cut as it cuts them.
-fn trained_bytes(corpus: &Corpus, per_document: u64, most: u64) -> Result<u64, RunError> {
-    let (mut bytes, mut characters) = (0, 0);
-    for document in corpus.documents(Split::Train) {
-        let document = document?;
-        let cut = document.char_indices().nth(usize::try_from(per_document).unwrap_or(usize::MAX));
-        let text = cut.map_or(document.as_str(), |(end, _)| &document[..end]);
-        bytes += text.len() as u64;
-        characters += text.chars().count() as u64;
-        if characters > most {
-            break;
-        }
-    }
-    Ok(bytes)
-}
-
 /// The first documents of the training split, up to so many bytes and at least one.
 fn documents(corpus: &Corpus, most: u64) -> Result<Vec<String>, RunError> {
     let mut taken = Vec::new();
     let mut bytes = 0;
     for document in corpus.documents(Split::Train) {
-        let document: Result<String, DataError> = document;
         let document = document?;
         bytes += document.len() as u64;
         if bytes > most && !taken.is_empty() {

@@ -11,7 +11,7 @@ use super::output::table;
 use super::plan::{Overlay, select};
 use super::progress::thousands;
 use super::{CliError, CliResult, Exit, Format};
-use crate::artifacts::{BaselineRun, ResultsRoot, RunStatus};
+use crate::artifacts::{BaselineRun, RunStatus};
 use crate::baseline::{
     self, BaseFolder, BaselineError, Checkout, PINNED_COMMIT, Python, Recording, SCRIPT_TIMEOUT, Sitting, Tally,
     Variant, recording_name,
@@ -229,11 +229,11 @@ fn run(args: RunArgs) -> CliResult {
     let mut sitting = Sitting::open(place, commit, &chosen, base, machine, &stopped).map_err(failed)?;
     sitting.timeout = Duration::from_secs(args.timeout);
     sitting.hardware_matches = hardware_matches;
-    let root = ResultsRoot::new(Path::new(""));
+    let root = super::project();
     let name =
         args.name.unwrap_or_else(|| recording_name(experiment.baseline_results.as_deref(), commit, &experiment.name));
     let mut recording = Recording::open(&root, commit, &name, args.append).map_err(failed)?;
-    let mut resources = Resources::new(root.project());
+    let mut resources = Resources::new(&root);
     let mut progress = Progress::default();
     let mut tally = Tally::default();
     for plan in chosen {
@@ -286,7 +286,7 @@ fn asked_for(plan: &RunPlan, dtypes: &[Dtype], threads: &[u64]) -> Option<Vec<Va
 
 fn import(args: ImportArgs) -> CliResult {
     let run = baseline::import(&args.log, &args.meta).map_err(failed)?;
-    let root = ResultsRoot::new(Path::new(""));
+    let root = super::project();
     let stem = || args.log.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let name = args.name.unwrap_or_else(stem);
     let mut recording = Recording::open(&root, &args.commit, &name, args.append).map_err(failed)?;
@@ -303,7 +303,7 @@ fn weights(args: WeightsArgs) -> CliResult {
     let checkout = Checkout::open(&args.place.checkout).map_err(failed)?;
     let python = Python::new(&args.place.python);
     checkout.require(&experiment.baseline_commit).map_err(failed)?;
-    let root = ResultsRoot::new(Path::new(""));
+    let root = super::project();
     let written = baseline::write_initial_weights(&all, (&checkout, &python, &base), &root, &stopped);
     match written {
         Ok(paths) => paths.iter().for_each(|path| println!("{}", path.display())),

@@ -1,6 +1,6 @@
 //! `nanochat bench`: measures this program on a spec's plan.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::output::{json, table};
@@ -135,7 +135,7 @@ impl Common {
         let plan = expansion.runs.into_iter().next().ok_or_else(|| CliError::usage("the spec has no run", None))?;
         let hardware_matches = check_hardware(&experiment, std::slice::from_ref(&plan), self.allow_hardware_mismatch)?;
         use_threads(&experiment)?;
-        let resources = Resources::new(Path::new("")).with_baseline(&experiment.baseline_commit);
+        let resources = Resources::new(&super::project()).with_baseline(&experiment.baseline_commit);
         Ok(Ready { plan, resources, hardware_matches })
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{CliError, CliResult, Exit, Format};
+use crate::cache::{Cache, DEFAULT_LIMIT};
 use crate::data::{Corpus, ShardFormat, Split, bigram_bits_per_byte, detect, train_tokenizer, write_shards};
 use crate::plan::DataPlan;
 use crate::tokenizer::Tokenizer;
@@ -54,6 +55,15 @@ enum Command {
         #[arg(long, default_value_t = 1024)]
         vocab_size: usize,
     },
+    /// Show what is kept of earlier work (tokens, trained tokenizers), or remove it.
+    Cache {
+        /// Remove it all; it is made anew when needed.
+        #[arg(long)]
+        clear: bool,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// Print the SHA-256 that a run records for this data.
     Hash {
         #[command(flatten)]
@@ -102,6 +112,7 @@ pub fn execute(args: Args) -> CliResult {
         Command::Inspect { source, show, format } => inspect(&source.open()?, show, format),
         Command::Synthesize { source, out, kind } => synthesize(&source.open()?, &out, kind),
         Command::Bigram { source, tokenizer, vocab_size } => bigram(&source.open()?, tokenizer.as_deref(), vocab_size),
+        Command::Cache { clear, format } => cache(clear, format),
         Command::Hash { source } => {
             println!("{}", source.open()?.sha256().map_err(failed)?);
             Ok(Exit::Done)
@@ -145,6 +156,25 @@ fn inspect(corpus: &Corpus, show: usize, format: Format) -> CliResult {
     for document in documents {
         println!("\n{document}");
     }
+    Ok(Exit::Done)
+}
+
+fn cache(clear: bool, format: Format) -> CliResult {
+    let project = super::project();
+    let Some(folder) = project.cache() else {
+        return Err(CliError::usage("nothing is kept: NANOCHAT_CACHE is empty", Some("unset it, or name a folder")));
+    };
+    let cache = Cache::new(folder, DEFAULT_LIMIT);
+    let contents = if clear { cache.clear().map_err(failed)? } else { cache.contents() };
+    if format == Format::Json {
+        println!("{:#}", json!({ "kinds": contents, "cleared": clear }));
+        return Ok(Exit::Done);
+    }
+    let mut table = super::output::table(&["kind", "entries", "bytes"]);
+    for (kind, usage) in &contents {
+        table.add_row([kind.clone(), usage.entries.to_string(), usage.bytes.to_string()]);
+    }
+    println!("{}{}\n{table}", folder.display(), if clear { ", now empty, held:" } else { ":" });
     Ok(Exit::Done)
 }
 

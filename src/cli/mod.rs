@@ -31,6 +31,8 @@ pub use plan::Overlay;
 
 use clap::{Parser, Subcommand};
 
+use crate::artifacts::ResultsRoot;
+
 /// Prove that a pretraining change is better: specs in, scorecards and reports out.
 #[derive(Debug, Parser)]
 #[command(name = "nanochat", version, propagate_version = true)]
@@ -77,6 +79,17 @@ enum Command {
     Eval(eval::Args),
     /// Generate text from a checkpoint.
     Generate(generate::Args),
+}
+
+/// The project that the program was started in. `NANOCHAT_CACHE` names another folder for what can be made anew; empty,
+/// nothing is kept.
+fn project() -> ResultsRoot {
+    let root = ResultsRoot::new("");
+    match std::env::var_os("NANOCHAT_CACHE") {
+        None => root,
+        Some(folder) if folder.is_empty() => root.with_cache(None),
+        Some(folder) => root.with_cache(Some(folder.into())),
+    }
 }
 
 /// Parses the process's arguments, carries the command out, prints what went wrong, and gives the exit code.

@@ -1,6 +1,6 @@
 //! `nanochat run`: carries an experiment out, shows progress, prints the verdicts.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::beside::{self, BaselineArm};
 use super::plan::{Overlay, select};
@@ -60,7 +60,7 @@ pub fn execute(args: Args) -> CliResult {
     let hardware_matches = check_hardware(&experiment, &plans.runs, args.allow_hardware_mismatch)?;
     use_threads(&experiment)?;
     let record = experiment.record(&plans.runs);
-    let root = ResultsRoot::new(Path::new(""));
+    let root = super::project();
     let stop = Stop::default();
     stop_on_signals(&stop);
     let options = Options { force: args.force, fail_fast: args.fail_fast, hardware_matches };

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::tokenizer::Tokenizer;
 
+use super::tokens::TokenStore;
 use super::{Corpus, DataError, LoaderState, Split};
 
 /// Most documents a read: the baseline's size, which decides how far its buffer is filled.
@@ -71,10 +72,11 @@ impl Source {
 
     fn start(&self, position: Position) -> Result<Receiver<Result<Read, DataError>>, DataError> {
         let (sender, receiver) = sync_channel(AHEAD);
-        let (corpus, tokenizer, split) = (self.corpus.clone(), self.tokenizer.clone(), self.split);
+        let (corpus, split) = (self.corpus.clone(), self.split);
+        let tokens = TokenStore::new(self.tokenizer.clone(), corpus.cache().cloned());
         std::thread::Builder::new()
             .name("data".to_string())
-            .spawn(move || Reader { corpus, tokenizer, split, position, group: None }.run(&sender))
+            .spawn(move || Reader { corpus, tokens, split, position, group: None }.run(&sender))
             .map_err(DataError::Thread)?;
         Ok(receiver)
     }
@@ -104,7 +106,7 @@ impl Source {
 /// What the thread does.
 struct Reader {
     corpus: Arc<Corpus>,
-    tokenizer: Arc<Tokenizer>,
+    tokens: TokenStore,
     split: Split,
     position: Position,
     /// The documents of the group at the position, once read.
@@ -132,7 +134,7 @@ impl Reader {
         }
         let documents = self.group.as_deref().unwrap_or_default();
         let end = documents.len().min(at.document + READ);
-        let documents = documents[at.document..end].iter().map(|text| self.tokenizer.encode_document(text)).collect();
+        let documents = self.tokens.encode(&documents[at.document..end]);
         self.position.document = end;
         Ok(Read { documents, position: self.position })
     }

@@ -10,12 +10,14 @@ use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
+use crate::cache::{Cache, Key};
 use crate::plan::DataPlan;
 
 use super::DataError;
 use super::lines::{self, LineFormat, LineShard};
 use super::parquet::ParquetShard;
 use super::source::{resolve, shard_files};
+use super::stamp::stamp;
 use super::synthetic::Generator;
 
 /// Documents that are read together where the source has no row groups.
@@ -49,6 +51,9 @@ pub struct Corpus {
     train: Vec<Shard>,
     validation: Vec<Shard>,
     scan: OnceLock<Scan>,
+    /// Everything but the files that decides the documents.
+    plan: String,
+    cache: Option<Arc<Cache>>,
 }
 
 /// A file, or a part of one, or a part of the synthetic corpus.
@@ -94,7 +99,7 @@ impl Corpus {
     /// A missing folder, no shards, one parquet shard only, a shard that can't be read as what it should be, or a split
     /// without documents.
     pub fn open(plan: &DataPlan, base: &Path) -> Result<Self, DataError> {
-        let corpus = match plan {
+        let mut corpus = match plan {
             DataPlan::Parquet { path } => Self::open_parquet(&resolve(path, base))?,
             DataPlan::Jsonl { path, field } => {
                 Self::open_lines(&resolve(path, base), &LineFormat::Jsonl { field: field.clone() })?
@@ -102,6 +107,7 @@ impl Corpus {
             DataPlan::Text { path } => Self::open_lines(&resolve(path, base), &LineFormat::Text)?,
             DataPlan::Synthetic { seed, bytes } => Self::open_synthetic(*seed, *bytes),
         };
+        corpus.plan = format!("{plan:?}");
         for split in [Split::Train, Split::Validation] {
             if corpus.document_count(split) == 0 {
                 let remedy = "at least one document is needed to train on, and one to validate on";
@@ -154,7 +160,25 @@ impl Corpus {
     /// The last shard is validation.
     fn from_shards(description: String, mut shards: Vec<Shard>) -> Self {
         let validation = shards.pop().into_iter().collect();
-        Self { description, train: shards, validation, scan: OnceLock::new() }
+        let (scan, plan, cache) = (OnceLock::new(), String::new(), None);
+        Self { description, train: shards, validation, scan, plan, cache }
+    }
+
+    /// Keeps tokens and tokenizers of these documents in a cache.
+    pub fn with_cache(self, cache: Arc<Cache>) -> Self {
+        Self { cache: Some(cache), ..self }
+    }
+
+    /// Where tokens and tokenizers of these documents are kept, if anywhere.
+    pub fn cache(&self) -> Option<&Arc<Cache>> {
+        self.cache.as_ref()
+    }
+
+    /// Tells whether the documents are those of before without reading them; none where that can't be told.
+    pub(super) fn stamp(&self) -> Option<Key> {
+        let mut files: Vec<&Path> = self.train.iter().chain(&self.validation).filter_map(Shard::file).collect();
+        files.dedup();
+        stamp(&self.plan, files)
     }
 
     /// Where the documents come from, for messages.
@@ -254,6 +278,15 @@ impl Shard {
         };
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Self { name, group_sizes, source }
+    }
+
+    /// The file that holds it, if one does.
+    fn file(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Parquet(shard) => Some(shard.path()),
+            Source::Lines(shard) => Some(shard.path()),
+            Source::Synthetic { .. } => None,
+        }
     }
 
     /// File name, or a name that says which part of what.

@@ -4,6 +4,15 @@ use crate::tokenizer::{Tokenizer, Trainer};
 
 use super::{Corpus, DataError, Split};
 
+/// How much text a training reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Each document is cut to this many characters. A character is a Unicode code point.
+    pub max_chars_per_document: u64,
+    /// No further document is taken once more characters than this have been.
+    pub max_chars: u64,
+}
+
 /// Trains a vocabulary of `vocab_size` tokens, the nine special tokens included, on the training documents in order, each
 /// cut to `max_chars_per_document` characters, until more than `max_chars` characters have been taken. A character is a
 /// Unicode code point.
@@ -17,24 +26,46 @@ pub fn train_tokenizer(
     max_chars: u64,
 ) -> Result<Tokenizer, DataError> {
     let mut trainer = Trainer::new();
+    let limits = Limits { max_chars_per_document, max_chars };
+    for_training_texts(corpus, limits, &mut |texts| trainer.add(texts))?;
+    Ok(trainer.finish(vocab_size)?)
+}
+
+/// Hands the texts that a training reads to `take`, in order, a group at a time.
+pub(super) fn for_training_texts(
+    corpus: &Corpus,
+    limits: Limits,
+    take: &mut dyn FnMut(&[&str]),
+) -> Result<(), DataError> {
     let mut taken = 0;
     for group in corpus.groups(Split::Train) {
         let documents = group?;
         let mut cut = Vec::with_capacity(documents.len());
         for document in &documents {
-            let (text, chars) = cut_to(document, max_chars_per_document);
+            let (text, chars) = cut_to(document, limits.max_chars_per_document);
             cut.push(text);
             taken += chars;
-            if taken > max_chars {
+            if taken > limits.max_chars {
                 break;
             }
         }
-        trainer.add(&cut);
-        if taken > max_chars {
+        take(&cut);
+        if taken > limits.max_chars {
             break;
         }
     }
-    Ok(trainer.finish(vocab_size)?)
+    Ok(())
+}
+
+/// Bytes of the texts that a training reads.
+///
+/// # Errors
+/// A shard can't be read.
+pub fn training_bytes(corpus: &Corpus, max_chars_per_document: u64, max_chars: u64) -> Result<u64, DataError> {
+    let mut bytes = 0;
+    let limits = Limits { max_chars_per_document, max_chars };
+    for_training_texts(corpus, limits, &mut |texts| bytes += texts.iter().map(|text| text.len() as u64).sum::<u64>())?;
+    Ok(bytes)
 }
 
 /// The first `limit` characters, and how many there are.

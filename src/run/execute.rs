@@ -78,6 +78,9 @@ pub fn execute(
         observe(Step::Training(event));
     });
 
+    if let Some(problem) = resources.cache_problem() {
+        observe(Step::Warning(format!("{problem}; the work goes on without it")));
+    }
     let (status, reason) = match &ending {
         Ok(Ending::Finished) => (RunStatus::Finished, failed_evaluations(&trainer)),
         Ok(Ending::Stopped) => (RunStatus::Interrupted, Some("stopped by a signal".to_string())),

@@ -1,4 +1,4 @@
-//! What several runs share: opened data and trained tokenizers. And the device.
+//! What several runs share: opened data, trained tokenizers, the cache of both. And the device.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use std::sync::Arc;
 use candle_core::Device;
 
 use crate::artifacts::ResultsRoot;
-use crate::data::{Corpus, train_tokenizer};
+use crate::cache::{Cache, DEFAULT_LIMIT};
+use crate::data::{Corpus, trained_tokenizer};
 use crate::model::Gpt;
 use crate::plan::{DataPlan, DeviceKind, InitPlan, Precision, RunPlan, TokenizerPlan};
 use crate::tokenizer::Tokenizer;
@@ -18,14 +19,26 @@ use super::RunError;
 pub struct Resources {
     base: PathBuf,
     baseline_commit: Option<String>,
+    cache: Option<Arc<Cache>>,
     corpora: HashMap<String, Arc<Corpus>>,
     tokenizers: HashMap<String, Arc<Tokenizer>>,
 }
 
 impl Resources {
-    /// Relative paths in plans are taken from `base`.
-    pub fn new(base: &Path) -> Self {
-        Self { base: base.to_path_buf(), baseline_commit: None, corpora: HashMap::new(), tokenizers: HashMap::new() }
+    /// Relative paths in plans are taken from the project's folder; tokens and tokenizers are kept where it says.
+    pub fn new(root: &ResultsRoot) -> Self {
+        Self {
+            base: root.project().to_path_buf(),
+            baseline_commit: None,
+            cache: root.cache().map(|folder| Arc::new(Cache::new(folder, DEFAULT_LIMIT))),
+            corpora: HashMap::new(),
+            tokenizers: HashMap::new(),
+        }
+    }
+
+    /// The first thing that went wrong with the cache, if anything did: it costs time, nothing else.
+    pub fn cache_problem(&self) -> Option<&str> {
+        self.cache.as_ref()?.problem()
     }
 
     /// The commit whose initial weights `init: baseline` means.
@@ -39,7 +52,11 @@ impl Resources {
         if let Some(corpus) = self.corpora.get(&key) {
             return Ok(corpus.clone());
         }
-        let corpus = Arc::new(Corpus::open(plan, &self.base)?);
+        let corpus = Corpus::open(plan, &self.base)?;
+        let corpus = Arc::new(match &self.cache {
+            Some(cache) => corpus.with_cache(cache.clone()),
+            None => corpus,
+        });
         self.corpora.insert(key, corpus.clone());
         Ok(corpus)
     }
@@ -56,7 +73,7 @@ impl Resources {
         let tokenizer = Arc::new(match &plan.tokenizer {
             TokenizerPlan::Path(path) => Tokenizer::load(&crate::data::resolve(path, &self.base))?,
             TokenizerPlan::Train { vocab_size, max_chars_per_document, max_chars } => {
-                train_tokenizer(corpus, *vocab_size, *max_chars_per_document, *max_chars)?
+                trained_tokenizer(corpus, *vocab_size, *max_chars_per_document, *max_chars)?
             }
         });
         if tokenizer.vocab_size() != plan.model.vocab_size {

@@ -111,7 +111,7 @@ pub fn carry_out(
         tally: Tally::default(),
         block: 0,
         other_arm,
-        resources: Resources::new(root.project()).with_baseline(&record.baseline_commit),
+        resources: Resources::new(root).with_baseline(&record.baseline_commit),
     };
     for (index, plan) in plans.iter().enumerate() {
         if stop.requested() {

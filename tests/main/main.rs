@@ -2,6 +2,7 @@
 
 mod baseline;
 mod bench;
+mod cache;
 mod evidence;
 mod program;
 mod run_experiment;
