@@ -50,7 +50,10 @@ fn sections(root: &Value, part: &Value, path: &mut Vec<String>, written: bool, p
         "\n| key | value | meaning |\n|---|---|---|\n"
     });
     for (key, property) in properties {
-        let (kind, meaning) = (kind_of(root, property), line(&property["description"]));
+        // A key that stands for one of several forms is explained by the form.
+        let own = line(&property["description"]);
+        let meaning = if own.is_empty() { line(&part["description"]) } else { own };
+        let kind = kind_of(root, property);
         if written {
             let default = property.get("default").map(code).unwrap_or_default();
             let example = property.get("examples").and_then(|examples| examples.get(0)).map(code).unwrap_or_default();
@@ -105,8 +108,10 @@ fn kind_of(root: &Value, property: &Value) -> String {
         let part = resolve(root, choice);
         let words: Vec<String> = choices(part).filter_map(|form| form.get("const")).map(code).collect();
         let of_items = || part.get("items").map(|items| kind_of(root, items)).unwrap_or_default();
+        let is_choice = part.get("oneOf").is_some() || part.get("anyOf").is_some();
         let named = match part.get("type") {
             _ if !words.is_empty() => words,
+            None if is_choice && !std::ptr::eq(part, property) => vec![kind_of(root, part)],
             Some(Value::String(name)) if name == "array" => vec![format!("list of {}", of_items())],
             Some(Value::String(name)) => vec![word(name, part)],
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(|name| word(name, part)).collect(),
@@ -118,7 +123,7 @@ fn kind_of(root: &Value, property: &Value) -> String {
             }
         }
     }
-    kinds.join(" or ")
+    if kinds.is_empty() { "any value".to_owned() } else { kinds.join(" or ") }
 }
 
 fn word(name: &str, part: &Value) -> String {
@@ -165,5 +170,10 @@ mod tests {
         ] {
             assert!(page.contains(row), "{row}");
         }
+        let rows = page.lines().filter(|line| line.starts_with("| `"));
+        let is_empty = |cell: Option<&str>| cell.is_none_or(|cell| cell.trim().is_empty());
+        let lacks = |row: &&str| row.ends_with("|  |") || is_empty(row.split('|').nth(2));
+        let empty: Vec<&str> = rows.filter(lacks).collect();
+        assert!(empty.is_empty(), "{}", empty.join("\n"));
     }
 }
