@@ -68,6 +68,30 @@ pub struct Summary {
     pub first_batch_sha256: Option<String>,
     /// SHA-256 of `steps.parquet` and `evals.parquet` by file name.
     pub files_sha256: BTreeMap<String, String>,
+    /// Divergences that the run went back from, in order; not written where there were none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollbacks: Vec<Rollback>,
+    /// Steps at the start that the baseline took, in a run that goes on from a checkpoint of its; not written where none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub adopted_steps: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A divergence after which a run went back to a checkpoint and on with other data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// The step in which it was seen.
+    pub from_step: u64,
+    /// Steps done at the checkpoint.
+    pub to_step: u64,
+    /// What was seen.
+    pub reason: String,
+    /// Tokens between the two, which the run has not been trained on in the end.
+    pub skipped_tokens: u64,
 }
 
 /// `environment.json`: where and with what a run was made.

@@ -29,6 +29,8 @@ fn summary() -> Summary {
         tokenizer_sha256: "c".repeat(64),
         first_batch_sha256: None,
         files_sha256: BTreeMap::from([("steps.parquet".into(), "d".repeat(64))]),
+        rollbacks: Vec::new(),
+        adopted_steps: 0,
     }
 }
 

@@ -14,8 +14,8 @@ use super::*;
 use crate::artifacts::RunStatus;
 use crate::data::Corpus;
 use crate::plan::{
-    BudgetPlan, CheckpointPlan, DataPlan, DeriveInputs, DeviceKind, Estimate, EvalPlan, InitPlan, OptimizerPlan,
-    Precision, RunPlan, ScalingPlan, TokenizerPlan, derive,
+    BudgetPlan, CheckpointPlan, DataPlan, DeriveInputs, DeviceKind, Estimate, EvalPlan, InitPlan, OnDivergence,
+    OptimizerPlan, Precision, RunPlan, ScalingPlan, TokenizerPlan, derive,
 };
 use crate::tokenizer::Tokenizer;
 
@@ -73,6 +73,7 @@ fn plan(data: DataPlan, iterations: u64) -> RunPlan {
         init: InitPlan::Random,
         eval: EvalPlan { every: 4, tokens: 4096, core: None },
         checkpoint: CheckpointPlan { every: 0, keep: 1 },
+        on_divergence: OnDivergence::Stop,
         wall_clock_seconds: None,
         hardware: "cpu".into(),
         device: DeviceKind::Cpu,

@@ -11,7 +11,7 @@ use crate::hardware::{memory, process_age_seconds};
 use crate::model::Part;
 use crate::plan::RunPlan;
 use crate::run::{Resources, environment, open_device};
-use crate::train::{Event, Inputs, Phase, Trainer};
+use crate::train::{Event, Inputs, Nowhere, Phase, Trainer};
 
 /// How training is measured.
 #[derive(Debug, Clone, Copy)]
@@ -106,7 +106,7 @@ pub fn train(
     let tokenizer_seconds = laps.next();
     let model = resources.model(plan, &device)?;
     let shortened = without_interruptions(plan);
-    let mut trainer = Trainer::new(Inputs { plan: &shortened, corpus, tokenizer, model, device })?;
+    let mut trainer = Trainer::new(Inputs { plan: &shortened, corpus, tokenizer, model, device, bundle: None })?;
     let model = laps.next();
     let measured = measure(&mut trainer, options, &clock, plan, observe)?;
     let first_step_after_seconds = measured.first_forward.unwrap_or(laps.last);
@@ -192,9 +192,9 @@ fn measure(
             measured.evaluation = Some(BenchEvaluation { tokens, seconds, val_bpb });
         }
         Event::EvaluationFailed { reason, .. } => measured.evaluation_failed = Some(reason.to_string()),
-        Event::MicroStep { .. } => {}
+        Event::MicroStep { .. } | Event::RolledBack(_) => {}
     };
-    trainer.run(&|| done.get() >= options.steps, &mut |_| Ok(()), &mut watch)?;
+    trainer.run(&|| done.get() >= options.steps, &mut Nowhere, &mut watch)?;
     if options.evaluate {
         trainer.evaluate_now(&mut watch);
     }

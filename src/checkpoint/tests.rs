@@ -157,7 +157,7 @@ fn a_damaged_newest_checkpoint_is_passed_over_and_named() {
 
 /// Known failure 4 of the baseline: a checkpoint that was cut off half-way is loaded.
 #[test]
-fn any_flipped_byte_or_cut_is_found() {
+fn known_failure_4_any_flipped_byte_or_cut_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     let files = BTreeMap::from([("loader.bin".to_string(), vec![7u8; 300])]);

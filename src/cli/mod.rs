@@ -10,6 +10,7 @@ mod doctor;
 mod eval;
 mod exit;
 mod generate;
+mod import;
 mod leaderboard;
 mod list;
 mod noise;
@@ -79,6 +80,8 @@ enum Command {
     Eval(eval::Args),
     /// Generate text from a checkpoint.
     Generate(generate::Args),
+    /// Begin a run from a checkpoint of the baseline's.
+    Import(import::Args),
 }
 
 /// The project that the program was started in. `NANOCHAT_CACHE` names another folder for what can be made anew; empty,
@@ -114,6 +117,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Tokenizer(args) => tokenizer::execute(args),
         Command::Eval(args) => eval::execute(args),
         Command::Generate(args) => generate::execute(args),
+        Command::Import(args) => import::execute(args),
     };
     match result {
         Ok(exit) => exit.into(),

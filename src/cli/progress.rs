@@ -85,6 +85,15 @@ impl Progress {
             RunStep::Training(train::Event::EvaluationFailed { step, reason }) => {
                 self.line(&format!("warning      evaluation at step {step} failed, training goes on: {reason}"));
             }
+            RunStep::Training(train::Event::RolledBack(record)) => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(record.to_step);
+                }
+                let (reason, from, to) = (&record.reason, record.from_step, record.to_step);
+                self.line(&format!(
+                    "warning      {reason} at step {from}: back to step {to}, on with the data after that"
+                ));
+            }
             RunStep::Training(train::Event::Phase(_) | train::Event::MicroStep { .. }) => {}
         }
     }

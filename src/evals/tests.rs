@@ -120,7 +120,7 @@ fn a_sample_ends_before_a_stop_token() {
 
 /// Known failure 1 of the baseline, its cause: a cache that can't fit is refused before anything is allocated.
 #[test]
-fn senseless_requests_and_caches_that_cannot_fit_are_refused() {
+fn known_failure_1_senseless_requests_and_caches_that_cannot_fit_are_refused() {
     let fails = |prompt: &[u32], sampling: Sampling| generate(&model(), prompt, 2, &sampling, &[]).unwrap_err();
     let base = Sampling::default();
     assert!(matches!(fails(&[], base.clone()), EvalError::EmptyPrompt));
@@ -165,7 +165,7 @@ fn alone_in_its_process() {
 
 /// Known failure 2 of the baseline: evaluation grows as it goes on.
 #[test]
-fn memory_stays_flat_over_many_evaluations() {
+fn known_failure_2_memory_stays_flat_over_many_evaluations() {
     let child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["evals::tests::alone_in_its_process", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
         .output()
@@ -173,4 +173,58 @@ fn memory_stays_flat_over_many_evaluations() {
     let text = String::from_utf8_lossy(&child.stdout);
     let growth = text.lines().find_map(|line| line.split_once("growth: ")?.1.trim().parse::<i64>().ok());
     assert!(growth.unwrap_or_else(|| panic!("no figure in {text}")) < 4 << 20, "{growth:?} bytes");
+}
+
+/// A thousand evaluations as a run makes them, in this process alone: growth of resident memory after the first fifty, and
+/// the time of the last hundred against the first, both by medians. Run alone, on a quiet machine:
+/// `cargo test --release --lib evals::tests::a_thousand_evaluations -- --exact --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement: only means something alone in its process and on its machine"]
+fn a_thousand_evaluations() {
+    use crate::evals::core::{Bundle, CoreOptions, Item, Task, TaskKind, evaluate};
+    let tokenizer = crate::tokenizer::Tokenizer::from_ranks((0..=255).map(|byte| vec![byte]).collect()).unwrap();
+    let model = random_model(&shape(32, tokenizer.vocab_size(), 3, (4, 2), 64, "SSL"), 3);
+    let token_bytes = tokenizer.token_bytes();
+    let item = |number: usize| Item::MultipleChoice {
+        query: "what is it ".repeat(1 + number % 5),
+        choices: ["this", "that one", "none"].map(String::from).to_vec(),
+        gold: number % 3,
+    };
+    let (label, delimiter, items) = ("t".into(), " ".into(), (0..12).map(item).collect());
+    let task = Task { label, kind: TaskKind::MultipleChoice, shots: 3, delimiter, random_baseline: 33.0, items };
+    let bundle = Bundle { tasks: vec![task] };
+    let batch = |seed: u32| {
+        let inputs: Vec<u32> = (0..128).map(|at| (at * 7 + seed * 13) % 256).collect();
+        let targets = inputs.iter().map(|input| (*input as i32 + 1) % 256).collect();
+        Batch { inputs, targets, batch_size: 4, sequence_len: 32 }
+    };
+    let resident = || crate::hardware::memory::resident_bytes() as i64;
+    let (mut times, mut settled) = (Vec::new(), 0);
+    for round in 0..1000usize {
+        if round == 50 {
+            settled = resident();
+        }
+        let start = std::time::Instant::now();
+        bits_per_byte(&model, (0..4).map(|seed| Ok(batch(seed))), &token_bytes).unwrap();
+        evaluate(&model, &tokenizer, &bundle, &CoreOptions::default(), &mut |_| {}).unwrap();
+        let prompt: Vec<u32> = (0..40).collect();
+        generate(&model, &prompt, 2, &Sampling { max_tokens: 8, ..Sampling::default() }, &[]).unwrap();
+        times.push(start.elapsed().as_secs_f64());
+    }
+    let growth = resident() - settled;
+    let median = |times: &[f64]| {
+        let mut sorted = times.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    };
+    let (first, last) = (median(&times[..100]), median(&times[900..]));
+    let slowdown = 100.0 * (last / first - 1.0);
+    println!(
+        "growth after the first 50: {} KiB; first hundred {:.3} ms, last {:.3} ms: {slowdown:+.2} %",
+        growth >> 10,
+        first * 1e3,
+        last * 1e3
+    );
+    assert!(growth < 4 << 20, "{growth} bytes");
+    assert!(slowdown < 3.0, "{slowdown} %");
 }

@@ -4,9 +4,10 @@ use super::problem::Problem;
 use super::sources;
 use crate::hardware::Profile;
 use crate::plan::{
-    BudgetPlan, CheckpointPlan, CorePlan, DataPlan, DeriveInputs, EvalPlan, InitPlan, OptimizerPlan, TokenizerPlan,
+    BudgetPlan, CheckpointPlan, CorePlan, DataPlan, DeriveInputs, EvalPlan, InitPlan, OnDivergence, OptimizerPlan,
+    TokenizerPlan,
 };
-use crate::spec::document::{InitKind, SpecDocument};
+use crate::spec::document::{self, InitKind, SpecDocument};
 
 /// Where the evaluation bundle lies unless the spec says otherwise.
 const DEFAULT_BUNDLE: &str = "~/.cache/nanochat/eval_bundle";
@@ -30,6 +31,8 @@ pub struct Settings {
     pub eval: EvalPlan,
     /// Checkpoints.
     pub checkpoint: CheckpointPlan,
+    /// What follows a divergence.
+    pub on_divergence: OnDivergence,
     /// Cap on wall clock in seconds.
     pub wall_clock_seconds: Option<f64>,
     /// The hardware profile.
@@ -71,6 +74,7 @@ pub fn read(document: &SpecDocument, context: &Context<'_>) -> Result<Settings, 
             init,
             eval: eval(document),
             checkpoint: checkpoint(document),
+            on_divergence: on_divergence(document),
             wall_clock_seconds: document.budget.as_ref().and_then(|budget| budget.wall_clock),
             profile,
             assumed_vocabulary: tokenizer.is_assumed,
@@ -151,6 +155,13 @@ fn eval(document: &SpecDocument) -> EvalPlan {
 fn checkpoint(document: &SpecDocument) -> CheckpointPlan {
     let stated = document.checkpoint.clone().unwrap_or_default();
     CheckpointPlan { every: stated.every.unwrap_or(0), keep: stated.keep.unwrap_or(1) }
+}
+
+fn on_divergence(document: &SpecDocument) -> OnDivergence {
+    match document.on_divergence {
+        Some(document::OnDivergence::Rollback) => OnDivergence::Rollback,
+        Some(document::OnDivergence::Stop) | None => OnDivergence::Stop,
+    }
 }
 
 /// The dials, with what was set by hand held against what it would follow from.

@@ -6,6 +6,7 @@
 
 mod adamw;
 mod error;
+mod imported;
 mod muon;
 mod muon_adamw;
 mod on_cpu;
@@ -16,6 +17,7 @@ mod schedule;
 mod tests;
 
 pub use error::OptimError;
+pub use imported::{GroupState, from_baseline};
 pub use muon_adamw::MuonAdamW;
 pub use rules::LearningRates;
 pub use schedule::{Schedule, StepSettings};

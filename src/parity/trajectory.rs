@@ -10,11 +10,11 @@ use serde::Deserialize;
 use crate::data::{Batch, Corpus};
 use crate::model::Gpt;
 use crate::plan::{
-    BudgetPlan, CheckpointPlan, DataPlan, DeriveInputs, DeviceKind, Estimate, EvalPlan, InitPlan, OptimizerPlan,
-    Precision, RunPlan, ScalingPlan, TokenizerPlan, derive,
+    BudgetPlan, CheckpointPlan, DataPlan, DeriveInputs, DeviceKind, Estimate, EvalPlan, InitPlan, OnDivergence,
+    OptimizerPlan, Precision, RunPlan, ScalingPlan, TokenizerPlan, derive,
 };
 use crate::tokenizer::Tokenizer;
-use crate::train::{Event, Inputs, Trainer};
+use crate::train::{Event, Inputs, Nowhere, Trainer};
 
 use super::{Check, Differences, ParityError};
 
@@ -84,7 +84,8 @@ fn train(
     let engine = |error: &dyn std::fmt::Display| ParityError::engine(path, error);
     let corpus = Corpus::open(&plan.data, Path::new("")).map_err(|error| ParityError::unreadable(data, error))?;
     let model = Gpt::from_tensors(&plan.model, &weights, &Device::Cpu).map_err(|error| engine(&error))?;
-    let inputs = Inputs { plan, corpus: Arc::new(corpus), tokenizer: Arc::new(tokenizer), model, device: Device::Cpu };
+    let (corpus, tokenizer, device) = (Arc::new(corpus), Arc::new(tokenizer), Device::Cpu);
+    let inputs = Inputs { plan, corpus, tokenizer, model, device, bundle: None };
     let mut trainer = Trainer::new(inputs).map_err(|error| engine(&error))?;
     let mut seen = Seen::default();
     let mut failure = None;
@@ -98,9 +99,9 @@ fn train(
         }
         Event::Evaluated(row) => seen.bpb.extend(row.val_bpb),
         Event::EvaluationFailed { reason, .. } => failure = Some(reason.to_string()),
-        Event::Phase(_) | Event::Step(_) => {}
+        Event::Phase(_) | Event::Step(_) | Event::RolledBack(_) => {}
     };
-    trainer.run(&|| false, &mut |_| Ok(()), &mut observe).map_err(|error| engine(&error))?;
+    trainer.run(&|| false, &mut Nowhere, &mut observe).map_err(|error| engine(&error))?;
     match failure {
         Some(reason) => Err(engine(&reason)),
         None => Ok(seen),
@@ -247,6 +248,7 @@ fn plan_of(path: &Path, reference: &Reference, data: &Path) -> Result<RunPlan, P
             core: None,
         },
         checkpoint: CheckpointPlan { every: 0, keep: 1 },
+        on_divergence: OnDivergence::Stop,
         wall_clock_seconds: None,
         hardware: "cpu".to_string(),
         device: DeviceKind::Cpu,

@@ -140,6 +140,7 @@ fn run_plan(experiment: &Experiment, cell: &Cell, resolved: &Resolved, seed: u64
         init: cell.settings.init.clone(),
         eval: cell.settings.eval.clone(),
         checkpoint: cell.settings.checkpoint.clone(),
+        on_divergence: cell.settings.on_divergence,
         wall_clock_seconds: cell.settings.wall_clock_seconds,
         hardware: profile.name.clone(),
         device: profile.device,

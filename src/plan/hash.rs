@@ -1,7 +1,8 @@
 //! The plan's hash: SHA-256 over what decides the result, and nothing else.
 //!
 //! In it: model, data (its kind and, for generated data, its parameters), tokenizer, batch and steps, optimizer, seed,
-//! starting weights, evaluation, precision, device. Not in it: names, paths, reporting, checkpoints, costs, and how the
+//! starting weights, evaluation, precision, device. Not in it: names, paths, reporting, checkpoints (except where a
+//! divergence rolls the run back to one), costs, and how the
 //! budget was put (600 steps are 600 steps). A path that the matrix varies is in it after all, as the author's word that
 //! it decides the result.
 
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{DataPlan, InitPlan, RunPlan, TokenizerPlan};
+use super::{DataPlan, InitPlan, OnDivergence, RunPlan, TokenizerPlan};
 
 /// The plan's hash, 64 hexadecimal digits.
 pub fn plan_hash(plan: &RunPlan) -> String {
@@ -21,7 +22,7 @@ pub fn plan_hash(plan: &RunPlan) -> String {
 /// Everything that decides the result: what the hash is over. Sections by name, with the plan's own keys.
 pub fn deciding(plan: &RunPlan) -> Value {
     let optimizer = &plan.optimizer;
-    json!({
+    let mut deciding = json!({
         "version": 1,
         "model": plan.model,
         "data": data(&plan.data),
@@ -55,7 +56,12 @@ pub fn deciding(plan: &RunPlan) -> Value {
         "device_count": plan.device_count,
         "dtype": plan.dtype,
         "paths": varied_paths(plan),
-    })
+    });
+    if plan.on_divergence == OnDivergence::Rollback {
+        // Where it goes back to is a scheduled checkpoint.
+        deciding["rollback"] = json!({ "checkpoint_every": plan.checkpoint.every });
+    }
+    deciding
 }
 
 fn data(data: &DataPlan) -> Value {

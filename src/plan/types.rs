@@ -184,6 +184,23 @@ pub struct CheckpointPlan {
     pub keep: u64,
 }
 
+/// What follows when the loss stops being a number or explodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDivergence {
+    /// The run fails; its last good checkpoint stays.
+    #[default]
+    Stop,
+    /// Weights and optimizer go back to the last scheduled checkpoint, the data goes on.
+    Rollback,
+}
+
+impl OnDivergence {
+    fn is_stop(&self) -> bool {
+        *self == Self::Stop
+    }
+}
+
 /// Kind of compute device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -296,6 +313,9 @@ pub struct RunPlan {
     pub eval: EvalPlan,
     /// Checkpoint settings.
     pub checkpoint: CheckpointPlan,
+    /// What follows a divergence; not written where it is `stop`.
+    #[serde(default, skip_serializing_if = "OnDivergence::is_stop")]
+    pub on_divergence: OnDivergence,
     /// Training stops (resumable, labelled) after this many seconds of wall clock; none: no cap.
     pub wall_clock_seconds: Option<f64>,
     /// Name of the hardware profile.

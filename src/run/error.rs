@@ -3,6 +3,7 @@
 use crate::artifacts::ArtifactError;
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::evals::EvalError;
 use crate::model::ModelError;
 use crate::report::ReportError;
 use crate::scorecard::ScorecardError;
@@ -27,6 +28,9 @@ pub enum RunError {
     /// The starting weights can't be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The evaluation's tasks can't be used.
+    #[error(transparent)]
+    Evaluation(#[from] EvalError),
     /// Training failed.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -53,6 +57,14 @@ pub enum RunError {
     BaselineWeights {
         /// Where they would lie.
         path: String,
+    },
+    /// A checkpoint of the baseline's can't begin this run.
+    #[error("can't go on from the baseline's checkpoint in {path}: {reason}")]
+    Adoption {
+        /// Its folder.
+        path: String,
+        /// Why.
+        reason: String,
     },
     /// The device can't be opened.
     #[error("{what}; {remedy}")]

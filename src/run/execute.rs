@@ -9,11 +9,12 @@ use crate::artifacts::{
     RunFolder, RunStatus, Summary, create_folder, file_sha256, loss_trace_sha256, median_tokens_per_second,
     training_seconds, write_document, write_evals, write_steps,
 };
-use crate::checkpoint::{Checkpoints, Content, RunLock, tensors_sha256};
+use crate::checkpoint::{Checkpoints, RunLock, tensors_sha256};
 use crate::hardware::memory;
 use crate::plan::RunPlan;
 use crate::train::{self, Ending, Inputs, Snapshot, TrainError, Trainer};
 
+use super::keeper::StoreKeeper;
 use super::resources::{Resources, open_device};
 use super::{RunError, Stop, environment};
 
@@ -47,6 +48,8 @@ pub fn execute(
     let corpus = resources.corpus(&plan.data)?;
     let tokenizer = resources.tokenizer(plan, &corpus)?;
     let model = resources.model(plan, &device)?;
+    // A task that can't be posed is told now, not when its evaluation comes.
+    let bundle = resources.bundle(plan)?;
     write_document(&folder.plan(), plan)?;
     let store = Checkpoints::open(&folder.checkpoints())?;
     let mut trainer = Trainer::new(Inputs {
@@ -55,20 +58,15 @@ pub fn execute(
         tokenizer: tokenizer.clone(),
         model,
         device: device.clone(),
+        bundle,
     })?;
     let resumed_from = resume(&mut trainer, &store, &device, observe)?;
     observe(Step::Ready { resumed_from });
 
-    let files = BTreeMap::from([("tokenizer.json".to_string(), tokenizer.to_json()?.into_bytes())]);
-    let keep = plan.checkpoint.keep.max(1) as usize;
-    let mut save = |snapshot: Snapshot| {
-        let content = Content { tensors: &snapshot.tensors, state: &snapshot.state, files: &files };
-        store.save_content(snapshot.step, &content, keep)?;
-        Ok(())
-    };
+    let mut keeper = StoreKeeper::new(&store, plan, tokenizer.to_json()?, device.clone())?;
     let mut log = Log::open(&folder.log())?;
     let mut startup_seconds = None;
-    let ending = trainer.run(&|| stop.requested(), &mut save, &mut |event| {
+    let ending = trainer.run(&|| stop.requested(), &mut keeper, &mut |event| {
         if let train::Event::Step(row) = &event
             && row.step == 0
         {
@@ -164,6 +162,8 @@ fn conclude(
         data_sha256: hashes.data,
         tokenizer_sha256: hashes.tokenizer,
         first_batch_sha256: history.first_batch_sha256.clone(),
+        rollbacks: history.rollbacks.clone(),
+        adopted_steps: history.adopted_steps,
         files_sha256: BTreeMap::from([file_hash(&folder.steps())?, file_hash(&folder.evals())?]),
     })
 }
@@ -182,6 +182,7 @@ impl Log {
         let line = match event {
             train::Event::Step(row) => serde_json::to_string(row),
             train::Event::Evaluated(row) => serde_json::to_string(row),
+            train::Event::RolledBack(record) => serde_json::to_string(record),
             _ => return,
         };
         if let Ok(line) = line {

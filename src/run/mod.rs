@@ -1,15 +1,18 @@
 //! Carries out plans: start, resume, refuse. Decides what is done already, prepares data, tokenizer, weights and device,
 //! hands each run to [`crate::train`], and writes what came out. Cells fail alone: one run's error doesn't stop the others.
 
+mod adopt;
 mod environment;
 mod error;
 mod execute;
+mod keeper;
 mod outlook;
 mod resources;
 mod session;
 mod status;
 mod stop;
 
+pub use adopt::adopt;
 pub use environment::environment;
 pub use error::RunError;
 pub use execute::Step as RunStep;

@@ -9,6 +9,7 @@ use candle_core::Device;
 use crate::artifacts::ResultsRoot;
 use crate::cache::{Cache, DEFAULT_LIMIT};
 use crate::data::{Corpus, trained_tokenizer};
+use crate::evals::core::Bundle;
 use crate::model::Gpt;
 use crate::plan::{DataPlan, DeviceKind, InitPlan, Precision, RunPlan, TokenizerPlan};
 use crate::tokenizer::Tokenizer;
@@ -82,6 +83,13 @@ impl Resources {
         }
         self.tokenizers.insert(key, tokenizer.clone());
         Ok(tokenizer)
+    }
+
+    /// The plan's CORE tasks.
+    pub fn bundle(&self, plan: &RunPlan) -> Result<Option<Bundle>, RunError> {
+        let Some(core) = &plan.eval.core else { return Ok(None) };
+        let most = (core.max_per_task > 0).then_some(core.max_per_task as usize);
+        Ok(Some(Bundle::open(&crate::data::resolve(&core.bundle, &self.base), most)?))
     }
 
     /// A model with the plan's starting weights.

@@ -31,6 +31,17 @@ pub(super) fn quality_match(plan: &RunPlan, summary: &Summary, baseline: &Baseli
         let per_batch = plan.device_batch_size * plan.model.sequence_len as u64;
         number("evaluation tokens", whole_batches(plan.eval.tokens, per_batch), theirs);
     }
+    if summary.adopted_steps > 0 {
+        differs.push(format!("the first {} steps (the baseline took them in both)", summary.adopted_steps));
+    }
+    if let Some(last) = summary.rollbacks.last() {
+        let (times, tokens) =
+            (summary.rollbacks.len(), summary.rollbacks.iter().map(|back| back.skipped_tokens).sum::<u64>());
+        differs.push(format!(
+            "the order of the data (the run diverged {times} times, the last at step {}, and went on without {tokens} tokens)",
+            last.from_step
+        ));
+    }
     let mut hash = |what: &str, ours: Option<&String>, theirs: Option<&String>| {
         if let (Some(ours), Some(theirs)) = (ours, theirs)
             && ours != theirs

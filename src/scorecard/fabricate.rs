@@ -285,6 +285,7 @@ fn plan(experiment: &str, wanted: &Wanted, steps: u64) -> RunPlan {
         init: InitPlan::Random,
         eval: EvalPlan { every: 10, tokens: 65_536, core: None },
         checkpoint: CheckpointPlan { every: 0, keep: 1 },
+        on_divergence: OnDivergence::Stop,
         wall_clock_seconds: None,
         hardware: "cpu-smoke".into(),
         device: DeviceKind::Cpu,
@@ -361,6 +362,8 @@ fn summary(plan: &RunPlan, wanted: &Wanted, rows: &[StepRow], evals: &[EvalRow],
             ("steps.parquet".into(), hash(&folder.steps())),
             ("evals.parquet".into(), hash(&folder.evals())),
         ]),
+        rollbacks: Vec::new(),
+        adopted_steps: 0,
     }
 }
 

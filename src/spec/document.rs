@@ -57,6 +57,8 @@ pub struct SpecDocument {
     pub eval: Option<EvalSpec>,
     /// When to write checkpoints, and how many to keep.
     pub checkpoint: Option<CheckpointSpec>,
+    /// What follows when the loss stops being a number or explodes.
+    pub on_divergence: Option<OnDivergence>,
     /// When the candidate counts as no worse than the baseline.
     pub quality: Option<QualitySpec>,
     /// When the candidate counts as fast enough.
@@ -307,6 +309,16 @@ pub struct CheckpointSpec {
     /// How many of the newest are kept.
     #[schemars(range(min = 1, max = 1000000))]
     pub keep: Option<u64>,
+}
+
+/// What follows when the loss stops being a number or explodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDivergence {
+    /// The run fails; its last good checkpoint stays.
+    Stop,
+    /// Weights and optimizer go back to the last scheduled checkpoint, the data goes on; at most three times a run.
+    Rollback,
 }
 
 /// Quality metrics.

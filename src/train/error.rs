@@ -25,20 +25,29 @@ pub enum TrainError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// The evaluation failed; training up to there is saved.
-    #[error("evaluation failed: {0}")]
+    #[error(transparent)]
     Evaluation(#[from] EvalError),
-    /// The loss is no longer a number.
+    /// The loss stopped being a number or exploded, or the state to be saved holds what is no number.
     #[error(
-        "the loss became {loss} at step {step}{}; the last good checkpoint is kept: lower the learning rates, or look at the data near that step",
-        tensor.as_ref().map(|name| format!(", first seen in `{name}`")).unwrap_or_default()
+        "{what} at step {step}; the last good checkpoint is kept: lower the learning rates, look at the data near that step, or set `on_divergence: rollback`"
     )]
     Diverged {
-        /// Step at which it happened.
+        /// Step at which it was seen.
         step: u64,
-        /// The loss.
-        loss: f64,
-        /// First parameter whose gradient or value is not finite.
-        tensor: Option<String>,
+        /// What was seen, and in which tensor.
+        what: String,
+    },
+    /// It diverged again after it had gone back as often as a run may.
+    #[error(
+        "{what} at step {step}, after {times} rollbacks; the last good checkpoint is kept: lower the learning rates"
+    )]
+    DivergedAgain {
+        /// Step at which it was seen.
+        step: u64,
+        /// What was seen, and in which tensor.
+        what: String,
+        /// How often it went back.
+        times: usize,
     },
     /// A stored state belongs to another plan, or is incomplete.
     #[error("the stored state can't be continued: {reason}; start over with --force")]

@@ -6,11 +6,14 @@
 //! and history travel together.
 
 mod clock;
+mod divergence;
 mod error;
 mod evaluator;
 mod state;
+#[cfg(test)]
+mod tests;
 mod trainer;
 
 pub use error::TrainError;
 pub use state::{History, Snapshot};
-pub use trainer::{Ending, Event, Inputs, Phase, Trainer};
+pub use trainer::{Ending, Event, Inputs, Keeper, Nowhere, Phase, Trainer};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::artifacts::{EvalRow, StepRow};
+use crate::artifacts::{EvalRow, Rollback, StepRow};
 use crate::data::LoaderState;
 
 /// Named groups of tensors and one JSON state: what the checkpoint room stores.
@@ -46,6 +46,12 @@ pub struct History {
     pub first_batch_sha256: Option<String>,
     /// Evaluations that failed: step and reason.
     pub failed_evals: Vec<(u64, String)>,
+    /// Divergences that the run went back from.
+    #[serde(default)]
+    pub rollbacks: Vec<Rollback>,
+    /// Steps at the start that the baseline took.
+    #[serde(default)]
+    pub adopted_steps: u64,
 }
 
 impl History {

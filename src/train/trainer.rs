@@ -1,22 +1,23 @@
 //! The loop.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 
-use crate::artifacts::{EvalRow, StepRow, training_seconds};
+use crate::artifacts::{EvalRow, Rollback, StepRow, training_seconds};
 use crate::data::{Batch, Corpus, Loader, Split};
 use crate::evals::core::{self, Bundle, CoreOptions};
 use crate::hardware::memory;
 use crate::model::{Gpt, Gradients, Part};
 use crate::optim::{LearningRates, MuonAdamW, Schedule, StepSettings};
-use crate::plan::{CorePlan, RunPlan};
+use crate::plan::{OnDivergence, RunPlan};
 use crate::tokenizer::Tokenizer;
 
 use super::TrainError;
 use super::clock::Clock;
+use super::divergence;
 use super::evaluator::Evaluator;
 use super::state::{History, Snapshot, TrainState};
 
@@ -32,6 +33,8 @@ pub struct Inputs<'a> {
     pub model: Gpt,
     /// Where tensors live.
     pub device: Device,
+    /// The tasks of the CORE metric, where the plan asks for it.
+    pub bundle: Option<Bundle>,
 }
 
 /// What happens, as it happens.
@@ -56,6 +59,8 @@ pub enum Event<'a> {
         /// Why.
         reason: &'a str,
     },
+    /// Training diverged and went back to a checkpoint.
+    RolledBack(&'a Rollback),
 }
 
 /// What a step spends its time on. On a GPU work is only queued: its time shows where a phase waits for it.
@@ -89,20 +94,45 @@ pub struct Trainer<'a> {
     loader: Loader,
     evaluator: Evaluator,
     tokenizer: Arc<Tokenizer>,
+    bundle: Option<Bundle>,
     gradients: Gradients,
     history: History,
     clock: Clock,
     step: u64,
     device: Device,
+    /// The batch, by its hash, whose loss a test makes no number.
+    #[cfg(test)]
+    pub(super) poisoned: Option<String>,
 }
 
-/// Saves a snapshot; given by the caller, who knows where checkpoints go.
-pub type Save<'s> = dyn FnMut(Snapshot) -> Result<(), TrainError> + 's;
+/// Keeps snapshots: the caller, who knows where checkpoints go.
+pub trait Keeper {
+    /// Keeps one. `scheduled` tells those at the plan's own steps from those at a stop; the newest scheduled one must stay
+    /// loadable where the plan rolls back.
+    fn save(&mut self, snapshot: Snapshot, scheduled: bool) -> Result<(), TrainError>;
+
+    /// Gives back the scheduled one of a step.
+    fn load(&mut self, step: u64) -> Result<Snapshot, TrainError>;
+}
+
+/// Keeps nothing: for measurements.
+#[derive(Debug, Clone, Copy)]
+pub struct Nowhere;
+
+impl Keeper for Nowhere {
+    fn save(&mut self, _: Snapshot, _: bool) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    fn load(&mut self, _: u64) -> Result<Snapshot, TrainError> {
+        Err(TrainError::State { reason: "nothing was kept".into() })
+    }
+}
 
 impl<'a> Trainer<'a> {
     /// Sets a run up at step 0.
     pub fn new(inputs: Inputs<'a>) -> Result<Self, TrainError> {
-        let Inputs { plan, corpus, tokenizer, mut model, device } = inputs;
+        let Inputs { plan, corpus, tokenizer, mut model, device, bundle } = inputs;
         model.set_precision(plan.dtype);
         let (batch_size, sequence_len) = (plan.device_batch_size as usize, plan.model.sequence_len);
         let loader = Loader::new(corpus.clone(), tokenizer.clone(), Split::Train, batch_size, sequence_len)?;
@@ -115,6 +145,7 @@ impl<'a> Trainer<'a> {
             loader,
             evaluator,
             tokenizer,
+            bundle,
             gradients,
             history: History::default(),
             clock: Clock::start(0.0),
@@ -122,6 +153,8 @@ impl<'a> Trainer<'a> {
             plan,
             model,
             device,
+            #[cfg(test)]
+            poisoned: None,
         })
     }
 
@@ -177,40 +210,132 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Takes over what another program has trained: its weights are the model's already, `optimizer` is its state by this
+    /// program's names, and the batches of its `step` steps are passed over.
+    pub fn adopt(&mut self, step: u64, optimizer: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
+        self.optimizer.load_state(optimizer)?;
+        if self.optimizer.steps() != step {
+            let reason = format!("its optimizer has taken {} steps, not {step}", self.optimizer.steps());
+            return Err(TrainError::State { reason });
+        }
+        for _ in 0..step * self.plan.grad_accum_steps {
+            let batch = self.loader.next_batch()?;
+            self.history.first_batch_sha256.get_or_insert_with(|| batch.sha256());
+        }
+        self.history.adopted_steps = step;
+        self.step = step;
+        Ok(())
+    }
+
+    /// Has a snapshot kept.
+    pub fn save(&mut self, keeper: &mut dyn Keeper) -> Result<(), TrainError> {
+        self.save_once(&mut None, true, keeper)
+    }
+
     /// Trains to the end of the plan, or until `stop` says so. Saves at the plan's steps, at the end, and when stopped;
-    /// always before evaluating.
+    /// always before evaluating. Where the plan says so, a divergence leads back to the last scheduled snapshot.
     pub fn run(
         &mut self,
         stop: &dyn Fn() -> bool,
-        save: &mut Save<'_>,
+        keeper: &mut dyn Keeper,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Ending, TrainError> {
         let resumed_at = self.step;
         let mut saved_at = (self.step > 0).then_some(self.step);
         loop {
-            let last = self.step == self.plan.num_iterations;
-            if last || (self.step != resumed_at && due(self.step, self.plan.checkpoint.every)) {
-                self.save_once(&mut saved_at, save)?;
+            match self.advance(resumed_at, &mut saved_at, stop, keeper, observe) {
+                Ok(None) => {}
+                Ok(Some(ending)) => return Ok(ending),
+                Err(TrainError::Diverged { step, what }) if self.rolls_back() => {
+                    self.roll_back(step, what, saved_at, keeper, observe)?;
+                    saved_at = Some(self.step);
+                }
+                Err(error) => return Err(error),
             }
-            self.evaluate_if_due(last, observe);
-            if last {
-                self.note_resources();
-                return Ok(Ending::Finished);
-            }
-            if let Some(ending) = self.reason_to_stop(stop) {
-                self.save_once(&mut saved_at, save)?;
-                return Ok(ending);
-            }
-            self.train_step(observe)?;
         }
     }
 
-    fn save_once(&mut self, saved_at: &mut Option<u64>, save: &mut Save<'_>) -> Result<(), TrainError> {
+    /// What is due after the steps so far, then one step; how the sitting ended if it did.
+    fn advance(
+        &mut self,
+        resumed_at: u64,
+        saved_at: &mut Option<u64>,
+        stop: &dyn Fn() -> bool,
+        keeper: &mut dyn Keeper,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<Ending>, TrainError> {
+        let last = self.step == self.plan.num_iterations;
+        let first = self.step == 0 && self.rolls_back();
+        let scheduled = first || last || due(self.step, self.plan.checkpoint.every);
+        if scheduled && (first || last || self.step != resumed_at) {
+            self.save_once(saved_at, true, keeper)?;
+        }
+        self.evaluate_if_due(last, observe);
+        if last {
+            self.note_resources();
+            return Ok(Some(Ending::Finished));
+        }
+        if let Some(ending) = self.reason_to_stop(stop) {
+            self.save_once(saved_at, scheduled, keeper)?;
+            return Ok(Some(ending));
+        }
+        self.train_step(observe)?;
+        Ok(None)
+    }
+
+    fn save_once(
+        &mut self,
+        saved_at: &mut Option<u64>,
+        scheduled: bool,
+        keeper: &mut dyn Keeper,
+    ) -> Result<(), TrainError> {
         if *saved_at != Some(self.step) {
-            save(self.snapshot()?)?;
+            let snapshot = self.snapshot()?;
+            divergence::refuse_broken(&snapshot)?;
+            keeper.save(snapshot, scheduled)?;
             *saved_at = Some(self.step);
         }
         Ok(())
+    }
+
+    fn rolls_back(&self) -> bool {
+        self.plan.on_divergence == OnDivergence::Rollback
+    }
+
+    /// Goes back to the last scheduled snapshot, but on with the data that comes next, and keeps that at once: a run that is
+    /// killed here or later comes the same way again.
+    fn roll_back(
+        &mut self,
+        from_step: u64,
+        what: String,
+        saved_at: Option<u64>,
+        keeper: &mut dyn Keeper,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), TrainError> {
+        let last = self.step == self.plan.num_iterations;
+        let times = self.history.rollbacks.len();
+        if times >= divergence::MOST_ROLLBACKS {
+            return Err(TrainError::DivergedAgain { step: from_step, what, times });
+        }
+        // What was seen on the way to a snapshot kept that one from being made; in a step, its data is gone too.
+        let in_step = saved_at == Some(self.step) || !(last || due(self.step, self.plan.checkpoint.every));
+        let reached = if in_step { self.step } else { self.step.saturating_sub(1) };
+        let to_step = divergence::scheduled_before(reached, self.plan.checkpoint.every);
+        let data = self.loader.state();
+        self.note_resources();
+        let before = std::mem::take(&mut self.history);
+        let skipped_steps = self.step + u64::from(in_step) - to_step;
+        self.restore(keeper.load(to_step)?)?;
+        self.loader.restore(data)?;
+        self.clock = Clock::start(before.elapsed_seconds);
+        self.history.peak_rss_bytes = before.peak_rss_bytes;
+        self.history.first_batch_sha256 = before.first_batch_sha256;
+        self.history.rollbacks = before.rollbacks;
+        let skipped_tokens = skipped_steps * self.plan.total_batch_size;
+        let record = Rollback { from_step, to_step, reason: what, skipped_tokens };
+        observe(Event::RolledBack(&record));
+        self.history.rollbacks.push(record);
+        keeper.save(self.snapshot()?, true)
     }
 
     fn reason_to_stop(&self, stop: &dyn Fn() -> bool) -> Option<Ending> {
@@ -240,30 +365,19 @@ impl<'a> Trainer<'a> {
             let (ids, targets) = tensors(&batch, &self.device)?;
             let part = &mut |part| observe(Event::Phase(Phase::Model(part)));
             let loss = self.model.accumulate_gradients_observed(&ids, &targets, scale, &mut self.gradients, part)?;
+            #[cfg(test)]
+            let loss = if self.poisoned == Some(batch.sha256()) { f32::NAN } else { loss };
             loss_sum += f64::from(loss);
             observe(Event::MicroStep { batch: &batch, loss });
         }
         observe(Event::Phase(Phase::Optimizer));
         let loss = loss_sum * scale;
-        self.refuse_divergence(loss)?;
+        divergence::refuse(loss, self.step, &self.model, &self.gradients)?;
         let settings = self.schedule.at(self.step);
         self.optimizer.step(&mut self.model, &self.gradients, &settings)?;
         let row = self.record_step(loss, &settings, started.elapsed().as_secs_f64());
         observe(Event::Step(&row));
         Ok(())
-    }
-
-    fn refuse_divergence(&self, loss: f64) -> Result<(), TrainError> {
-        if loss.is_finite() {
-            return Ok(());
-        }
-        let not_finite = |tensor: &Tensor| {
-            let sum = tensor.abs().and_then(|values| values.sum_all()).and_then(|sum| sum.to_scalar::<f32>());
-            sum.is_ok_and(|sum| !sum.is_finite())
-        };
-        let weights = self.model.parameters().iter().find(|(_, tensor)| not_finite(tensor));
-        let culprit = weights.or_else(|| self.gradients.tensors().iter().find(|(_, tensor)| not_finite(tensor)));
-        Err(TrainError::Diverged { step: self.step, loss, tensor: culprit.map(|(name, _)| name.clone()) })
     }
 
     fn record_step(&mut self, loss: f64, settings: &StepSettings, seconds: f64) -> StepRow {
@@ -291,44 +405,41 @@ impl<'a> Trainer<'a> {
     fn evaluate_if_due(&mut self, last: bool, observe: &mut dyn FnMut(Event<'_>)) {
         let every = self.plan.eval.every;
         let bpb_due = last || (every > 0 && self.step.is_multiple_of(every));
-        let core_due = self.plan.eval.core.as_ref().filter(|core| last || due(self.step, core.every)).cloned();
-        if (!bpb_due && core_due.is_none()) || self.history.evaluated(self.step) {
+        let core_due = self.plan.eval.core.as_ref().is_some_and(|core| last || due(self.step, core.every));
+        if !(bpb_due || core_due) || self.history.evaluated(self.step) {
             return;
         }
-        match self.evaluate(bpb_due, core_due.as_ref()) {
-            Ok(row) => {
-                observe(Event::Evaluated(&row));
-                self.history.evals.push(row);
-            }
-            Err(error) => {
-                let reason = error.to_string();
-                observe(Event::EvaluationFailed { step: self.step, reason: &reason });
-                self.history.failed_evals.push((self.step, reason));
-            }
+        let (row, failures) = self.evaluate(bpb_due, core_due);
+        if row.val_bpb.is_some() || row.core_metric.is_some() {
+            observe(Event::Evaluated(&row));
+            self.history.evals.push(row);
+        }
+        for error in failures {
+            let reason = error.to_string();
+            observe(Event::EvaluationFailed { step: self.step, reason: &reason });
+            self.history.failed_evals.push((self.step, reason));
         }
     }
 
-    fn evaluate(&mut self, bpb: bool, core_plan: Option<&CorePlan>) -> Result<EvalRow, TrainError> {
+    /// Evaluates what is asked for: the figures, and what failed.
+    fn evaluate(&mut self, bpb: bool, core: bool) -> (EvalRow, Vec<TrainError>) {
         let started = Instant::now();
-        let val_bpb = if bpb { Some(self.evaluator.evaluate(&self.model)?) } else { None };
-        let core_metric = match core_plan {
-            Some(plan) => {
-                let most = (plan.max_per_task > 0).then_some(plan.max_per_task as usize);
-                let bundle = Bundle::open(Path::new(&plan.bundle), most)?;
-                let result =
-                    core::evaluate(&self.model, &self.tokenizer, &bundle, &CoreOptions::default(), &mut |_| {})?;
-                Some(result.core_metric)
-            }
-            None => None,
-        };
-        Ok(EvalRow {
+        let mut failures = Vec::new();
+        let val_bpb = bpb.then(|| self.evaluator.evaluate(&self.model));
+        let val_bpb = val_bpb.and_then(|result| result.map_err(|error| failures.push(error)).ok());
+        let bundle = self.bundle.as_ref().filter(|_| core);
+        let result = bundle
+            .map(|bundle| core::evaluate(&self.model, &self.tokenizer, bundle, &CoreOptions::default(), &mut |_| {}));
+        let core_metric = result.and_then(|result| result.map_err(|error| failures.push(error.into())).ok());
+        let row = EvalRow {
             step: self.step,
             tokens: self.step * self.plan.total_batch_size,
             val_bpb,
-            core_metric,
+            core_metric: core_metric.map(|result| result.core_metric),
             training_seconds: training_seconds(&self.history.steps),
             eval_seconds: started.elapsed().as_secs_f64(),
-        })
+        };
+        (row, failures)
     }
 
     /// Brings elapsed time and peak memory in the history up to date.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
-use crate::artifacts::{ArtifactError, RunFolder, read_document};
+use crate::artifacts::{ArtifactError, RunFolder, parse_document, read_document};
 use crate::checkpoint::{CheckpointError, Checkpoints, Loaded, baseline};
 use crate::model::{Gpt, ModelError};
 use crate::plan::{ModelShape, RunPlan};
@@ -121,7 +121,10 @@ impl Trained {
             None => store.latest(device)?.ok_or_else(not_found)?,
         };
         let run = folder.canonicalize().ok().and_then(|folder| folder.parent().map(RunFolder::at));
-        let plan: RunPlan = read_document(&run.ok_or_else(not_found)?.plan())?;
+        let plan: RunPlan = match loaded.files.get("plan.json") {
+            Some(own) => parse_document(&loaded.path.join("plan.json"), own)?,
+            None => read_document(&run.ok_or_else(not_found)?.plan())?,
+        };
         let weights = loaded.tensors.remove("model").ok_or_else(|| TrainedError::Incomplete {
             path: loaded.path.clone(),
             reason: "it has no tensors `model`".into(),

@@ -32,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "data",
             "tokenizer",
             "model",
+            "optim",
             "evals",
             "train",
             "scorecard",

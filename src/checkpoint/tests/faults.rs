@@ -116,7 +116,7 @@ fn save_with_fault(step: u64, keep: usize, at: u64, fault: Fault) -> bool {
 
 /// Known failure 4 of the baseline: the only good checkpoint was overwritten.
 #[test]
-fn no_fault_in_a_save_leaves_a_run_without_a_checkpoint() {
+fn known_failure_4_no_fault_in_a_save_leaves_a_run_without_a_checkpoint() {
     // A new step, with and without pruning; a step that is there already; a step before the newest.
     for (step, keep) in [(30, 0), (30, 1), (20, 0), (20, 1), (15, 1)] {
         for fault in FAULTS {

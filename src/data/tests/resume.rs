@@ -15,8 +15,9 @@ fn loader(corpus: &Arc<Corpus>, tokenizer: &Arc<Tokenizer>) -> Loader {
     Loader::new(corpus.clone(), tokenizer.clone(), Split::Train, 8, 256).unwrap()
 }
 
+/// Known failure 5 of the baseline: a resume repeats or skips data.
 #[test]
-fn every_batch_can_be_the_last_before_a_stop() {
+fn known_failure_5_every_batch_can_be_the_last_before_a_stop() {
     let corpus = corpus();
     let tokenizer = Arc::new(train_tokenizer(&corpus, 400, 10_000, 1_000_000).unwrap());
     let mut whole = loader(&corpus, &tokenizer);

@@ -90,7 +90,7 @@ fn a_continuation_that_tokens_cannot_part_is_refused_by_name() {
 /// Known failure 3 of the baseline: a prompt past the rotary table trips an assertion. Here the table grows; only past
 /// a stated limit is the prompt cut, on the left, and the cut counted.
 #[test]
-fn long_prompts_are_computed_in_full_up_to_the_limit_and_cut_beyond() {
+fn known_failure_3_long_prompts_are_computed_in_full_up_to_the_limit_and_cut_beyond() {
     let tokenizer = byte_tokenizer();
     let model = small_model(&tokenizer);
     let query = "far more than ten times the context of sixteen tokens ".repeat(8);
@@ -127,7 +127,7 @@ const LINE: &str = "{\"query\": \"q\", \"choices\": [\"a\", 7], \"gold\": 1, \"m
 
 /// Known failure 6 of the baseline: a task with fewer examples than few-shots crashes the evaluation.
 #[test]
-fn a_task_with_too_few_examples_is_named_before_any_is_run() {
+fn known_failure_6_a_task_with_too_few_examples_is_named_before_any_is_run() {
     let folder = tempfile::tempdir().unwrap();
     write_bundle(folder.path(), YAML, CSV, &LINE.repeat(2));
     let error = Bundle::open(folder.path(), None).unwrap_err().to_string();

@@ -1,0 +1,66 @@
+//! Where a run's snapshots go: its checkpoints, each with what one needs to use it elsewhere.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::Device;
+
+use crate::artifacts::canonical_json;
+use crate::checkpoint::{Checkpoints, Content};
+use crate::plan::{OnDivergence, RunPlan};
+use crate::train::{Keeper, Snapshot, TrainError};
+
+use super::RunError;
+
+/// Keeps snapshots as checkpoints, with the tokenizer and the plan beside them.
+pub(super) struct StoreKeeper<'a> {
+    store: &'a Checkpoints,
+    device: Device,
+    files: BTreeMap<String, Vec<u8>>,
+    keep: usize,
+    /// The newest scheduled checkpoint must stay, whatever is saved at stops.
+    rolls_back: bool,
+    every: u64,
+}
+
+impl<'a> StoreKeeper<'a> {
+    /// Over a run's checkpoint folder.
+    pub(super) fn new(
+        store: &'a Checkpoints,
+        plan: &RunPlan,
+        tokenizer: String,
+        device: Device,
+    ) -> Result<Self, RunError> {
+        let files = BTreeMap::from([
+            ("tokenizer.json".to_string(), tokenizer.into_bytes()),
+            ("plan.json".to_string(), canonical_json(Path::new("plan.json"), plan)?.into_bytes()),
+        ]);
+        let keep = plan.checkpoint.keep.max(1) as usize;
+        let rolls_back = plan.on_divergence == OnDivergence::Rollback;
+        Ok(Self { store, device, files, keep, rolls_back, every: plan.checkpoint.every })
+    }
+
+    /// How many checkpoints stay beside the one of `step`, and it.
+    fn kept(&self, step: u64, scheduled: bool) -> usize {
+        if scheduled || !self.rolls_back {
+            return self.keep;
+        }
+        let needed = step.checked_rem(self.every).map_or(0, |beyond| step - beyond);
+        let since = self.store.steps().into_iter().filter(|other| (needed..step).contains(other)).count();
+        self.keep.max(since + 1)
+    }
+}
+
+impl Keeper for StoreKeeper<'_> {
+    fn save(&mut self, snapshot: Snapshot, scheduled: bool) -> Result<(), TrainError> {
+        let keep = self.kept(snapshot.step, scheduled);
+        let content = Content { tensors: &snapshot.tensors, state: &snapshot.state, files: &self.files };
+        self.store.save_content(snapshot.step, &content, keep)?;
+        Ok(())
+    }
+
+    fn load(&mut self, step: u64) -> Result<Snapshot, TrainError> {
+        let loaded = self.store.load(step, &self.device)?;
+        Ok(Snapshot { step, tensors: loaded.tensors, state: loaded.state })
+    }
+}
