@@ -1,10 +1,9 @@
 //! `nanochat import`: a checkpoint of the baseline's as the beginning of a run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::plan::{Overlay, select};
 use super::{CliError, CliResult, Exit};
-use crate::artifacts::ResultsRoot;
 use crate::run::{Resources, adopt};
 use crate::{experiment, plan};
 
@@ -35,11 +34,11 @@ pub fn execute(args: Args) -> CliResult {
         let help = "name one with --only AXIS=VALUE and --set seed=N, and set reproducibility.repeats to 0";
         return Err(CliError::usage(told, Some(help)));
     };
-    let root = ResultsRoot::new(Path::new(""));
+    let root = super::project();
     let failed = |error: &dyn std::fmt::Display| CliError::failed(miette::miette!("{error}"));
     let folder = root.experiment(&experiment.name).and_then(|folder| folder.run(&plan.run_id));
     let folder = folder.map_err(|error| failed(&error))?;
-    let mut resources = Resources::new(root.project());
+    let mut resources = Resources::new(&root);
     let step = adopt(plan, &folder, &mut resources, &args.from, args.step).map_err(|error| failed(&error))?;
     println!("{} goes on from the baseline's step {step}: `nanochat run {}`", plan.run_id, args.spec.display());
     Ok(Exit::Done)
