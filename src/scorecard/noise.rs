@@ -70,10 +70,19 @@ fn entry(metric: &str, arm: &Arm, documents: &ExperimentDocuments, runs: &[&RunD
 /// Quality and speed of one half of the runs against the other: every second seed.
 pub fn against_itself(documents: &ExperimentDocuments) -> (Judgement, Judgement) {
     let (record, runs) = (&documents.record, first_cell(documents));
-    let blank = undecided(&record.quality.metric, Verdict::Missing, "too few seeds are finished to make two arms");
+    let blank = undecided(
+        &record.quality.metric,
+        Verdict::Missing,
+        format!(
+            "it takes {RUNS_FOR_INTERVAL} seeds an arm, {} in all, to judge quality over seeds",
+            2 * RUNS_FOR_INTERVAL
+        ),
+    );
     let quality = Metric::named(&record.quality.metric).map(|metric| {
         let (first, second) = halves(&arms::candidate(&runs, metric));
-        let Some(mean) = statistics::mean(&first.figures()).filter(|_| !second.values.is_empty()) else {
+        // With fewer it would be a point comparison, which says nothing of an arm against itself.
+        let enough = first.values.len().min(second.values.len()) >= RUNS_FOR_INTERVAL;
+        let Some(mean) = statistics::mean(&first.figures()).filter(|_| enough) else {
             return blank.clone();
         };
         let tolerance = record.quality.absolute.unwrap_or(0.0) + record.quality.relative.unwrap_or(0.0) * mean.abs();

@@ -159,6 +159,12 @@ fn noise_is_measured_over_seeds() {
     let documents = read_experiment(&few.experiment()).expect("read");
     assert_eq!(noise::measure(&documents).entries, []);
     assert_eq!(noise::against_itself(&documents).0.verdict, Verdict::Missing);
+    // Two halves of two seeds, far apart, as noise alone can make them: that is no failure of an arm against itself.
+    let two_an_arm = one_arm("two-noise", &[1.0, 1.1, 1.0, 1.1]);
+    let documents = read_experiment(&two_an_arm.experiment()).expect("read");
+    let quality = noise::against_itself(&documents).0;
+    assert_eq!(quality.verdict, Verdict::Missing);
+    assert!(quality.reason.contains("3 seeds an arm, 6 in all"), "{}", quality.reason);
 }
 
 #[test]

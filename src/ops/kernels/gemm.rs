@@ -1,4 +1,5 @@
-//! Matrix products on slices, in f32 and f64 through the `gemm` crate, or in f32 with operands rounded to bf16.
+//! Matrix products on slices: in f64 through the `gemm` crate, in f32 by AMX tiles where they are there and through the
+//! `gemm` crate elsewhere, or in f32 with operands rounded to bf16.
 //!
 //! Every entry is summed in an order that depends on the sizes alone, not on the number of threads.
 
