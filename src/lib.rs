@@ -9,6 +9,7 @@ pub mod cli;
 pub mod data;
 pub mod evals;
 pub mod experiment;
+pub mod export;
 pub mod hardware;
 pub mod model;
 pub mod ops;

@@ -192,6 +192,7 @@ documents! {
     super::BaselineResult => "nanochat.baseline/v1",
     super::Scorecard => "nanochat.scorecard/v1",
     super::NoiseRecord => "nanochat.noise/v1",
+    super::Export => "nanochat.export/v1",
     super::ExperimentRecord => "nanochat.experiment_record/v1",
     super::BenchData => "nanochat.bench_data/v1",
     super::BenchKernels => "nanochat.bench_kernels/v1",

@@ -5,7 +5,7 @@
 //! `manifest.json`, written last, holds the SHA-256 of every other file, and nothing is loaded that differs from it.
 //! Older checkpoints are removed only after the new one was read back and found whole.
 //!
-//! [`baseline`] reads the checkpoints that karpathy/nanochat writes, without running any pickle code.
+//! [`baseline`] reads the checkpoints that karpathy/nanochat writes, without running any pickle code, and writes such.
 //!
 //! Refusals: nothing unverified is loaded, nothing is repaired by guessing, and no file is written outside the folder
 //! that was opened.
@@ -24,4 +24,4 @@ pub use error::CheckpointError;
 pub use files::{Disk, FileOperations};
 pub use lock::RunLock;
 pub use store::{Checkpoints, Content, Loaded};
-pub use tensors::tensors_sha256;
+pub use tensors::{load_tensors, save_tensors, tensors_sha256};

@@ -3,7 +3,9 @@
 //! The format: <https://github.com/huggingface/safetensors>, little-endian, row-major.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use safetensors::{Dtype, SafeTensors};
@@ -37,6 +39,27 @@ pub fn tensors_sha256(tensors: &BTreeMap<String, Tensor>) -> Result<String, Chec
         })?;
     }
     Ok(hex(&hasher.finalize()))
+}
+
+/// Writes named tensors as a new safetensors file and syncs it.
+///
+/// # Errors
+/// The file exists or can't be written; a tensor that can't be stored.
+pub fn save_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), CheckpointError> {
+    check(tensors)?;
+    let file = File::options().write(true).create_new(true).open(path).map_err(CheckpointError::io("create", path))?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let written = write(tensors, &mut out).and_then(|()| out.flush()).and_then(|()| out.get_ref().sync_all());
+    written.map_err(CheckpointError::io("write", path))
+}
+
+/// Reads a safetensors file onto a device.
+///
+/// # Errors
+/// The file can't be read, or is no safetensors file.
+pub fn load_tensors(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
+    let bytes = std::fs::read(path).map_err(CheckpointError::io("read", path))?;
+    read(&bytes, device).map_err(|reason| CheckpointError::Damaged { path: path.to_path_buf(), reason })
 }
 
 /// Refuses what can't be stored, before anything is written.
@@ -98,7 +121,7 @@ pub(super) fn read(bytes: &[u8], device: &Device) -> Result<Group, String> {
 }
 
 /// Hands the tensor's elements, row-major and little-endian, to `use_bytes`.
-fn with_bytes(
+pub(super) fn with_bytes(
     name: &str,
     tensor: &Tensor,
     use_bytes: impl FnOnce(&[u8]) -> Result<(), CheckpointError>,

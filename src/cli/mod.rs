@@ -9,6 +9,7 @@ mod data;
 mod doctor;
 mod eval;
 mod exit;
+mod export;
 mod generate;
 mod import;
 mod leaderboard;
@@ -82,6 +83,8 @@ enum Command {
     Generate(generate::Args),
     /// Begin a run from a checkpoint of the baseline's.
     Import(import::Args),
+    /// Write a trained model for other programs: safetensors, or the baseline's own layout.
+    Export(export::Args),
 }
 
 /// The project that the program was started in. `NANOCHAT_CACHE` names another folder for what can be made anew; empty,
@@ -118,6 +121,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Eval(args) => eval::execute(args),
         Command::Generate(args) => generate::execute(args),
         Command::Import(args) => import::execute(args),
+        Command::Export(args) => export::execute(args),
     };
     match result {
         Ok(exit) => exit.into(),

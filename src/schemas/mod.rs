@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::artifacts::{
     BaselineResult, BenchData, BenchKernels, BenchTokenizer, BenchTrain, Document, Environment, ExperimentRecord,
-    NoiseRecord, Scorecard, Summary,
+    Export, NoiseRecord, Scorecard, Summary,
 };
 use crate::plan::{PlanSet, RunPlan};
 use crate::scorecard::compare::Comparison;
@@ -46,7 +46,7 @@ impl Kind {
 }
 
 /// All kinds, in order of name.
-pub const KINDS: [Kind; 18] = [
+pub const KINDS: [Kind; 19] = [
     Kind { name: "baseline", id: Some(BaselineResult::SCHEMA), schema: of::<BaselineResult> },
     Kind { name: "bench_data", id: Some(BenchData::SCHEMA), schema: of::<BenchData> },
     Kind { name: "bench_kernels", id: Some(BenchKernels::SCHEMA), schema: of::<BenchKernels> },
@@ -57,6 +57,7 @@ pub const KINDS: [Kind; 18] = [
     Kind { name: "environment", id: Some(Environment::SCHEMA), schema: of::<Environment> },
     Kind { name: "experiment", id: Some(spec::document::SPEC_SCHEMA), schema: || spec::schema::SPEC.clone() },
     Kind { name: "experiment_record", id: Some(ExperimentRecord::SCHEMA), schema: of::<ExperimentRecord> },
+    Kind { name: "export", id: Some(Export::SCHEMA), schema: of::<Export> },
     Kind { name: "hardware", id: Some(spec::document::PROFILE_SCHEMA), schema: || spec::schema::PROFILE.clone() },
     Kind { name: "leaderboard_context", id: None, schema: of::<crate::report::LeaderboardContext> },
     Kind { name: "noise", id: Some(NoiseRecord::SCHEMA), schema: of::<NoiseRecord> },

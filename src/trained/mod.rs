@@ -1,8 +1,10 @@
 //! A trained model on disk, whichever program wrote it: weights, tokenizer, and what is known of their making.
 //!
 //! A path may name a run's folder, its `checkpoints/`, one `step_…` of them, or a folder of the baseline's `model_….pt`
-//! files, or one such file. The tokenizer is the one stored with the checkpoint, or, for the baseline's, the one that its
+//! files, or one such file, or a folder that `nanochat export` wrote as safetensors. The tokenizer is the one stored with the checkpoint, or, for the baseline's, the one that its
 //! folders keep in a known place; another can be given. A tokenizer that doesn't fit the model is refused.
+
+mod exported;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +40,8 @@ pub enum TrainedError {
     /// Nothing there looks like a checkpoint.
     #[error("`{}` holds no checkpoint", path.display())]
     #[diagnostic(help(
-        "name a run's folder, its checkpoints/ folder, one step_… of them, or a folder with the baseline's model_….pt files"
+        "name a run's folder, its checkpoints/ folder, one step_… of them, a folder with the baseline's model_….pt files, or \
+         one that `nanochat export --to safetensors` wrote"
     ))]
     NotFound {
         /// The path.
@@ -92,6 +95,8 @@ enum Place {
     Own(PathBuf, Option<u64>),
     /// A folder of the baseline's.
     Baseline(PathBuf, Option<u64>),
+    /// A folder of weights as safetensors with their description.
+    Exported(PathBuf),
 }
 
 impl Trained {
@@ -105,6 +110,7 @@ impl Trained {
         match locate(path)? {
             Place::Own(folder, named) => Self::open_own(&folder, step.or(named), tokenizer, device),
             Place::Baseline(folder, named) => Self::open_baseline(&folder, step.or(named), tokenizer, device),
+            Place::Exported(folder) => exported::open(&folder, step, tokenizer, device),
         }
     }
 
@@ -182,6 +188,9 @@ fn locate(path: &Path) -> Result<Place, TrainedError> {
         }
         if !baseline::steps(path).is_empty() {
             return Ok(Place::Baseline(path.to_path_buf(), None));
+        }
+        if exported::is_at(path) {
+            return Ok(Place::Exported(path.to_path_buf()));
         }
     }
     Err(TrainedError::NotFound { path: path.to_path_buf() })

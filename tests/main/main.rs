@@ -4,6 +4,7 @@ mod baseline;
 mod bench;
 mod cache;
 mod evidence;
+mod export;
 mod import;
 mod malformed;
 mod program;

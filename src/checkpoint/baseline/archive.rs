@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 
-const END: u32 = 0x0605_4b50;
-const END64: u32 = 0x0606_4b50;
-const END64_LOCATOR: u32 = 0x0706_4b50;
-const CENTRAL: u32 = 0x0201_4b50;
-const LOCAL: u32 = 0x0403_4b50;
+pub(super) const END: u32 = 0x0605_4b50;
+pub(super) const END64: u32 = 0x0606_4b50;
+pub(super) const END64_LOCATOR: u32 = 0x0706_4b50;
+pub(super) const CENTRAL: u32 = 0x0201_4b50;
+pub(super) const LOCAL: u32 = 0x0403_4b50;
 
 /// Largest central directory that is read, in bytes.
 const MAX_DIRECTORY: u64 = 16 << 20;

@@ -1,5 +1,5 @@
 //! Reads the checkpoints that karpathy/nanochat writes with `torch.save`: `model_<step>.pt`, `optim_<step>_rank<r>.pt`,
-//! `meta_<step>.json` and `token_bytes.pt`.
+//! `meta_<step>.json` and `token_bytes.pt`; and writes such files, which it loads.
 //!
 //! A `.pt` file is a zip archive of stored entries: one pickle that describes tensors, and one entry of raw bytes for
 //! each storage. The pickle is read as data by [`pickle`]; nothing that it names is imported or called. Memory stays
@@ -9,18 +9,23 @@
 //! bf16 becomes f32, a missing `window_pattern` is `L`, missing `resid_lambdas` are ones, missing `x0_lambdas` zeros.
 
 mod archive;
+mod archive_writer;
 pub mod pickle;
 #[cfg(test)]
 mod tests;
 mod torch;
+mod torch_writer;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
 use super::CheckpointError;
 pub use torch::{TorchValue, read_torch_file};
+pub use torch_writer::write_torch_file;
 
 /// Largest `meta_<step>.json` that is read, in bytes.
 const MAX_META_BYTES: u64 = 16 << 20;
@@ -114,6 +119,48 @@ pub fn load_token_bytes(path: &Path) -> Result<Vec<u32>, CheckpointError> {
         tensor.flatten_all().and_then(|flat| flat.to_dtype(DType::I64)).and_then(|flat| flat.to_vec1::<i64>());
     let lengths = lengths.map_err(|error| foreign(error.to_string()))?;
     lengths.into_iter().map(|length| u32::try_from(length).map_err(|error| foreign(error.to_string()))).collect()
+}
+
+/// Writes `model_<step>.pt` and `meta_<step>.json` into a folder; neither may be there yet. `meta` is to have the step and the
+/// `model_config`.
+///
+/// # Errors
+/// A file that exists or can't be written.
+pub fn save(
+    folder: &Path,
+    step: u64,
+    weights: &BTreeMap<String, Tensor>,
+    meta: &serde_json::Value,
+) -> Result<(), CheckpointError> {
+    let entries =
+        weights.iter().map(|(name, tensor)| (TorchValue::Text(name.clone()), TorchValue::Tensor(tensor.clone())));
+    write_torch_file(&folder.join(format!("model_{step:06}.pt")), &TorchValue::Dict(entries.collect()))?;
+    let path = folder.join(format!("meta_{step:06}.json"));
+    let text = serde_json::to_string_pretty(meta).map_err(|error| foreign(&path, "description", error.to_string()))?;
+    write_new(&path, text.as_bytes())
+}
+
+/// Writes a `token_bytes.pt`, which may not be there yet, as [`load_token_bytes`] reads it.
+///
+/// # Errors
+/// A file that exists or can't be written, a length beyond 32 bits.
+pub fn save_token_bytes(path: &Path, lengths: &[u32]) -> Result<(), CheckpointError> {
+    let lengths: Vec<i32> = lengths
+        .iter()
+        .map(|length| i32::try_from(*length).map_err(|error| CheckpointError::tensor("token_bytes", error)))
+        .collect::<Result<_, _>>()?;
+    let tensor = Tensor::new(lengths, &Device::Cpu).map_err(|error| CheckpointError::tensor("token_bytes", error))?;
+    write_torch_file(path, &TorchValue::Tensor(tensor))
+}
+
+/// Writes a new file and syncs it.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    let created = File::options().write(true).create_new(true).open(path);
+    let written = created.and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(CheckpointError::io("write", path))
 }
 
 fn foreign(path: &Path, kind: &'static str, reason: String) -> CheckpointError {

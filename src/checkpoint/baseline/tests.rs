@@ -293,3 +293,98 @@ fn damaged_files_never_panic() {
         }
     }
 }
+
+/// What this program writes it reads, and real files come through a round trip with every tensor's bits.
+#[test]
+fn files_written_here_hold_what_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = load(&fixtures().join("checkpoint"), None, &Device::Cpu).unwrap();
+    save(folder.path(), 16, &loaded.weights, &loaded.meta).unwrap();
+    let again = load(folder.path(), None, &Device::Cpu).unwrap();
+    assert_eq!(tensors_sha256(&again.weights).unwrap(), tensors_sha256(&loaded.weights).unwrap());
+    assert_eq!((again.step, again.meta, again.mended.len()), (16, loaded.meta.clone(), 0));
+    // A file that is there is never written over.
+    let twice = save(folder.path(), 16, &loaded.weights, &loaded.meta).unwrap_err();
+    assert!(matches!(twice, CheckpointError::Io { action: "create", .. }), "{twice}");
+
+    let lengths = load_token_bytes(&fixtures().join("checkpoint/token_bytes.pt")).unwrap();
+    save_token_bytes(&folder.path().join("token_bytes.pt"), &lengths).unwrap();
+    assert_eq!(load_token_bytes(&folder.path().join("token_bytes.pt")).unwrap(), lengths);
+
+    // Every kind of value, as the optimizer's state has them.
+    let state = read_torch_file(&fixtures().join("checkpoint/optim_000016_rank0.pt"), &Device::Cpu).unwrap();
+    write_torch_file(&folder.path().join("optim_000016_rank0.pt"), &state).unwrap();
+    let groups = |folder: &Path| load_optimizer(folder, 16, 0, &Device::Cpu).unwrap();
+    let (ours, theirs) = (groups(folder.path()), groups(&fixtures().join("checkpoint")));
+    assert_eq!(ours.len(), theirs.len());
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert_eq!((&ours.kind, &ours.settings), (&theirs.kind, &theirs.settings));
+        for (ours, theirs) in ours.state.iter().zip(&theirs.state) {
+            assert_eq!(tensors_sha256(ours).unwrap(), tensors_sha256(theirs).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_value_and_element_is_written() {
+    let device = &Device::Cpu;
+    let tensors = [DType::F64, DType::F16, DType::BF16, DType::U8, DType::I16, DType::I32, DType::I64];
+    let mut items: Vec<TorchValue> = tensors
+        .iter()
+        .map(|dtype| Tensor::arange(0f32, 6.0, device).unwrap().reshape((2, 3)).unwrap().to_dtype(*dtype).unwrap())
+        .map(TorchValue::Tensor)
+        .collect();
+    items.push(TorchValue::Tensor(Tensor::new(2.5f32, device).unwrap()));
+    items.push(TorchValue::Tensor(Tensor::zeros((0, 3), DType::F32, device).unwrap()));
+    // Written row by row, wherever its elements lie.
+    items.push(TorchValue::Tensor(Tensor::arange(0f32, 6.0, device).unwrap().reshape((2, 3)).unwrap().t().unwrap()));
+    let numbers = [i64::MIN, -1, 0, 255, 70_000, i64::from(i32::MAX) + 1, i64::MAX];
+    items.extend(numbers.map(TorchValue::Int));
+    items.extend([TorchValue::None, TorchValue::Bool(true), TorchValue::Bool(false), TorchValue::Float(-0.1)]);
+    items.extend([TorchValue::Text("é\n".into()), TorchValue::List(Vec::new()), TorchValue::Dict(Vec::new())]);
+    let written = TorchValue::Dict(vec![(TorchValue::Int(7), TorchValue::List(items))]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("values.pt");
+    write_torch_file(&path, &written).unwrap();
+    assert_eq!(format!("{:?}", told(&read_torch_file(&path, device).unwrap())), format!("{:?}", told(&written)));
+    let odd = TorchValue::Tensor(Tensor::zeros(2, DType::U32, device).unwrap());
+    let refused = write_torch_file(&folder.path().join("odd.pt"), &odd).unwrap_err();
+    assert!(refused.to_string().contains("no elements of type u32"), "{refused}");
+}
+
+/// A value with its tensors as types, sizes and numbers.
+fn told(value: &TorchValue) -> Vec<String> {
+    match value {
+        TorchValue::List(items) => [vec!["list".into()], items.iter().flat_map(told).collect()].concat(),
+        TorchValue::Dict(entries) => {
+            let told = entries.iter().flat_map(|(key, value)| [told(key), told(value)].concat());
+            [vec!["dictionary".into()], told.collect()].concat()
+        }
+        TorchValue::Tensor(tensor) => {
+            let numbers = tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            vec![format!("{:?} {:?} {numbers:?}", tensor.dtype(), tensor.dims())]
+        }
+        other => vec![format!("{other:?}")],
+    }
+}
+
+/// Archives past 4 GiB have 64-bit fields; here every number past 100 has them.
+#[test]
+fn wide_archives_read_back_and_entries_are_aligned() {
+    let contents: Vec<Vec<u8>> = (0..40).map(|length| vec![length as u8 + 1; length * 9]).collect();
+    for limit in [100, u64::from(u32::MAX)] {
+        let mut writer = archive_writer::ArchiveWriter::with_limit(Vec::new(), limit);
+        for (number, content) in contents.iter().enumerate() {
+            writer.add(&format!("m/{number}"), content).unwrap();
+        }
+        let bytes = writer.finish().unwrap();
+        let mut archive = archive::Archive::open(std::io::Cursor::new(&bytes)).unwrap();
+        assert_eq!(archive.names().count(), contents.len());
+        for (number, content) in contents.iter().enumerate() {
+            let name = format!("m/{number}");
+            assert_eq!(&archive.read(&name, 0, content.len() as u64).unwrap(), content, "{name}, limit {limit}");
+            let place = bytes.windows(content.len().max(1)).position(|found| found == content.as_slice());
+            assert!(content.is_empty() || place.unwrap() % 64 == 0, "{name}");
+        }
+    }
+}

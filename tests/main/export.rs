@@ -1,0 +1,111 @@
+//! The way out through the program: a tiny run trained, exported every way, and used from there.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::program::{Project, root};
+
+/// A two-layer model with grouped queries; a second's training.
+const SPEC: &str = "\
+schema: nanochat.experiment/v1
+name: leaving
+seed: 7
+hardware: { profile: cpu-smoke, device_batch_size: 4 }
+data: { source: synthetic, seed: 3, bytes: 200000 }
+tokenizer: { train: { vocab_size: 300 } }
+model: { depth: 2, n_embd: 32, head_dim: 16, n_kv_head: 1, sequence_len: 32, window_pattern: L }
+budget: { iterations: 6 }
+optimizer: { total_batch_size: 256, warmup_steps: 2 }
+eval: { every: 3, tokens: 512 }
+checkpoint: { every: 3, keep: 2 }
+reproducibility: { repeats: 0 }
+";
+
+/// A finished run; the project and the run's folder in it.
+fn trained() -> (Project, String) {
+    let project = Project::new();
+    project.write("leaving.yaml", SPEC);
+    project.run(&["run", "leaving.yaml", "--allow-hardware-mismatch"]).exits(0);
+    let files = project.files("results/leaving");
+    let run = files.iter().find_map(|file| file.strip_suffix("/summary.json")).expect("a run").to_string();
+    (project, run)
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// What the model goes on with after a prompt.
+fn continuation(project: &Project, checkpoint: &str) -> Value {
+    let arguments =
+        ["generate", "--checkpoint", checkpoint, "--prompt", "the", "--max-tokens", "24", "--format", "json"];
+    let printed = project.run(&arguments).exits(0).stdout();
+    serde_json::from_str::<Value>(&printed).unwrap()["samples"].take()
+}
+
+#[test]
+fn a_run_leaves_for_other_programs_and_comes_back() {
+    let (project, run) = trained();
+    let expected = continuation(&project, &run);
+    let told = project.run(&["export", &run, "--to", "safetensors", "-o", "out/hub", "--format", "json"]).exits(0);
+    let document: Value = serde_json::from_str(&told.stdout()).unwrap();
+    assert_eq!(document, json(&project.path().join("out/hub/export.json")));
+    project.run(&["validate", "out/hub/export.json"]).exits(0);
+
+    // The card and the document say where the model comes from, in the words of the run's own documents.
+    let [plan, summary, environment] =
+        ["plan", "summary", "environment"].map(|name| json(&project.path().join(&run).join(format!("{name}.json"))));
+    let source = &document["source"];
+    for key in ["plan_hash", "run_id", "seed", "experiment"] {
+        assert_eq!(source[key], plan[key], "{key}");
+    }
+    for key in ["data_sha256", "tokenizer_sha256", "weights_sha256"] {
+        assert_eq!(source[key], summary[key], "{key}");
+    }
+    assert_eq!(source["code_commit"], environment["code_commit"]);
+    assert_eq!(document["figures"]["val_bpb"], summary["final_val_bpb"]);
+    assert_eq!(document["figures"]["tokens"], summary["tokens"]);
+    let scorecard = json(&project.path().join("results/leaving/scorecard.json"));
+    assert_eq!(document["figures"]["verdicts"]["quality"]["reason"], scorecard["quality"]["reason"]);
+    let card = std::fs::read_to_string(project.path().join("out/hub/README.md")).unwrap();
+    for value in [&plan["plan_hash"], &summary["data_sha256"], &summary["weights_sha256"], &plan["run_id"]] {
+        assert!(card.contains(value.as_str().unwrap()), "{value} in\n{card}");
+    }
+    let outside = project.path().display().to_string();
+    assert!(!card.contains(&outside) && !told.stdout().contains(&outside), "no path of the machine");
+
+    // What was exported goes on as the run does, and can be exported on.
+    assert_eq!(continuation(&project, "out/hub"), expected);
+    project.run(&["export", "out/hub", "--to", "baseline", "-o", "out/base"]).exits(0);
+    assert_eq!(continuation(&project, "out/base/base_checkpoints/d2"), expected);
+    project.run(&["export", &run, "--to", "baseline", "-o", "out/base", "--step", "3"]).exits(0);
+    let meta = json(&project.path().join("out/base/base_checkpoints/d2/meta_000003.json"));
+    assert_eq!((&meta["step"], &meta["model_config"]), (&Value::from(3), &plan["model"]));
+    assert_eq!(meta["user_config"]["matrix_lr"], plan["optimizer"]["matrix_lr"]);
+    assert!(
+        !project.path().join("out/base/base_checkpoints/d2/model_000006.pt").exists(),
+        "the earlier one is replaced"
+    );
+}
+
+#[test]
+fn what_cannot_be_exported_is_said_with_the_way_out() {
+    let (project, run) = trained();
+    let refused = |arguments: &[&str], told: &str| {
+        let ran = project.run(&[&["export"], arguments].concat()).exits(2);
+        // Long lines are wrapped where the terminal would end.
+        let words = ran.stderr().replace("│", " ").split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(told), "{arguments:?}: {words}");
+    };
+    let to = ["--to", "safetensors", "-o", "out"];
+    refused(&[&["nowhere"], &to[..]].concat(), "`nowhere` holds no checkpoint");
+    refused(&[&[run.as_str()], &to[..], &["--step", "5"]].concat(), "holds no checkpoint of step 5; it has [3, 6]");
+    let foreign = root().join("fixtures/parity/tokenizer_310.tiktoken").display().to_string();
+    refused(&[&[run.as_str()], &to[..], &["--tokenizer", &foreign]].concat(), "has 310 tokens, the model 300");
+    refused(&[&run, "--to", "baseline", "-o", "out", "--dtype", "bf16"], "master weights in f32, not bf16");
+    project.write("mine/notes.txt", "mine");
+    refused(&[&run, "--to", "safetensors", "-o", "mine"], "`mine` is in the way");
+    assert_eq!(project.files("mine"), ["mine/notes.txt"]);
+    assert!(!project.path().join("out").exists());
+}
