@@ -60,7 +60,9 @@ pub(super) fn arms(sources: &Sources) -> Vec<Arm> {
             m.n_layer, m.n_embd, m.n_head, m.n_kv_head, m.sequence_len, m.vocab_size, m.window_pattern
         )
     };
-    let hash = |hash: Option<&String>| hash.map_or("–".to_string(), |h| h.chars().take(12).collect());
+    let hash = |hash: Option<&String>| {
+        hash.filter(|hash| !hash.is_empty()).map_or("–".to_string(), |h| h.chars().take(12).collect())
+    };
     let row = |what: &str, baseline: String, candidate: String| Arm {
         what: what.to_string(),
         differs: baseline != candidate && baseline != "–" && candidate != "–",
@@ -100,8 +102,8 @@ pub(super) fn provenance(sources: &Sources) -> Provenance {
         libraries: distinct(
             environments().flat_map(|e| e.libraries.iter().map(|(name, version)| format!("{name} {version}"))),
         ),
-        data: distinct(summaries().map(|s| s.data_sha256.clone())),
-        tokenizer: distinct(summaries().map(|s| s.tokenizer_sha256.clone())),
+        data: distinct(summaries().map(|s| s.data_sha256.clone()).filter(|hash| !hash.is_empty())),
+        tokenizer: distinct(summaries().map(|s| s.tokenizer_sha256.clone()).filter(|hash| !hash.is_empty())),
         hardware: distinct(
             runs.iter().map(|run| format!("{}, {}", run.plan.hardware, format!("{:?}", run.plan.dtype).to_lowercase())),
         ),

@@ -5,6 +5,7 @@ mod adopt;
 mod environment;
 mod error;
 mod execute;
+mod failure;
 mod keeper;
 mod outlook;
 mod resources;

@@ -11,7 +11,7 @@ use crate::{report, scorecard};
 
 use super::execute::{self, Step};
 use super::resources::Resources;
-use super::{RunError, RunState, Stop, state_of};
+use super::{RunError, RunState, Stop, failure, state_of};
 
 /// How an experiment is carried out.
 #[derive(Debug, Clone, Copy, Default)]
@@ -191,6 +191,8 @@ impl Work<'_, '_> {
             Err(error) => {
                 observe(Event::Failed { plan, error: &error });
                 self.tally.failed.push((plan.run_id.clone(), error.to_string()));
+                // What can't even be written (a full disk) is told above and in the outcome.
+                let _ = failure::record(plan, &folder, &error, self.options.hardware_matches);
                 !self.options.fail_fast
             }
         };

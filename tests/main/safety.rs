@@ -67,6 +67,17 @@ fn known_failure_6_too_few_examples_are_told_before_training() {
     let told = "task `birds` wants 3 examples before each question, and has 3 examples in all";
     assert!(ran.stderr().contains(told), "{}", ran.stderr());
     assert!(project.files("results/tiny").iter().all(|file| !file.contains("step_")));
+
+    // The failure is on record, the record holds together, and a later look tells of it.
+    let recorded = summary(&project);
+    assert_eq!((&recorded["status"], &recorded["steps"]), (&"failed".into(), &0.into()));
+    assert!(recorded["reason"].as_str().unwrap().contains(told), "{recorded:#}");
+    project.run(&["verify", "results"]).exits(0);
+    let plan = project.run(&["plan", "tiny.yaml", "--format", "json"]).exits(0).stdout();
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(plan["outlook"][0]["state"], "failed", "{plan:#}");
+    let again = project.run(RUN).exits(1);
+    assert!(again.stderr().contains(told), "{}", again.stderr());
 }
 
 /// A loss that explodes: the run fails with step and tensor, its last good checkpoint is there, and nothing of it is NaN.

@@ -1,0 +1,63 @@
+//! A failure before the first step, recorded like one in training, so that the next look at the experiment tells of it.
+
+use std::collections::BTreeMap;
+
+use super::{RunError, environment};
+use crate::artifacts::{
+    RunFolder, RunStatus, Summary, create_folder, file_sha256, loss_trace_sha256, read_document, write_document,
+    write_evals, write_steps,
+};
+use crate::checkpoint::{CheckpointError, Checkpoints};
+use crate::hardware::memory;
+use crate::plan::RunPlan;
+
+/// Writes plan, environment, empty tables and a summary with the reason, unless the folder belongs to another process,
+/// has a checkpoint to go on from, or tells of this plan's end already.
+///
+/// # Errors
+/// A document can't be written.
+pub fn record(plan: &RunPlan, folder: &RunFolder, error: &RunError, hardware_matches: bool) -> Result<(), RunError> {
+    let resumable = Checkpoints::open(&folder.checkpoints()).is_ok_and(|store| !store.steps().is_empty());
+    let told = read_document::<Summary>(&folder.summary()).is_ok_and(|summary| {
+        summary.plan_hash == plan.plan_hash && summary.reason.as_deref() == Some(error.to_string().as_str())
+    });
+    if resumable || told || matches!(error, RunError::Checkpoint(CheckpointError::Locked { .. })) {
+        return Ok(());
+    }
+    create_folder(folder.path())?;
+    write_document(&folder.plan(), plan)?;
+    write_steps(&folder.steps(), &[])?;
+    write_evals(&folder.evals(), &[])?;
+    write_document(&folder.environment(), &environment(plan, hardware_matches))?;
+    let hashes = [("steps.parquet", folder.steps()), ("evals.parquet", folder.evals())]
+        .into_iter()
+        .map(|(name, path)| Ok((name.to_string(), file_sha256(&path)?)))
+        .collect::<Result<BTreeMap<_, _>, RunError>>()?;
+    let summary = Summary {
+        schema: "nanochat.summary/v1".to_string(),
+        run_id: plan.run_id.clone(),
+        plan_hash: plan.plan_hash.clone(),
+        status: RunStatus::Failed,
+        reason: Some(error.to_string()),
+        steps: 0,
+        tokens: 0,
+        final_val_bpb: None,
+        min_val_bpb: None,
+        core_metric: None,
+        train_loss: None,
+        tokens_per_second: None,
+        training_seconds: 0.0,
+        elapsed_seconds: 0.0,
+        startup_seconds: None,
+        peak_rss_bytes: memory::peak_resident_bytes(),
+        weights_sha256: None,
+        loss_trace_sha256: Some(loss_trace_sha256(&[])),
+        data_sha256: String::new(),
+        tokenizer_sha256: String::new(),
+        first_batch_sha256: None,
+        files_sha256: hashes,
+        rollbacks: Vec::new(),
+        adopted_steps: 0,
+    };
+    Ok(write_document(&folder.summary(), &summary)?)
+}
