@@ -60,9 +60,9 @@ pub struct Summary {
     pub weights_sha256: Option<String>,
     /// SHA-256 of the loss trace: every step's loss as little-endian f64.
     pub loss_trace_sha256: Option<String>,
-    /// SHA-256 of the documents, in order, both splits.
+    /// SHA-256 of the documents, in order, both splits; empty for a run that failed before they were read.
     pub data_sha256: String,
-    /// SHA-256 of the tokenizer's ranks and special tokens.
+    /// SHA-256 of the tokenizer's ranks and special tokens; empty as above.
     pub tokenizer_sha256: String,
     /// SHA-256 of the first micro-batch: inputs, then targets, as little-endian i32.
     pub first_batch_sha256: Option<String>,
@@ -330,6 +330,9 @@ pub struct ExperimentRecord {
     pub baseline_commit: String,
     /// Path of the recorded baseline result, relative to the project.
     pub baseline_results: Option<String>,
+    /// Axes of the cell that the others are held against in place of a recorded baseline; not written where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<BTreeMap<String, serde_json::Value>>,
     /// Quality rule.
     pub quality: QualityRule,
     /// Speed rule.

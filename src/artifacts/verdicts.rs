@@ -98,6 +98,9 @@ pub struct CellSummary {
     pub spent_tokens: u64,
     /// Whether this cell has the best mean of the quality metric among two or more finished cells.
     pub best: bool,
+    /// Whether this is the cell that the others are held against; not written where it isn't.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub control: bool,
     /// Quality of this cell against the baseline.
     pub quality: Judgement,
     /// Speed of this cell against the fastest variant of the baseline.

@@ -1,7 +1,7 @@
 //! From the merged spec to an experiment: rules, seeds, cells, each problem at the place that caused it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::settings::{self, Context};
 use super::{BaselineVariant, Cell, Experiment, patch, paths, sources};
 use crate::artifacts::{QualityRule, ReproducibilityLevel, ReproducibilityRule, SpeedRule, check_name};
 use crate::spec::document::{
-    QualityMetric, QualitySpec, ReproducibilitySpec, Require, SpecDocument, SpeedSpec, VariantSpec,
+    BaselineSpec, QualityMetric, QualitySpec, ReproducibilitySpec, Require, SpecDocument, SpeedSpec, VariantSpec,
 };
 use crate::spec::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors};
 
@@ -46,16 +46,18 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
     if let Err(error) = check_name("the experiment's name", &name) {
         problems.push(Diagnostic::error("bad-value", error.to_string()).at(merged.place(&["name"])));
     }
+    let baseline = document.baseline.clone().unwrap_or_default();
+    problems.extend(baseline.cell.as_ref().and_then(|control| wrong_control(&merged, &baseline, control, &cells)));
     if !problems.is_empty() {
         return Err(SpecErrors::new(subject, problems));
     }
     let warnings = warnings(&merged, &cells);
-    let baseline = document.baseline.clone().unwrap_or_default();
     Ok(Experiment {
         name,
         description: document.description.clone().unwrap_or_default(),
         baseline_commit: baseline.commit.unwrap_or_default(),
         baseline_results: baseline.results,
+        control: baseline.cell,
         baseline_variants: baseline.variants.iter().flatten().map(variant).collect(),
         seeds: document.seeds.clone().unwrap_or_else(|| document.seed.into_iter().collect()),
         quality: quality(document.quality.as_ref()),
@@ -138,6 +140,45 @@ fn diagnostic(merged: &Merged, cell: &CellSettings, problem: Problem) -> Diagnos
 }
 
 /// What the author should know of a valid spec.
+/// What is wrong with the control, if anything: it names one cell of several, and stands in a recording's place.
+fn wrong_control(
+    merged: &Merged,
+    baseline: &BaselineSpec,
+    control: &BTreeMap<String, Value>,
+    cells: &[Cell],
+) -> Option<Diagnostic> {
+    let wrong = |message: String, help: String| {
+        Some(Diagnostic::error("control", message).at(merged.place(&["baseline", "cell"])).help(help))
+    };
+    if baseline.results.is_some() {
+        let message = "`baseline.cell` and `baseline.results` both say what the runs are held against";
+        return wrong(
+            message.to_owned(),
+            "keep one of them; `results: null` takes back what `extends` brings".to_owned(),
+        );
+    }
+    let axes: Vec<&str> = cells.first().map(|cell| cell.order.iter().map(String::as_str).collect()).unwrap_or_default();
+    if let Some(unknown) = control.keys().find(|key| !axes.contains(&key.as_str())) {
+        let help = match axes.as_slice() {
+            [] => "there is no matrix: say in `matrix` what to vary".to_owned(),
+            axes => format!("the axes are {}", axes.join(", ")),
+        };
+        return wrong(format!("`baseline.cell` names `{unknown}`, which the matrix doesn't vary"), help);
+    }
+    let named = |cell: &&Cell| control.iter().all(|(key, value)| cell.axes.get(key) == Some(value));
+    match cells.iter().filter(named).count() {
+        1 if cells.len() > 1 => None,
+        0 => wrong("no cell of the matrix has the values of `baseline.cell`".to_owned(), LISTED.to_owned()),
+        1 => wrong("`baseline.cell` is the only cell: nothing is held against it".to_owned(), LISTED.to_owned()),
+        many => wrong(
+            format!("{many} cells of the matrix have the values of `baseline.cell`; the control is one cell"),
+            format!("state all of {}", axes.join(", ")),
+        ),
+    }
+}
+
+const LISTED: &str = "`nanochat plan SPEC` lists the cells";
+
 fn warnings(merged: &Merged, cells: &[Cell]) -> Vec<Diagnostic> {
     let assumed = cells.iter().find(|cell| cell.settings.assumed_vocabulary);
     let warning = assumed.map(|cell| {

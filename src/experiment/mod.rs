@@ -67,6 +67,8 @@ pub struct Experiment {
     pub baseline_commit: String,
     /// Recorded baseline result, when the spec names one.
     pub baseline_results: Option<String>,
+    /// Axes of the cell that the others are held against, when the spec names one.
+    pub control: Option<BTreeMap<String, Value>>,
     /// Ways to run the baseline; empty: as the profile says.
     pub baseline_variants: Vec<BaselineVariant>,
     /// Seeds of every cell.

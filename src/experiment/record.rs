@@ -13,6 +13,7 @@ impl Experiment {
             description: self.description.clone(),
             baseline_commit: self.baseline_commit.clone(),
             baseline_results: self.baseline_results.clone(),
+            control: self.control.clone(),
             quality: self.quality.clone(),
             speed: self.speed.clone(),
             reproducibility: self.reproducibility.clone(),

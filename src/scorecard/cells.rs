@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::quality::Metric;
 use super::statistics::{self, rounded};
 use super::steps::StepTimes;
-use super::{BaselineEvidence, CONFIDENCE, ScorecardError, arms, quality, reproducibility, speed, steps};
-use crate::artifacts::{CellSummary, ExperimentDocuments, RunDocuments};
+use super::{BaselineEvidence, CONFIDENCE, ScorecardError, arms, control, quality, reproducibility, speed, steps};
+use crate::artifacts::{CellSummary, ExperimentDocuments, Judgement, RunDocuments, Verdict};
 
 /// All cells in the order in which the plan names them, each with its verdicts.
 pub(super) fn judged(
@@ -16,9 +16,9 @@ pub(super) fn judged(
     baseline: &BaselineEvidence,
     metric: Metric,
 ) -> Result<Vec<CellSummary>, ScorecardError> {
-    let timed: Vec<&RunDocuments> = match baseline {
-        BaselineEvidence::Recorded(_) => documents.runs.iter().filter(|run| run.finished().is_some()).collect(),
-        _ => Vec::new(),
+    let timed: Vec<&RunDocuments> = match baseline.result() {
+        Some(_) => documents.runs.iter().filter(|run| run.finished().is_some()).collect(),
+        None => Vec::new(),
     };
     let times = steps::times(&timed)?;
     let judged = grouped(&documents.runs).into_par_iter().map(|runs| judge(&runs, documents, baseline, metric, &times));
@@ -41,17 +41,17 @@ fn grouped(runs: &[RunDocuments]) -> Vec<Vec<&RunDocuments>> {
     groups
 }
 
+/// `model.depth=12`.
+pub(super) fn axis((key, value): (&String, &serde_json::Value)) -> String {
+    match value {
+        serde_json::Value::String(text) => format!("{key}={text}"),
+        other => format!("{key}={other}"),
+    }
+}
+
 /// `model.depth=12, optimizer.matrix_lr=0.02`.
 pub(super) fn label(run: &RunDocuments) -> String {
-    let axes: Vec<String> = run
-        .plan
-        .axes
-        .iter()
-        .map(|(key, value)| match value {
-            serde_json::Value::String(text) => format!("{key}={text}"),
-            other => format!("{key}={other}"),
-        })
-        .collect();
+    let axes: Vec<String> = run.plan.axes.iter().map(axis).collect();
     if axes.is_empty() { "all runs".to_string() } else { axes.join(", ") }
 }
 
@@ -71,7 +71,13 @@ fn judge(
     let mut seeds: Vec<u64> = runs.iter().map(|run| run.plan.seed).collect();
     seeds.sort_unstable();
     seeds.dedup();
+    let control = runs.first().is_some_and(|run| control::is_control(record.control.as_ref(), run));
+    let quality = quality::judge(runs, &record.quality, metric, baseline, commit);
     let (speed, speed_variants) = speed::judge(runs, &record.speed, baseline, commit, times)?;
+    let (quality, speed, speed_variants) = match control {
+        true => (itself(quality), itself(speed), Vec::new()),
+        false => (quality, speed, speed_variants),
+    };
     Ok(CellSummary {
         axes: runs.first().map(|run| run.plan.axes.clone()).unwrap_or_default(),
         label: runs.first().map(|run| label(run)).unwrap_or_default(),
@@ -82,7 +88,8 @@ fn judge(
         planned_tokens: runs.first().map_or(0, |run| run.plan.total_tokens),
         spent_tokens: runs.iter().filter_map(|run| run.summary.as_ref().map(|summary| summary.tokens)).sum(),
         best: false,
-        quality: quality::judge(runs, &record.quality, metric, baseline, commit),
+        control,
+        quality,
         speed,
         speed_variants,
         reproducibility: reproducibility::judge(runs, &record.reproducibility),
@@ -92,6 +99,15 @@ fn judge(
         tokens_per_second: statistics::median(&rates).map(rounded),
         peak_rss_bytes: summaries().map(|summary| summary.peak_rss_bytes).max(),
     })
+}
+
+/// The judgement of the control, which isn't held against itself.
+fn itself(judgement: Judgement) -> Judgement {
+    Judgement {
+        candidate: judgement.candidate,
+        candidate_runs: judgement.candidate_runs,
+        ..quality::undecided(&judgement.metric, Verdict::Missing, "the control: the other cells are held against it")
+    }
 }
 
 /// Marks the cell with the best mean of the metric, when there are cells to choose from.

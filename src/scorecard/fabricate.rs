@@ -78,6 +78,7 @@ impl Project {
             description: "Does it hold up?".into(),
             baseline_commit: COMMIT.into(),
             baseline_results: None,
+            control: None,
             quality: QualityRule { metric: "val_bpb".into(), relative: Some(0.002), absolute: None },
             speed: SpeedRule { metric: "tokens_per_second".into(), min_ratio: 1.0 },
             reproducibility: ReproducibilityRule { repeats: 1, require: ReproducibilityLevel::Bitwise },

@@ -11,6 +11,7 @@ mod blocks;
 mod budget;
 mod cells;
 pub mod compare;
+mod control;
 pub mod noise;
 mod overview;
 pub mod power;
@@ -22,6 +23,8 @@ mod steps;
 mod variants;
 mod worst;
 
+#[cfg(test)]
+mod control_tests;
 #[cfg(test)]
 pub(crate) mod fabricate;
 #[cfg(test)]
@@ -106,6 +109,25 @@ pub enum BaselineEvidence {
     Absent(String),
     /// A recording.
     Recorded(Box<BaselineResult>),
+    /// The spec names a cell of its own matrix, by these axes, and no run of it is there.
+    NoControl(String),
+    /// The runs of the cell that the spec names.
+    Control(Box<BaselineResult>),
+}
+
+impl BaselineEvidence {
+    /// The runs to hold against, when there are any.
+    fn result(&self) -> Option<&BaselineResult> {
+        match self {
+            Self::Recorded(result) | Self::Control(result) => Some(result),
+            _ => None,
+        }
+    }
+
+    /// What one of its runs is called.
+    fn noun(&self) -> &'static str {
+        if matches!(self, Self::Control(_)) { "control run" } else { "baseline run" }
+    }
 }
 
 /// Builds the scorecard of an experiment from its folder; the baseline's path is taken from `project_root`.
@@ -143,7 +165,7 @@ pub fn judge(documents: &ExperimentDocuments, baseline: &BaselineEvidence) -> Re
     if record.speed.metric != "tokens_per_second" {
         return Err(ScorecardError::UnknownMetric { path, found: record.speed.metric.clone() });
     }
-    let cells = cells::judged(documents, baseline, metric)?;
+    let cells = cells::judged(documents, &control::evidence(documents, baseline)?, metric)?;
     let absent = &documents.absent;
     Ok(Scorecard {
         schema: Scorecard::SCHEMA.to_string(),
@@ -152,8 +174,8 @@ pub fn judge(documents: &ExperimentDocuments, baseline: &BaselineEvidence) -> Re
         ruleset: RULESET.to_string(),
         baseline_commit: record.baseline_commit.clone(),
         baseline_results: record.baseline_results.clone(),
-        quality: worst::over(&cells, |cell| &cell.quality, absent, &record.quality.metric),
-        speed: worst::over_fastest(&cells, absent, &record.speed.metric),
+        quality: worst::over(&worst::candidates(&cells), |cell| &cell.quality, absent, &record.quality.metric),
+        speed: worst::over_fastest(&worst::candidates(&cells), absent, &record.speed.metric),
         reproducibility: worst::over_repeated(&cells, documents, absent),
         planned: record.runs.len() as u64,
         finished: cells.iter().map(|cell| cell.finished).sum(),

@@ -97,6 +97,8 @@ pub(super) fn judge(
         Err((verdict, reason)) => return Judgement { verdict, reason, ..judgement },
     };
     let (matched, note) = of_same_precision(runs, matched);
+    // Between cells the axes tell of another precision.
+    let note = note.filter(|_| !matches!(evidence, BaselineEvidence::Control(_)));
     let baseline = arms::baseline(&matched, metric).with_note(note);
     let Some(reference) = statistics::mean(&baseline.figures()) else {
         judgement.reason = format!("the recorded baseline has no {}; record one that was evaluated", rule.metric);
@@ -114,7 +116,7 @@ pub(super) fn judge(
         judgement.reason = format!("no run has a {}; ask for it in the spec's `eval`", rule.metric);
         return judgement;
     }
-    compare(judgement, &candidate, &baseline, tolerance, metric, "baseline run")
+    compare(judgement, &candidate, &baseline, tolerance, metric, evidence.noun())
 }
 
 /// The bound that the difference is held against: above zero where less is better, below where more is.
@@ -216,7 +218,15 @@ pub(super) fn recorded_runs<'b>(
             Verdict::NotComparable,
             format!("the recording is of baseline commit {}, the spec pins {commit}", result.commit),
         )),
-        BaselineEvidence::Recorded(result) => {
+        BaselineEvidence::NoControl(axes) => Err((
+            Verdict::Missing,
+            format!("no run of the control ({axes}) is there: `nanochat run` takes up what is missing"),
+        )),
+        BaselineEvidence::Control(result) if result.runs.is_empty() => Err((
+            Verdict::Missing,
+            format!("no run of the control ({}) is finished: `nanochat run` takes up what is missing", result.name),
+        )),
+        BaselineEvidence::Recorded(result) | BaselineEvidence::Control(result) => {
             Ok(result.runs.iter().filter(|run| run.status == RunStatus::Finished).collect())
         }
     }

@@ -162,7 +162,7 @@ fn against_variants(
                 .push_str(&format!("; in the candidate's own {own} (`{}`) the ratio is {ratio}", other.variant));
         }
     }
-    if let BaselineEvidence::Recorded(result) = evidence {
+    if let Some(result) = evidence.result() {
         for name in variants::without_result(&result.runs) {
             judgement.reason.push_str(&format!("; `{name}` has no finished run"));
         }

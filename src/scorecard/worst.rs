@@ -19,6 +19,11 @@ pub fn severity(verdict: Verdict) -> u8 {
     }
 }
 
+/// The cells that something can be said of against the baseline: all but the control.
+pub(super) fn candidates(cells: &[CellSummary]) -> Vec<CellSummary> {
+    cells.iter().filter(|cell| !cell.control).cloned().collect()
+}
+
 /// The worst judgement over cells, with planned runs that never started counting as missing evidence.
 pub(super) fn over(
     cells: &[CellSummary],

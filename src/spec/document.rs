@@ -81,6 +81,10 @@ pub struct BaselineSpec {
     /// Recorded baseline result, relative to the project folder; without it, verdicts against the baseline are `missing`.
     #[schemars(extend("x-nullable" = true), example = "results/baselines/92d63d4e8bb4/d20.json")]
     pub results: Option<String>,
+    /// The control: the cell of this experiment's own matrix that the other cells are held against in place of a recorded
+    /// baseline, by the values of its axes.
+    #[schemars(extend("x-nullable" = true, "minProperties" = 1))]
+    pub cell: Option<std::collections::BTreeMap<String, Value>>,
     /// Ways to run the baseline by its own switches; speed is compared against the fastest. By default the profile's.
     pub variants: Option<Vec<VariantSpec>>,
 }
