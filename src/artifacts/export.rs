@@ -44,6 +44,8 @@ pub struct Export {
 pub enum ExportLayout {
     /// Weights as safetensors, with Hugging Face's descriptions beside them.
     Safetensors,
+    /// ONNX graphs, with and without key/value cache.
+    Onnx,
     /// A base folder of karpathy/nanochat.
     Baseline,
 }

@@ -121,7 +121,7 @@ pub(super) fn read(bytes: &[u8], device: &Device) -> Result<Group, String> {
 }
 
 /// Hands the tensor's elements, row-major and little-endian, to `use_bytes`.
-pub(super) fn with_bytes(
+pub fn with_bytes(
     name: &str,
     tensor: &Tensor,
     use_bytes: impl FnOnce(&[u8]) -> Result<(), CheckpointError>,

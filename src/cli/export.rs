@@ -6,7 +6,7 @@ use candle_core::Device;
 
 use super::{CliError, CliResult, Exit, Format, output};
 use crate::artifacts::{Export, ExportLayout, ExportType};
-use crate::export::{ExportError, ExportOptions, export};
+use crate::export::{ExportError, ExportOptions, LARGEST_MESSAGE, export};
 use crate::trained::Trained;
 
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,9 @@ pub struct Args {
     /// Type of the weights in the files.
     #[arg(long, value_enum, default_value_t)]
     dtype: Weights,
+    /// Keep ONNX weights in a file beside the graphs, however few they are; above 2 GB they always are.
+    #[arg(long)]
+    external_data: bool,
     /// How to print what was done.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -40,6 +43,8 @@ pub struct Args {
 enum Layout {
     /// Weights as safetensors, tokenizer.json, and the descriptions that Hugging Face's tools look for.
     Safetensors,
+    /// ONNX graphs with and without key/value cache, tokenizer.json and the descriptions.
+    Onnx,
     /// A base folder of karpathy/nanochat: model_….pt, meta_….json, tokenizer.pkl, token_bytes.pt.
     Baseline,
 }
@@ -65,6 +70,7 @@ pub fn execute(args: Args) -> CliResult {
     let options = ExportOptions {
         layout: match args.to {
             Layout::Safetensors => ExportLayout::Safetensors,
+            Layout::Onnx => ExportLayout::Onnx,
             Layout::Baseline => ExportLayout::Baseline,
         },
         weights: match args.dtype {
@@ -72,6 +78,7 @@ pub fn execute(args: Args) -> CliResult {
             Weights::F16 => ExportType::F16,
             Weights::Bf16 => ExportType::Bf16,
         },
+        external_above: if args.external_data { 0 } else { LARGEST_MESSAGE },
     };
     let document = export(&trained, &options, &args.out).map_err(|error| match error {
         ExportError::Occupied { .. } | ExportError::Weights { .. } => CliError::invalid(error),

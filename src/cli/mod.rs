@@ -83,7 +83,7 @@ enum Command {
     Generate(generate::Args),
     /// Begin a run from a checkpoint of the baseline's.
     Import(import::Args),
-    /// Write a trained model for other programs: safetensors, or the baseline's own layout.
+    /// Write a trained model for other programs: safetensors, ONNX, or the baseline's own layout.
     Export(export::Args),
 }
 

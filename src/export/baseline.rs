@@ -7,21 +7,17 @@ use std::path::Path;
 use candle_core::Device;
 use serde_json::json;
 
-use super::compare::{Probe, compare};
+use super::compare::compare;
 use super::source::Origin;
-use super::{ExportError, Written};
+use super::{ExportError, Subject, Written};
 use crate::artifacts::{ExportType, create_folder};
 use crate::checkpoint::baseline::{load_token_bytes, save, save_token_bytes};
 use crate::tokenizer::TokenizerFormat;
 use crate::trained::Trained;
 
 /// Writes the folder and opens it again as `--checkpoint` would.
-pub(super) fn write(
-    trained: &Trained,
-    origin: &Origin,
-    weights: ExportType,
-    folder: &Path,
-) -> Result<Written, ExportError> {
+pub(super) fn write(subject: &Subject<'_>, folder: &Path) -> Result<Written, ExportError> {
+    let (trained, weights) = (subject.trained, subject.options.weights);
     if weights != ExportType::F32 {
         let reason = format!("the baseline keeps its master weights in f32, not {}", weights.word());
         return Err(ExportError::Weights { reason });
@@ -30,7 +26,7 @@ pub(super) fn write(
     let tag = format!("d{}", model.shape().n_layer);
     let checkpoints = folder.join("base_checkpoints").join(&tag);
     create_folder(&checkpoints)?;
-    save(&checkpoints, step, model.parameters(), &meta(trained, origin))?;
+    save(&checkpoints, step, model.parameters(), &meta(trained, subject.origin))?;
     let tokenizer = folder.join("tokenizer");
     create_folder(&tokenizer)?;
     trained.tokenizer.save_as(&tokenizer.join("tokenizer.pkl"), TokenizerFormat::Pickle)?;
@@ -39,10 +35,9 @@ pub(super) fn write(
 
     let file = format!("base_checkpoints/{tag}/model_{step:06}.pt");
     let back = Trained::open(&checkpoints, None, None, &Device::Cpu)?;
-    let probe = Probe::new(model.shape())?;
     let quantity = "logits of the folder opened again, against the source's";
     // The same numbers through the same kernels: the same bits.
-    let checks = vec![compare(&file, quantity, &probe.logits(model)?, &probe.logits(&back.model)?, Some(0.0))?];
+    let checks = vec![compare(&file, quantity, subject.logits, &subject.probe.logits(&back.model)?, Some(0.0))?];
     if back.tokenizer.sha256() != trained.tokenizer.sha256()
         || load_token_bytes(&lengths)? != trained.tokenizer.token_bytes()
     {

@@ -39,7 +39,12 @@ fn fill(export: &Export, out: &mut String) -> std::fmt::Result {
     }
     provenance(export, out)?;
     figures(export, out)?;
-    writeln!(out, "\n## Checks\n\nBefore this folder was put in place:\n")?;
+    writeln!(
+        out,
+        "\n## Checks\n\n`expected.safetensors` has `input_ids`, the source's `logits` of their last tokens, and the 32 tokens \
+         (`greedy_ids`) that follow the first row when the likeliest is taken each time, of which the second likeliest comes as \
+         close as `greedy_gap` in its logit. Before this folder was put in place:\n"
+    )?;
     for check in &export.checks {
         let bound = check.bound.map_or("told, not judged".to_string(), |bound| format!("allowed: {bound:e}"));
         writeln!(
@@ -108,6 +113,14 @@ fn usage(export: &Export) -> String {
              `config.json` has the shape and every constant of the architecture, which no released model class computes: \
              `nanochat/gpt.py` there is the reference. `tokenizer.json` loads in Hugging Face's tokenizers. \
              `nanochat generate --checkpoint FOLDER` and `nanochat eval --checkpoint FOLDER` take the folder as it is."
+            .into(),
+        ExportLayout::Onnx => "`model.onnx` gives `logits` (batch, sequence, vocabulary) for `input_ids` (batch, sequence). \
+             `model_with_past.onnx` goes on from a cache: it also takes `past_key_values.<layer>.key` and `.value` (batch, \
+             key/value heads, past_sequence, head size), at first with no tokens, and `past_embedding` (batch, 1, width), at \
+             first zeros; it gives `present.<layer>.key`, `.value` and `present_embedding` out for the next call. Positions \
+             follow from the cache's length, windows are masked inside, and all rows of a batch are equally long. Both \
+             graphs compute in f32, whatever type the weights are kept in; `model.onnx_data`, where it is there, belongs \
+             to both. `tokenizer.json` loads in Hugging Face's tokenizers."
             .into(),
         ExportLayout::Baseline => format!(
             "A base folder of karpathy/nanochat: with `NANOCHAT_BASE_DIR` naming it, `load_model(\"base\", device, \

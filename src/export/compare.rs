@@ -15,10 +15,15 @@ const BEYOND_WINDOW: usize = 16;
 /// Tokens a sequence at most: a long context costs time in every layer.
 const LONGEST: usize = 640;
 
+/// Said where windows are longer than the sequences.
+pub(super) const SHORTENED: &str =
+    "the compared sequences are shorter than the model's windows, which take no part in the comparison";
+
 /// Random sequences, the same for every export of a shape.
 pub(super) struct Probe {
     /// (rows, length) in u32.
     pub ids: Tensor,
+    window: usize,
 }
 
 impl Probe {
@@ -32,7 +37,12 @@ impl Probe {
             let mixed = (state ^ (state >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             ((mixed >> 33) % shape.vocab_size.max(1) as u64) as u32
         });
-        Ok(Self { ids: Tensor::from_vec(ids.collect::<Vec<u32>>(), (ROWS, length), &Device::Cpu)? })
+        Ok(Self { ids: Tensor::from_vec(ids.collect::<Vec<u32>>(), (ROWS, length), &Device::Cpu)?, window })
+    }
+
+    /// Whether the sequences end within the shortest window.
+    pub fn shortened(&self) -> bool {
+        self.window + BEYOND_WINDOW > LONGEST
     }
 
     /// A model's logits (rows, length, vocabulary) by the kernels.

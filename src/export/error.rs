@@ -51,6 +51,15 @@ pub enum ExportError {
         /// The comparison.
         check: ExportCheck,
     },
+    /// A graph that can't be read back or computed.
+    #[error("`{}`: {reason}", path.display())]
+    #[diagnostic(help("nothing was put in place; this is a fault of the program or of the storage, please report it"))]
+    Graph {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// Tensors that can't be made.
     #[error("computing: {0}")]
     Tensors(#[from] candle_core::Error),

@@ -38,7 +38,7 @@ pub(super) fn trained(shape: &ModelShape) -> Trained {
 }
 
 pub(super) fn options(layout: ExportLayout, weights: ExportType) -> ExportOptions {
-    ExportOptions { layout, weights }
+    ExportOptions { layout, weights, external_above: LARGEST_MESSAGE }
 }
 
 fn names(document: &Export) -> Vec<&str> {
@@ -56,6 +56,7 @@ fn safetensors_hold_the_model_and_open_as_a_checkpoint() {
             [
                 "README.md",
                 "config.json",
+                "expected.safetensors",
                 "generation_config.json",
                 "model.safetensors",
                 "tokenizer.json",
@@ -110,7 +111,7 @@ fn the_baselines_layout_reads_back_with_its_tokenizer() {
         let [meta, model] = ["meta_000042.json", "model_000042.pt"].map(|name| format!("{tag}/{name}"));
         assert_eq!(
             names(&document),
-            ["README.md", &meta, &model, "tokenizer/token_bytes.pt", "tokenizer/tokenizer.pkl"]
+            ["README.md", &meta, &model, "expected.safetensors", "tokenizer/token_bytes.pt", "tokenizer/tokenizer.pkl"]
         );
         let back = Trained::open(&out.join(&tag), None, None, &Device::Cpu).unwrap();
         assert_eq!((back.step, back.model.shape(), back.remarks.len()), (42, shape, 0));

@@ -30,5 +30,9 @@ pub use error::ModelError;
 pub(crate) use gpt::operands;
 pub use gpt::{Engine, Gpt, Part};
 pub use gradients::Gradients;
+pub(crate) use parameters::{
+    BACKOUT_SCALAR, HEAD, INPUT_SCALARS, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING, layer_name,
+    value_embedding_name,
+};
 pub use parameters::{Parameters, parameter_shapes};
 pub use scores::{Continuation, TokenScore};

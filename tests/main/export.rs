@@ -75,6 +75,20 @@ fn a_run_leaves_for_other_programs_and_comes_back() {
     let outside = project.path().display().to_string();
     assert!(!card.contains(&outside) && !told.stdout().contains(&outside), "no path of the machine");
 
+    // Graphs, with the weights beside them.
+    let graphs =
+        ["export", &run, "--to", "onnx", "--external-data", "--dtype", "bf16", "-o", "out/graphs", "--format", "json"];
+    let document: Value = serde_json::from_str(&project.run(&graphs).exits(0).stdout()).unwrap();
+    for name in ["model.onnx", "model_with_past.onnx", "model.onnx_data", "tokenizer.json", "expected.safetensors"] {
+        let held = std::fs::metadata(project.path().join("out/graphs").join(name)).unwrap().len();
+        assert_eq!(document["files"][name]["bytes"], held, "{name}");
+    }
+    let judged = document["checks"].as_array().unwrap().iter().filter(|check| check["bound"].is_number());
+    assert!(
+        judged.clone().count() == 2 && judged.clone().all(|check| check["max_abs"].as_f64() <= check["bound"].as_f64())
+    );
+    project.run(&["validate", "out/graphs/export.json"]).exits(0);
+
     // What was exported goes on as the run does, and can be exported on.
     assert_eq!(continuation(&project, "out/hub"), expected);
     project.run(&["export", "out/hub", "--to", "baseline", "-o", "out/base"]).exits(0);
