@@ -1,6 +1,6 @@
-//! A base folder of karpathy/nanochat: `base_checkpoints/d<layers>/` with `model_<step>.pt` and `meta_<step>.json`, and
-//! `tokenizer/` with `tokenizer.pkl` and `token_bytes.pt`. Its own `load_model("base", …)` finds them when
-//! `NANOCHAT_BASE_DIR` names the folder.
+//! A base folder of karpathy/nanochat: `base_checkpoints/d<layers>/` with `model_<step>.pt`, `meta_<step>.json` and, from a
+//! run's own checkpoint, `optim_<step>_rank0.pt`; `tokenizer/` with `tokenizer.pkl` and `token_bytes.pt`. Its own
+//! `load_model("base", …)` finds them when `NANOCHAT_BASE_DIR` names the folder.
 
 use std::path::Path;
 
@@ -9,9 +9,11 @@ use serde_json::json;
 
 use super::compare::compare;
 use super::source::Origin;
-use super::{ExportError, Subject, Written};
+use super::{ExportError, Subject, Written, resume};
 use crate::artifacts::{ExportType, create_folder};
+use crate::checkpoint::Loaded;
 use crate::checkpoint::baseline::{load_token_bytes, save, save_token_bytes};
+use crate::plan::{DataPlan, RunPlan};
 use crate::tokenizer::TokenizerFormat;
 use crate::trained::Trained;
 
@@ -26,7 +28,12 @@ pub(super) fn write(subject: &Subject<'_>, folder: &Path) -> Result<Written, Exp
     let tag = format!("d{}", model.shape().n_layer);
     let checkpoints = folder.join("base_checkpoints").join(&tag);
     create_folder(&checkpoints)?;
-    save(&checkpoints, step, model.parameters(), &meta(trained, subject.origin))?;
+    let state = resume::state_of(trained)?;
+    let resumed = trained.plan.as_ref().zip(state.as_ref());
+    save(&checkpoints, step, model.parameters(), &meta(trained, subject.origin, resumed))?;
+    if let Some((plan, state)) = resumed {
+        resume::write_optimizer(plan, state, &checkpoints)?;
+    }
     let tokenizer = folder.join("tokenizer");
     create_folder(&tokenizer)?;
     trained.tokenizer.save_as(&tokenizer.join("tokenizer.pkl"), TokenizerFormat::Pickle)?;
@@ -44,16 +51,26 @@ pub(super) fn write(subject: &Subject<'_>, folder: &Path) -> Result<Written, Exp
         let reason = "the tokenizer reads back as another one".into();
         return Err(ExportError::Weights { reason });
     }
-    let remarks = vec![
-        "optimizer state and the place in the data are not written: the baseline evaluates, chats and fine-tunes from this, \
-         and doesn't resume pretraining"
-            .into(),
-    ];
-    Ok(Written { checks, remarks })
+    Ok(Written { checks, remarks: vec![remark(resumed).into()] })
+}
+
+/// What the baseline can't do with the folder.
+fn remark(resumed: Option<(&RunPlan, &Loaded)>) -> &'static str {
+    match resumed {
+        None => {
+            "no optimizer state is known of the source: the baseline evaluates, chats and fine-tunes from this, and doesn't \
+             resume pretraining"
+        }
+        Some((RunPlan { data: DataPlan::Parquet { .. }, .. }, _)) => {
+            "the baseline resumes in one process, behind the row group that was read last, as it does from its own \
+             checkpoints; this program goes on at the very token"
+        }
+        Some(_) => "the run's data is no parquet: the baseline resumes in one process, and begins its own data anew",
+    }
 }
 
 /// What the baseline's scripts read of `meta_<step>.json`.
-fn meta(trained: &Trained, origin: &Origin) -> serde_json::Value {
+fn meta(trained: &Trained, origin: &Origin, resumed: Option<(&RunPlan, &Loaded)>) -> serde_json::Value {
     let mut meta = json!({
         "step": trained.step,
         "val_bpb": origin.figures.as_ref().and_then(|figures| figures.val_bpb),
@@ -82,6 +99,11 @@ fn meta(trained: &Trained, origin: &Origin) -> serde_json::Value {
         meta["device_batch_size"] = plan.device_batch_size.into();
         meta["max_seq_len"] = plan.model.sequence_len.into();
         meta["total_batch_size"] = plan.total_batch_size.into();
+    }
+    if let Some((plan, state)) = resumed {
+        let val_bpb = origin.figures.as_ref().and_then(|figures| figures.val_bpb);
+        meta["dataloader_state_dict"] = resume::place_in_data(plan, state).into();
+        meta["loop_state"] = resume::loop_state(state, val_bpb);
     }
     meta
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::artifacts::{ArtifactError, ExportCheck};
 use crate::checkpoint::CheckpointError;
 use crate::model::ModelError;
+use crate::optim::OptimError;
 use crate::tokenizer::TokenizerError;
 use crate::trained::TrainedError;
 
@@ -74,6 +75,9 @@ pub enum ExportError {
     /// The model that was read back.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The optimizer's state.
+    #[error(transparent)]
+    Optimizer(#[from] OptimError),
     /// The tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),

@@ -13,6 +13,7 @@ mod error;
 mod expected;
 mod onnx;
 mod place;
+mod resume;
 mod safetensors;
 mod source;
 #[cfg(test)]

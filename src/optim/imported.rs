@@ -42,7 +42,7 @@ pub fn from_baseline(shape: &ModelShape, groups: &[GroupState<'_>]) -> Result<BT
 }
 
 /// The names of each group's parameters in the baseline's order.
-fn baseline_groups(shape: &ModelShape) -> Vec<(&'static str, Vec<String>)> {
+pub(super) fn baseline_groups(shape: &ModelShape) -> Vec<(&'static str, Vec<String>)> {
     let shapes = parameter_shapes(shape);
     let layers = |prefix: &dyn Fn(usize) -> String| -> Vec<String> {
         (0..shape.n_layer).map(prefix).filter(|name| shapes.contains_key(name)).collect()

@@ -6,6 +6,7 @@
 
 mod adamw;
 mod error;
+mod exported;
 mod imported;
 mod muon;
 mod muon_adamw;
@@ -17,6 +18,7 @@ mod schedule;
 mod tests;
 
 pub use error::OptimError;
+pub use exported::{SavedGroup, Setting, to_baseline};
 pub use imported::{GroupState, from_baseline};
 pub use muon_adamw::MuonAdamW;
 pub use rules::LearningRates;

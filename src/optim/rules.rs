@@ -1,7 +1,7 @@
 //! Which parameter is stepped how (`setup_optimizer`).
 
 use crate::model::parameter_shapes;
-use crate::plan::ModelShape;
+use crate::plan::{ModelShape, RunPlan};
 
 /// Width at which AdamW's learning rates were tuned; they scale with 1/√width from there.
 const TUNED_WIDTH: f64 = 768.0;
@@ -23,6 +23,19 @@ pub struct LearningRates {
     pub matrix: f64,
     /// Residual and input scalars (AdamW).
     pub scalar: f64,
+}
+
+impl LearningRates {
+    /// Those of a plan.
+    pub fn of(plan: &RunPlan) -> Self {
+        let (base, scale) = (&plan.optimizer, plan.lr_scale);
+        Self {
+            embedding: base.embedding_lr * scale,
+            unembedding: base.unembedding_lr * scale,
+            matrix: base.matrix_lr * scale,
+            scalar: base.scalar_lr * scale,
+        }
+    }
 }
 
 /// AdamW's hyperparameters for one parameter.

@@ -2,6 +2,8 @@
 
 use std::f64::consts::PI;
 
+use crate::plan::RunPlan;
+
 /// Muon's momentum rises over this many steps.
 const MOMENTUM_WARMUP_STEPS: u64 = 400;
 /// Muon's momentum at the first step, after its rise, and at the last step.
@@ -34,6 +36,17 @@ pub struct StepSettings {
 }
 
 impl Schedule {
+    /// That of a plan.
+    pub fn of(plan: &RunPlan) -> Self {
+        Self {
+            num_iterations: plan.num_iterations,
+            warmup_steps: plan.optimizer.warmup_steps,
+            warmdown_ratio: plan.optimizer.warmdown_ratio,
+            final_lr_frac: plan.optimizer.final_lr_frac,
+            weight_decay: plan.weight_decay,
+        }
+    }
+
     /// Settings of the step numbered `step`, from 0.
     pub fn at(&self, step: u64) -> StepSettings {
         StepSettings {

@@ -137,11 +137,11 @@ impl<'a> Trainer<'a> {
         let (batch_size, sequence_len) = (plan.device_batch_size as usize, plan.model.sequence_len);
         let loader = Loader::new(corpus.clone(), tokenizer.clone(), Split::Train, batch_size, sequence_len)?;
         let evaluator = Evaluator::new(plan, corpus, tokenizer.clone())?;
-        let optimizer = MuonAdamW::new(&model, &learning_rates(plan))?;
+        let optimizer = MuonAdamW::new(&model, &LearningRates::of(plan))?;
         let gradients = Gradients::zeros(model.parameters())?;
         Ok(Self {
             optimizer,
-            schedule: schedule(plan),
+            schedule: Schedule::of(plan),
             loader,
             evaluator,
             tokenizer,
@@ -452,26 +452,6 @@ impl<'a> Trainer<'a> {
 /// Whether something that happens every `every` steps happens after `step` steps; never before the first, never for 0.
 fn due(step: u64, every: u64) -> bool {
     step > 0 && every > 0 && step.is_multiple_of(every)
-}
-
-fn learning_rates(plan: &RunPlan) -> LearningRates {
-    let (base, scale) = (&plan.optimizer, plan.lr_scale);
-    LearningRates {
-        embedding: base.embedding_lr * scale,
-        unembedding: base.unembedding_lr * scale,
-        matrix: base.matrix_lr * scale,
-        scalar: base.scalar_lr * scale,
-    }
-}
-
-fn schedule(plan: &RunPlan) -> Schedule {
-    Schedule {
-        num_iterations: plan.num_iterations,
-        warmup_steps: plan.optimizer.warmup_steps,
-        warmdown_ratio: plan.optimizer.warmdown_ratio,
-        final_lr_frac: plan.optimizer.final_lr_frac,
-        weight_decay: plan.weight_decay,
-    }
 }
 
 /// Token ids (u32) and targets (i64), both (B, T).

@@ -2,8 +2,12 @@
 
 use std::path::Path;
 
+use candle_core::Device;
+use nanochat::checkpoint::baseline::{self, BaselineGroup};
+use nanochat::checkpoint::tensors_sha256;
 use serde_json::Value;
 
+use super::import;
 use super::program::{Project, root};
 
 /// A two-layer model with grouped queries; a second's training.
@@ -122,4 +126,50 @@ fn what_cannot_be_exported_is_said_with_the_way_out() {
     refused(&[&run, "--to", "safetensors", "-o", "mine"], "`mine` is in the way");
     assert_eq!(project.files("mine"), ["mine/notes.txt"]);
     assert!(!project.path().join("out").exists());
+}
+
+/// A checkpoint of the baseline's that became the beginning of a run goes back as the baseline had it: every tensor to the
+/// bit, every setting of its optimizer, the step, and the place in the data from which the baseline would have resumed.
+#[test]
+fn a_run_goes_back_to_the_baseline() {
+    let project = import::project(import::SPEC);
+    import::import(&project, &[]).exits(0);
+    let files = project.files("results/followed");
+    let run = files.iter().find_map(|file| file.strip_suffix("/plan.json").filter(|run| !run.contains("checkpoints")));
+    let run = run.expect("an imported run").to_string();
+    let told = project.run(&["export", &run, "--to", "baseline", "-o", "back", "--format", "json"]).exits(0);
+    let document: Value = serde_json::from_str(&told.stdout()).unwrap();
+    assert!(document["files"]["base_checkpoints/d1/optim_000016_rank0.pt"].is_object(), "{document:#}");
+    let remark = document["remarks"][0].as_str().unwrap();
+    assert!(remark.contains("behind the row group that was read last"), "{remark}");
+
+    let (ours, theirs) = (project.path().join("back/base_checkpoints/d1"), root().join("fixtures/parity/checkpoint"));
+    let weights =
+        |folder: &Path| tensors_sha256(&baseline::load(folder, Some(16), &Device::Cpu).unwrap().weights).unwrap();
+    assert_eq!(weights(&ours), weights(&theirs));
+    let optimizer = |folder: &Path| baseline::load_optimizer(folder, 16, 0, &Device::Cpu).unwrap();
+    let (ours_state, theirs_state): (Vec<BaselineGroup>, _) = (optimizer(&ours), optimizer(&theirs));
+    assert_eq!(ours_state.len(), theirs_state.len());
+    for (number, (ours, theirs)) in ours_state.iter().zip(&theirs_state).enumerate() {
+        assert_eq!((&ours.kind, ours.state.len()), (&theirs.kind, theirs.state.len()));
+        assert_eq!(ours.settings.keys().collect::<Vec<_>>(), theirs.settings.keys().collect::<Vec<_>>());
+        for (name, setting) in &ours.settings {
+            // Products of the same factors in another order.
+            let apart = (setting - theirs.settings[name]).abs();
+            assert!(
+                apart <= 1e-14 * setting.abs(),
+                "{name} of group {number}: {setting} and {}",
+                theirs.settings[name]
+            );
+        }
+        for (ours, theirs) in ours.state.iter().zip(&theirs.state) {
+            assert_eq!(tensors_sha256(ours).unwrap(), tensors_sha256(theirs).unwrap(), "group {number}");
+        }
+    }
+    let [ours, theirs] = [&ours, &theirs].map(|folder| json(&folder.join("meta_000016.json")));
+    for key in ["step", "model_config", "device_batch_size", "max_seq_len", "total_batch_size"] {
+        assert_eq!(ours[key], theirs[key], "{key}");
+    }
+    assert_eq!(ours["dataloader_state_dict"], theirs["dataloader_state_dict"]);
+    assert!(ours["loop_state"]["min_val_bpb"].is_number());
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::program::{Project, root};
 
 /// The flags of `fixtures/parity/trajectory.json` as a spec.
-const SPEC: &str = "\
+pub const SPEC: &str = "\
 schema: nanochat.experiment/v1
 name: followed
 seed: 42
@@ -26,7 +26,7 @@ reproducibility: { repeats: 0 }
 
 const RUN: &[&str] = &["run", "followed.yaml", "--allow-hardware-mismatch"];
 
-fn project(spec: &str) -> Project {
+pub fn project(spec: &str) -> Project {
     let project = Project::new();
     project.write("followed.yaml", spec);
     let parity = root().join("fixtures/parity");
@@ -38,7 +38,7 @@ fn project(spec: &str) -> Project {
     project
 }
 
-fn import(project: &Project, arguments: &[&str]) -> super::program::Ran {
+pub fn import(project: &Project, arguments: &[&str]) -> super::program::Ran {
     let from = root().join("fixtures/parity/checkpoint");
     project.run(&[&["import", "followed.yaml", "--from", &from.display().to_string()], arguments].concat())
 }

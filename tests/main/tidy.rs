@@ -40,7 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("trained", &["checkpoint", "model", "tokenizer", "artifacts", "plan"]),
-    ("export", &["trained", "checkpoint", "model", "tokenizer", "artifacts", "plan", "ops"]),
+    ("export", &["trained", "checkpoint", "model", "tokenizer", "artifacts", "plan", "ops", "optim"]),
     ("baseline", &["plan", "artifacts", "tokenizer", "data", "checkpoint", "hardware"]),
     ("bench", &["plan", "run", "train", "data", "tokenizer", "model", "ops", "optim", "hardware", "artifacts"]),
     ("scorecard", &["artifacts", "plan"]),
