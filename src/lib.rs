@@ -10,6 +10,7 @@ pub mod data;
 pub mod evals;
 pub mod experiment;
 pub mod export;
+pub mod generate;
 pub mod hardware;
 pub mod model;
 pub mod ops;

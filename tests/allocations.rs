@@ -1,13 +1,16 @@
-//! Memory of a training step: after the second step neither what is held nor what is taken for a while grows.
+//! Memory of a training step: after the second step neither what is held nor what is taken for a while grows. And of
+//! decoding: once a row has reached its window, a token takes none.
 //!
 //! In a binary of its own, since it counts with its own global allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Arc;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Device, Tensor};
 use nanochat::data::{Corpus, Loader, Split, train_tokenizer};
+use nanochat::generate::{Prompt, Request, Sampling, Token, continuations};
 use nanochat::model::{Gpt, Gradients};
 use nanochat::optim::{LearningRates, MuonAdamW, StepSettings};
 use nanochat::plan::{DataPlan, ModelShape, Precision};
@@ -20,9 +23,14 @@ struct Counting;
 
 static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
 static LARGE_ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// The tests count for the whole process: one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn count(layout: Layout) {
     LIVE_BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
+    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
     if layout.size() >= LARGE {
         LARGE_ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
     }
@@ -124,6 +132,7 @@ fn threads() -> Vec<String> {
 
 #[test]
 fn after_the_second_step_no_allocation_grows() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for precision in [Precision::F32, Precision::Bf16] {
         let steps = train(precision, 12);
         assert!(steps[0].large_allocations > steps[1].large_allocations, "buffers are made once: {steps:?}");
@@ -141,4 +150,35 @@ fn after_the_second_step_no_allocation_grows() {
     // Candle's own workers wait for work by spinning: beside the thread pool they would take its cores.
     #[cfg(target_os = "linux")]
     assert!(threads().iter().all(|name| !name.starts_with("candle")), "{:?}", threads());
+}
+
+/// Grouped queries, windows shorter than the context; as many rows as a batch may have, and one alone. Tokens that are drawn
+/// among all, among a few, and the likeliest.
+#[test]
+fn decoding_allocates_nothing_once_a_row_has_reached_its_window() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut model = Gpt::initialized(&shape(300), 5, &Device::Cpu).unwrap();
+    for (samples, temperature, top_k) in [(1, 0.0, None), (3, 1.0, None), (8, 0.8, Some(5))] {
+        // Windows of 128 tokens and pages of 256: from the second page on each takes the first one's place.
+        let (settled, last) = (1100, 1900);
+        let sampling = Sampling { max_tokens: 2048, temperature, top_k, ..Sampling::default() };
+        let (mut before, mut after, mut count) = (0, 0, 0);
+        let mut observe = |token: Token| {
+            if token.sample == 0 {
+                count += 1;
+                match count {
+                    _ if count == settled => before = ALLOCATIONS.load(Ordering::Relaxed),
+                    _ if count == last => after = ALLOCATIONS.load(Ordering::Relaxed),
+                    _ => {}
+                }
+            }
+            if count > last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let prompts = &[Prompt { ids: &[1, 2, 3], samples }];
+        let request = Request { prompts, sampling: &sampling, stop_ids: &[], calculator: None };
+        continuations(&model, request, &mut observe).unwrap();
+        // What the test harness itself does on its own thread may be a handful.
+        assert!(after - before < 8, "{} allocations in {} tokens, {samples} rows", after - before, last - settled);
+        model.round_weights().unwrap();
+    }
 }

@@ -236,6 +236,78 @@ pub struct BenchData {
     pub environment: Environment,
 }
 
+/// What `nanochat bench infer` measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BenchInfer {
+    /// `nanochat.bench_infer/v1`.
+    pub schema: String,
+    /// Name of the experiment.
+    pub experiment: String,
+    /// Hash of the plan whose model was taken.
+    pub plan_hash: String,
+    /// Model shape.
+    pub model: ModelShape,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// What the weights of matrix products were kept in; activations and the cache are f32.
+    pub dtype: Precision,
+    /// How often each measurement was repeated; medians count.
+    pub repeats: u64,
+    /// Tokens of the long prompt.
+    pub prompt_tokens: u64,
+    /// Seconds from the request with that prompt to its first token, chosen greedily.
+    pub first_token_seconds: f64,
+    /// Seconds of the prompt alone.
+    pub prefill_seconds: f64,
+    /// Tokens of the prompt over these.
+    pub prefill_tokens_per_second: f64,
+    /// Forward FLOPs of the prompt a second, as plans count them, in GFLOP/s.
+    pub prefill_gflops: f64,
+    /// The same over `gemm_gflops`.
+    pub prefill_flop_share: f64,
+    /// Tokens decoded by each sample.
+    pub new_tokens: u64,
+    /// Tokens of the prompt that they follow.
+    pub decode_prompt_tokens: u64,
+    /// Decoding by the number of samples side by side.
+    pub batches: Vec<BenchDecoding>,
+    /// The best rate of this program's own matrix products in f32 on this machine, in GFLOP/s, measured after the work.
+    pub gemm_gflops: f64,
+    /// Bytes that all threads read a second of a buffer of 64 MiB, in GB/s (10^9 a second).
+    pub read_gbs: f64,
+    /// The first sample's greedy tokens: equal where the arithmetic is.
+    pub first_ids: Vec<u32>,
+    /// Peak resident memory of the process in bytes.
+    pub peak_rss_bytes: u64,
+    /// Where and with what it was measured.
+    pub environment: Environment,
+}
+
+/// Decoding of some samples side by side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BenchDecoding {
+    /// Samples.
+    pub rows: u64,
+    /// Seconds from one token of a sample to its next, choosing it greedily included: median.
+    pub step_seconds: f64,
+    /// Tokens a second over all samples.
+    pub tokens_per_second: f64,
+    /// Bytes of weights and cache that a step must read, at the mean context.
+    pub step_bytes: u64,
+    /// These a second, in GB/s.
+    pub achieved_gbs: f64,
+    /// The same over `read_gbs`; above 1 where they stay in nearer caches.
+    pub bandwidth_share: f64,
+    /// Forward FLOPs a second, as plans count them, in GFLOP/s.
+    pub achieved_gflops: f64,
+    /// The same over `gemm_gflops`.
+    pub flop_share: f64,
+    /// Bytes that the samples' key/value cache takes at most.
+    pub cache_bytes: u64,
+}
+
 /// A benchmark of any kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BenchDocument {
@@ -247,6 +319,8 @@ pub enum BenchDocument {
     Tokenizer(Box<BenchTokenizer>),
     /// Of the data path.
     Data(Box<BenchData>),
+    /// Of inference.
+    Infer(Box<BenchInfer>),
 }
 
 impl BenchDocument {
@@ -267,6 +341,10 @@ impl BenchDocument {
             Err(ArtifactError::WrongSchema { .. }) => {}
             parsed => return parsed.map(|bench| Self::Data(Box::new(bench))),
         }
+        match parse_document::<BenchInfer>(path, text) {
+            Err(ArtifactError::WrongSchema { .. }) => {}
+            parsed => return parsed.map(|bench| Self::Infer(Box::new(bench))),
+        }
         parse_document::<BenchTrain>(path, text).map(|bench| Self::Train(Box::new(bench)))
     }
 
@@ -277,6 +355,7 @@ impl BenchDocument {
             Self::Kernels(_) => "kernels",
             Self::Tokenizer(_) => "tokenizer",
             Self::Data(_) => "data",
+            Self::Infer(_) => "infer",
         }
     }
 
@@ -287,6 +366,7 @@ impl BenchDocument {
             Self::Kernels(bench) => &bench.environment,
             Self::Tokenizer(bench) => &bench.environment,
             Self::Data(bench) => &bench.environment,
+            Self::Infer(bench) => &bench.environment,
         }
     }
 
@@ -297,6 +377,7 @@ impl BenchDocument {
             Self::Kernels(bench) => &bench.plan_hash,
             Self::Tokenizer(bench) => &bench.plan_hash,
             Self::Data(bench) => &bench.plan_hash,
+            Self::Infer(bench) => &bench.plan_hash,
         }
     }
 }

@@ -195,7 +195,9 @@ documents! {
     super::Export => "nanochat.export/v1",
     super::ExperimentRecord => "nanochat.experiment_record/v1",
     super::BenchData => "nanochat.bench_data/v1",
+    super::BenchInfer => "nanochat.bench_infer/v1",
     super::BenchKernels => "nanochat.bench_kernels/v1",
     super::BenchTokenizer => "nanochat.bench_tokenizer/v1",
     super::BenchTrain => "nanochat.bench_train/v1",
+    super::Generation => "nanochat.generation/v1",
 }

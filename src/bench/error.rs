@@ -1,7 +1,11 @@
 //! Why nothing could be measured.
 
+use crate::generate::GenerateError;
+use crate::model::ModelError;
+use crate::plan::ModelShape;
 use crate::run::RunError;
 use crate::train::TrainError;
+use crate::trained::TrainedError;
 
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,33 @@ pub enum BenchError {
         kernel: String,
         /// Why.
         reason: String,
+    },
+    /// The model can't be put to work.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Nothing could be generated.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    /// The checkpoint can't be read.
+    #[error(transparent)]
+    Trained(#[from] TrainedError),
+    /// The checkpoint's model is another than the plan's.
+    #[error("the checkpoint's model is {found:?}, the plan's {planned:?}; measure it on a spec of its shape")]
+    OtherShape {
+        /// Shape of the checkpoint's.
+        found: Box<ModelShape>,
+        /// Shape of the plan's.
+        planned: Box<ModelShape>,
+    },
+    /// Sizes that leave nothing to measure.
+    #[error("{what} must be at least {least}, not {got}")]
+    TooFew {
+        /// The setting.
+        what: &'static str,
+        /// The least that can be measured.
+        least: u64,
+        /// What was asked for.
+        got: u64,
     },
     /// Nothing would be left to measure.
     #[error("{steps} steps with {warmup} of warm-up leave none to measure; ask for more with --steps")]

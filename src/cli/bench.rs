@@ -8,8 +8,11 @@ use super::plan::{Overlay, select};
 use super::progress::thousands;
 use super::run::{check_hardware, use_threads};
 use super::{CliError, CliResult, Exit, Format};
-use crate::artifacts::{BenchData, BenchKernel, BenchKernels, BenchTokenizer, BenchTrain, Document, write_document};
-use crate::bench::{self, BenchError, DataOptions, KernelOptions, TokenizerOptions, TrainOptions};
+use crate::artifacts::{
+    BenchData, BenchDecoding, BenchInfer, BenchKernel, BenchKernels, BenchTokenizer, BenchTrain, Document,
+    write_document,
+};
+use crate::bench::{self, BenchError, DataOptions, InferOptions, KernelOptions, TokenizerOptions, TrainOptions};
 use crate::experiment;
 use crate::plan::{self, Precision, RunPlan};
 use crate::run::Resources;
@@ -31,6 +34,8 @@ enum Command {
     Tokenizer(TokenizerArgs),
     /// Time a spec's data path: start-up, and tokens packed a second.
     Data(DataArgs),
+    /// Time a spec's model at inference: prompts, first tokens, decoding by the number of samples side by side.
+    Infer(InferArgs),
 }
 
 /// What every benchmark takes.
@@ -103,12 +108,58 @@ struct DataArgs {
     milliseconds: u64,
 }
 
+#[derive(Debug, clap::Args)]
+struct InferArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Take the weights of this checkpoint, ours or the baseline's, instead of the spec's initial ones.
+    #[arg(long, value_name = "PATH")]
+    weights: Option<PathBuf>,
+    /// The checkpoint's step; the newest by default.
+    #[arg(long, value_name = "N", requires = "weights")]
+    step: Option<u64>,
+    /// What the weights of matrix products are kept in; the profile's arithmetic by default.
+    #[arg(long, value_enum)]
+    dtype: Option<Dtype>,
+    /// Tokens of the prompt that is timed.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    prompt_tokens: usize,
+    /// Tokens that each sample decodes.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    tokens: usize,
+    /// Numbers of samples side by side.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16")]
+    batch_sizes: Vec<usize>,
+    /// How often each measurement is repeated; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    repeats: usize,
+}
+
+/// What weights are kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Dtype {
+    /// As they are.
+    F32,
+    /// Rounded: half as many bytes to read.
+    Bf16,
+}
+
+impl From<Dtype> for Precision {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 pub fn execute(args: Args) -> CliResult {
     match args.command {
         Command::Train(args) => train(args),
         Command::Kernels(args) => kernels(args),
         Command::Tokenizer(args) => tokenizer(args),
         Command::Data(args) => data(args),
+        Command::Infer(args) => infer(args),
     }
 }
 
@@ -154,7 +205,10 @@ impl Common {
 
 fn failed(error: BenchError) -> CliError {
     match error {
-        BenchError::TooManySteps { .. } | BenchError::NoSteadySteps { .. } => CliError::usage(error, None),
+        BenchError::TooManySteps { .. }
+        | BenchError::NoSteadySteps { .. }
+        | BenchError::TooFew { .. }
+        | BenchError::OtherShape { .. } => CliError::usage(error, None),
         other => CliError::failed(miette::miette!("{other}")),
     }
 }
@@ -278,4 +332,52 @@ fn data(args: DataArgs) -> CliResult {
         println!("first batch  {}", milliseconds(document.first_batch_seconds));
         println!("packing      {} tokens a second", thousands(document.tokens_per_second));
     })
+}
+
+fn infer(args: InferArgs) -> CliResult {
+    let Ready { plan, resources, hardware_matches } = args.common.ready()?;
+    let options = InferOptions {
+        weights: args.weights.map(|path| (path, args.step)),
+        dtype: args.dtype.map_or(plan.dtype, Precision::from),
+        prompt_tokens: args.prompt_tokens,
+        tokens: args.tokens,
+        batch_sizes: args.batch_sizes,
+        repeats: args.repeats,
+        hardware_matches,
+    };
+    let document = bench::infer(&plan, &options, &resources, &mut |batch: &BenchDecoding| {
+        eprintln!("{} beside each other: {} tok/s", batch.rows, thousands(batch.tokens_per_second));
+    })
+    .map_err(failed)?;
+    args.common.give(&document, print_infer)
+}
+
+fn print_infer(document: &BenchInfer) {
+    let milliseconds = |seconds: f64| format!("{:.3} ms", seconds * 1e3);
+    println!(
+        "prompt of {} tokens: first token after {}, {} tok/s, {:.0}% of the FLOP rate",
+        document.prompt_tokens,
+        milliseconds(document.first_token_seconds),
+        thousands(document.prefill_tokens_per_second),
+        100.0 * document.prefill_flop_share
+    );
+    let mut rows = table(&["rows", "a token", "tok/s", "read", "of the bandwidth", "of the FLOP rate", "cache"]);
+    for batch in &document.batches {
+        rows.add_row([
+            batch.rows.to_string(),
+            milliseconds(batch.step_seconds),
+            thousands(batch.tokens_per_second),
+            format!("{:.1} GB/s", batch.achieved_gbs),
+            format!("{:.0}%", 100.0 * batch.bandwidth_share),
+            format!("{:.0}%", 100.0 * batch.flop_share),
+            format!("{:.1} MiB", batch.cache_bytes as f64 / f64::from(1 << 20)),
+        ]);
+    }
+    println!("{rows}");
+    println!(
+        "limits: products {:.1} GFLOP/s, reading {:.1} GB/s; peak memory {:.1} MiB",
+        document.gemm_gflops,
+        document.read_gbs,
+        document.peak_rss_bytes as f64 / f64::from(1 << 20)
+    );
 }

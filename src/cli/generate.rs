@@ -1,16 +1,25 @@
 //! `nanochat generate`: text from a checkpoint.
 
+use std::io::Write as _;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
-use serde::Serialize;
 
-use super::{CliError, CliResult, Exit, Format};
-use crate::evals::{Sampling, generate};
+use super::bench::Dtype;
+use super::output::json;
+use super::{CliError, CliResult, Exit, Format, input};
+use crate::artifacts::{Document, EndedBy, GeneratedSample, Generation};
+use crate::generate::{End, Prompt, Request, Sample, Sampling, TextStream, Token, continuations};
+use crate::hardware;
+use crate::tokenizer::{Tokenizer, special};
 use crate::trained::Trained;
 
+/// Which model, and in what its weights are kept.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct ModelArgs {
     /// A run's folder, its checkpoints/, one of them, or the baseline's folder of model_….pt files or one of these.
     #[arg(long, value_name = "PATH")]
     checkpoint: PathBuf,
@@ -20,9 +29,36 @@ pub struct Args {
     /// The tokenizer, where none is stored with the checkpoint.
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
-    /// Text to continue; empty by default.
-    #[arg(long, default_value = "")]
-    prompt: String,
+    /// What the weights of matrix products are kept in; bf16 rounds them, and decodes faster.
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+}
+
+impl ModelArgs {
+    /// Opens the model.
+    pub(super) fn open(&self) -> Result<Trained, CliError> {
+        let opened = Trained::open(&self.checkpoint, self.step, self.tokenizer.as_deref(), &Device::Cpu);
+        let mut trained = opened.map_err(CliError::invalid)?;
+        for remark in &trained.remarks {
+            eprintln!("note: {remark}");
+        }
+        if self.dtype == Dtype::Bf16 {
+            trained.model.round_weights().map_err(|error| CliError::failed(miette::miette!("{error}")))?;
+        }
+        Ok(trained)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Text to continue; without it and without a file, a beginning is made up.
+    #[arg(long, conflicts_with = "prompt_file")]
+    prompt: Option<String>,
+    /// File with the text to continue, `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    prompt_file: Option<PathBuf>,
     /// New tokens at most.
     #[arg(long, default_value_t = 64)]
     max_tokens: usize,
@@ -38,57 +74,153 @@ pub struct Args {
     /// How many continuations.
     #[arg(long, default_value_t = 1)]
     samples: usize,
-    /// How to print the result.
+    /// A token that ends a sample, besides <|bos|> and <|assistant_end|>: a special token's name, `#` and an id, or a text
+    /// that is one token. May be given several times.
+    #[arg(long, value_name = "TOKEN")]
+    stop: Vec<String>,
+    /// How to print the result; text streams where there is one sample.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-#[derive(Serialize)]
-struct Report {
-    step: u64,
-    prompt: String,
-    prompt_ids: Vec<u32>,
-    samples: Vec<Sample>,
-}
-
-#[derive(Serialize)]
-struct Sample {
-    text: String,
-    ids: Vec<u32>,
-}
-
 pub fn execute(args: Args) -> CliResult {
-    let Trained { model, tokenizer, step, remarks, .. } =
-        Trained::open(&args.checkpoint, args.step, args.tokenizer.as_deref(), &Device::Cpu)
-            .map_err(CliError::invalid)?;
-    for remark in remarks {
-        eprintln!("note: {remark}");
-    }
+    let prompt = match (&args.prompt, &args.prompt_file) {
+        (Some(prompt), _) => prompt.clone(),
+        (None, Some(file)) => input::text(file)?,
+        (None, None) => String::new(),
+    };
+    let trained = args.model.open()?;
+    let tokenizer: &Tokenizer = &trained.tokenizer;
+    let stop_ids = stop_ids(tokenizer, &args.stop)?;
     let sampling = Sampling {
         max_tokens: args.max_tokens,
         temperature: args.temperature,
         top_k: (args.top_k > 0).then_some(args.top_k),
         seed: args.seed,
-        ..Sampling::default()
+        max_cache_bytes: Some(hardware::this_machine().memory_bytes),
     };
-    let prompt_ids = tokenizer.encode_document(&args.prompt);
-    let stop: Vec<u32> = tokenizer.special_id("<|assistant_end|>").into_iter().chain([tokenizer.bos_id()]).collect();
-    let samples = generate(&model, &prompt_ids, args.samples, &sampling, &stop).map_err(CliError::failed)?;
-    let samples = samples.into_iter().map(|ids| Sample { text: tokenizer.decode(&ids), ids }).collect();
-    print(&Report { step, prompt: args.prompt, prompt_ids, samples }, args.format)
-}
-
-fn print(report: &Report, format: Format) -> CliResult {
-    if format == Format::Json {
-        let text = serde_json::to_string_pretty(report).map_err(|error| CliError::usage(error, None))?;
-        println!("{text}");
+    let prompt_ids = tokenizer.encode_document(&prompt);
+    let interrupted = on_interrupt();
+    let streams = args.format == Format::Text && args.samples == 1;
+    let mut out = Stream { tokenizer, text: TextStream::default(), is_shown: streams };
+    if streams && out.show(&prompt).is_break() {
         return Ok(Exit::Done);
     }
-    for (number, sample) in report.samples.iter().enumerate() {
-        if report.samples.len() > 1 {
-            println!("--- {}", number + 1);
+    let mut observe = |token: Token| {
+        if interrupted.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { out.take(token.id) }
+    };
+    let prompts = &[Prompt { ids: &prompt_ids, samples: args.samples }];
+    let request = Request { prompts, sampling: &sampling, stop_ids: &stop_ids, calculator: Some(tokenizer) };
+    let samples = continuations(&trained.model, request, &mut observe).map_err(CliError::failed)?;
+    if streams {
+        out.end();
+    } else if args.format == Format::Json {
+        json(&document(&trained, &prompt, &prompt_ids, &sampling, stop_ids, &samples))?;
+    } else {
+        for (number, sample) in samples.iter().enumerate() {
+            if samples.len() > 1 {
+                println!("--- {}", number + 1);
+            }
+            println!("{prompt}{}", tokenizer.decode(&sample.ids()));
         }
-        println!("{}{}", report.prompt, sample.text);
     }
-    Ok(Exit::Done)
+    Ok(if interrupted.load(Ordering::SeqCst) { Exit::Interrupted } else { Exit::Done })
+}
+
+/// Text on its way to standard output, a token at a time.
+pub(super) struct Stream<'t> {
+    pub(super) tokenizer: &'t Tokenizer,
+    pub(super) text: TextStream,
+    pub(super) is_shown: bool,
+}
+
+impl Stream<'_> {
+    /// Shows the text that a token completes; breaks where nobody reads any more.
+    pub(super) fn take(&mut self, id: u32) -> ControlFlow<()> {
+        if !self.is_shown {
+            return ControlFlow::Continue(());
+        }
+        let text = self.text.push(self.tokenizer, id);
+        self.show(&text)
+    }
+
+    /// Shows what is left, and ends the line.
+    pub(super) fn end(&mut self) {
+        let rest = self.text.finish() + "\n";
+        let _ = self.show(&rest);
+    }
+
+    fn show(&self, text: &str) -> ControlFlow<()> {
+        let mut out = std::io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+}
+
+/// A flag that an interrupt sets.
+fn on_interrupt() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = flag.clone();
+    if let Err(error) = ctrlc::set_handler(move || set.store(true, Ordering::SeqCst)) {
+        eprintln!("warning: signals can't be caught ({error})");
+    }
+    flag
+}
+
+/// Ids that end a sample: the baseline's two, and those that were named.
+fn stop_ids(tokenizer: &Tokenizer, named: &[String]) -> Result<Vec<u32>, CliError> {
+    let own = [special::BOS, special::ASSISTANT_END].into_iter().filter_map(|name| tokenizer.special_id(name));
+    let mut ids: Vec<u32> = own.collect();
+    for name in named {
+        let id = match (tokenizer.special_id(name), name.strip_prefix('#').map(str::parse::<u32>)) {
+            (Some(id), _) => Some(id),
+            (None, Some(Ok(id))) => Some(id).filter(|id| (*id as usize) < tokenizer.vocab_size()),
+            _ => Some(tokenizer.encode(name)).filter(|ids| ids.len() == 1).and_then(|ids| ids.first().copied()),
+        };
+        let told = "name a special token such as <|user_end|>, an id as in #17, or a text that is one token: `nanochat tokenizer encode` shows";
+        ids.push(id.ok_or_else(|| CliError::usage(format!("{name:?} is not one token of this model"), Some(told)))?);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+fn document(
+    trained: &Trained,
+    prompt: &str,
+    prompt_ids: &[u32],
+    sampling: &Sampling,
+    stop_ids: Vec<u32>,
+    samples: &[Sample],
+) -> Generation {
+    let sample = |sample: &Sample| GeneratedSample {
+        text: trained.tokenizer.decode(&sample.ids()),
+        ids: sample.ids(),
+        log_probabilities: sample.tokens.iter().map(|token| token.log_probability).collect(),
+        forced: sample.tokens.iter().map(|token| token.forced).collect(),
+        ended_by: match sample.end {
+            End::Length => EndedBy::Length,
+            End::Stop(_) => EndedBy::StopToken,
+            End::Stopped => EndedBy::Interrupted,
+        },
+        stop_id: match sample.end {
+            End::Stop(id) => Some(id),
+            End::Length | End::Stopped => None,
+        },
+    };
+    Generation {
+        schema: Generation::SCHEMA.to_string(),
+        step: trained.step,
+        tokenizer_sha256: trained.tokenizer.sha256(),
+        prompt: prompt.to_string(),
+        prompt_ids: prompt_ids.to_vec(),
+        max_tokens: sampling.max_tokens as u64,
+        temperature: sampling.temperature,
+        top_k: sampling.top_k.map(|kept| kept as u64),
+        seed: sampling.seed,
+        stop_ids,
+        samples: samples.iter().map(sample).collect(),
+    }
 }

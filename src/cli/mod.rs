@@ -4,6 +4,7 @@ mod baseline;
 mod baseline_progress;
 mod bench;
 mod beside;
+mod chat;
 mod compare;
 mod data;
 mod doctor;
@@ -12,6 +13,7 @@ mod exit;
 mod export;
 mod generate;
 mod import;
+mod input;
 mod leaderboard;
 mod list;
 mod noise;
@@ -81,6 +83,8 @@ enum Command {
     Eval(eval::Args),
     /// Generate text from a checkpoint.
     Generate(generate::Args),
+    /// Talk with a checkpoint.
+    Chat(chat::Args),
     /// Begin a run from a checkpoint of the baseline's.
     Import(import::Args),
     /// Write a trained model for other programs: safetensors, ONNX, or the baseline's own layout.
@@ -120,6 +124,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Tokenizer(args) => tokenizer::execute(args),
         Command::Eval(args) => eval::execute(args),
         Command::Generate(args) => generate::execute(args),
+        Command::Chat(args) => chat::execute(args),
         Command::Import(args) => import::execute(args),
         Command::Export(args) => export::execute(args),
     };

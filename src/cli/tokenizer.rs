@@ -1,14 +1,14 @@
 //! `nanochat tokenizer`: trains, tries out, and converts tokenizers.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::data::{Source, failed, invalid};
-use super::{CliError, CliResult, Exit, Format};
+use super::{CliError, CliResult, Exit, Format, input};
 use crate::data::train_tokenizer;
-use crate::tokenizer::{Tokenizer, TokenizerFormat};
+use crate::tokenizer::{Difference, Piece, Published, PublishedName, Tokenizer, TokenizerFormat};
 
 /// Train, convert and check tokenizers.
 #[derive(Debug, clap::Args)]
@@ -60,7 +60,26 @@ enum Command {
     Inspect {
         /// Folder or file of the tokenizer.
         tokenizer: PathBuf,
-        /// A text file to compress.
+        /// A text file to compress, `-` for standard input.
+        #[arg(long)]
+        text: Option<PathBuf>,
+        /// GPT-2's published ranks (`r50k_base.tiktoken`), to compare the compression with.
+        #[arg(long, value_name = "FILE", requires = "text")]
+        gpt2: Option<PathBuf>,
+        /// GPT-4's published ranks (`cl100k_base.tiktoken`), to compare the compression with.
+        #[arg(long, value_name = "FILE", requires = "text")]
+        gpt4: Option<PathBuf>,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Compare two tokenizers, on a text or by their ranks, and show where they part first; exit code 1 where they do.
+    Check {
+        /// Folder or file of a tokenizer.
+        tokenizer: PathBuf,
+        /// Folder or file of the other.
+        other: PathBuf,
+        /// A text file that both encode, `-` for standard input; without it the ranks are compared.
         #[arg(long)]
         text: Option<PathBuf>,
         /// How to print.
@@ -89,7 +108,13 @@ pub fn execute(args: Args) -> CliResult {
         }
         Command::Encode { tokenizer, text, bos, format } => encode(&load(&tokenizer)?, text, bos, format),
         Command::Decode { tokenizer, ids } => decode(&load(&tokenizer)?, ids),
-        Command::Inspect { tokenizer, text, format } => inspect(&load(&tokenizer)?, text.as_deref(), format),
+        Command::Inspect { tokenizer, text, gpt2, gpt4, format } => {
+            let published = [(PublishedName::Gpt2, gpt2), (PublishedName::Gpt4, gpt4)];
+            inspect(&load(&tokenizer)?, text.as_deref(), published, format)
+        }
+        Command::Check { tokenizer, other, text, format } => {
+            check([&load(&tokenizer)?, &load(&other)?], text.as_deref(), format)
+        }
         Command::Convert { tokenizer, out } => convert(&load(&tokenizer)?, &out),
     }
 }
@@ -100,9 +125,7 @@ fn load(path: &Path) -> Result<Tokenizer, CliError> {
 
 /// All of standard input, which must be UTF-8.
 fn standard_input() -> Result<String, CliError> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(|error| invalid(format!("standard input: {error}")))?;
-    Ok(text)
+    input::text(Path::new("-"))
 }
 
 fn encode(tokenizer: &Tokenizer, text: Option<String>, bos: bool, format: Format) -> CliResult {
@@ -134,24 +157,64 @@ fn decode(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> CliResult {
     Ok(Exit::Done)
 }
 
-fn inspect(tokenizer: &Tokenizer, text: Option<&Path>, format: Format) -> CliResult {
-    let compression = text.map(|path| {
-        let text = std::fs::read_to_string(path).map_err(|error| invalid(format!("{}: {error}", path.display())))?;
-        Ok::<_, CliError>((text.len(), tokenizer.encode(&text).len()))
-    });
-    let compression = compression.transpose()?;
+/// What a text comes to.
+struct Compression {
+    name: &'static str,
+    ranks: usize,
+    bytes: usize,
+    tokens: usize,
+}
+
+impl Compression {
+    fn bytes_per_token(&self) -> f64 {
+        self.bytes as f64 / self.tokens.max(1) as f64
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let (name, ranks, bytes, tokens) = (self.name, self.ranks, self.bytes, self.tokens);
+        json!({ "name": name, "ranks": ranks, "bytes": bytes, "tokens": tokens, "bytes_per_token": self.bytes_per_token() })
+    }
+}
+
+/// A text under this tokenizer, and under the published ones whose files are at hand.
+fn compressions(
+    tokenizer: &Tokenizer,
+    text: &str,
+    published: [(PublishedName, Option<PathBuf>); 2],
+) -> Result<Vec<Compression>, CliError> {
+    let (ranks, tokens) = (tokenizer.ranks().len(), tokenizer.encode(text).len());
+    let mut found = vec![Compression { name: "this tokenizer", ranks, bytes: text.len(), tokens }];
+    for (which, file) in published {
+        let Some(file) = file else { continue };
+        let name = match which {
+            PublishedName::Gpt2 => "GPT-2",
+            PublishedName::Gpt4 => "GPT-4",
+        };
+        let other = Published::load(which, &file).map_err(invalid)?;
+        let tokens = other.count(text).map_err(failed)?;
+        found.push(Compression { name, ranks: other.ranks(), bytes: text.len(), tokens });
+    }
+    Ok(found)
+}
+
+fn inspect(
+    tokenizer: &Tokenizer,
+    text: Option<&Path>,
+    published: [(PublishedName, Option<PathBuf>); 2],
+    format: Format,
+) -> CliResult {
+    let text = text.map(input::text).transpose()?;
+    let compressions = text.map_or(Ok(Vec::new()), |text| compressions(tokenizer, &text, published))?;
     let longest = tokenizer.ranks().iter().map(Vec::len).max().unwrap_or(0);
     if format == Format::Json {
         let special: serde_json::Map<_, _> =
             tokenizer.special_tokens().map(|(name, id)| (name.to_string(), json!(id))).collect();
-        let compression = compression.map(|(bytes, tokens)| {
-            json!({ "bytes": bytes, "tokens": tokens, "bytes_per_token": bytes as f64 / tokens.max(1) as f64 })
-        });
         println!(
             "{:#}",
             json!({
                 "vocab_size": tokenizer.vocab_size(), "ranks": tokenizer.ranks().len(), "longest_token_bytes": longest,
-                "special_tokens": special, "sha256": tokenizer.sha256(), "text": compression,
+                "special_tokens": special, "sha256": tokenizer.sha256(), "text": compressions.first().map(Compression::json),
+                "published": compressions.iter().skip(1).map(Compression::json).collect::<Vec<_>>(),
             })
         );
         return Ok(Exit::Done);
@@ -161,10 +224,73 @@ fn inspect(tokenizer: &Tokenizer, text: Option<&Path>, format: Format) -> CliRes
         println!("  {id} {name}");
     }
     println!("longest token: {longest} bytes\nsha256 {}", tokenizer.sha256());
-    if let Some((bytes, tokens)) = compression {
-        println!("{bytes} bytes in {tokens} tokens: {:.3} bytes a token", bytes as f64 / tokens.max(1) as f64);
+    let own = compressions.first().map_or(f64::NAN, Compression::bytes_per_token);
+    for (number, one) in compressions.iter().enumerate() {
+        let (ratio, bytes, tokens) = (one.bytes_per_token(), one.bytes, one.tokens);
+        match number {
+            0 => println!("{bytes} bytes in {tokens} tokens: {ratio:.3} bytes a token"),
+            _ => println!(
+                "{} ({} ranks): {tokens} tokens, {ratio:.3} bytes a token; this tokenizer {:+.1}%",
+                one.name,
+                one.ranks,
+                100.0 * (own / ratio - 1.0)
+            ),
+        }
     }
     Ok(Exit::Done)
+}
+
+fn check([one, other]: [&Tokenizer; 2], text: Option<&Path>, format: Format) -> CliResult {
+    let rank = one.first_differing_rank(other);
+    let text = text.map(input::text).transpose()?;
+    let difference = text.as_ref().and_then(|text| one.first_difference(other, text));
+    let differs = if text.is_some() { difference.is_some() } else { rank.is_some() };
+    let exit = if differs { Exit::Failed } else { Exit::Done };
+    if format == Format::Json {
+        let piece = |piece: &Piece| json!({ "id": piece.id, "text": String::from_utf8_lossy(&piece.bytes) });
+        let pieces = |pieces: &[Piece]| pieces.iter().map(piece).collect::<Vec<_>>();
+        let place = difference.as_ref().map(|at| {
+            json!({
+                "tokens_before": at.tokens_before, "byte": at.byte, "line": at.line, "column": at.column,
+                "next": at.next.each_ref().map(|next| pieces(next)),
+            })
+        });
+        println!(
+            "{:#}",
+            json!({
+                "equal": !differs, "sha256": [one.sha256(), other.sha256()], "vocab_size": [one.vocab_size(), other.vocab_size()],
+                "first_differing_rank": rank, "text_bytes": text.map(|text| text.len()), "first_difference": place,
+            })
+        );
+        return Ok(exit);
+    }
+    match rank {
+        None => println!("ranks: all {} equal", one.ranks().len()),
+        Some(rank) => {
+            println!("ranks: the first {rank} equal, of {} and {}", one.ranks().len(), other.ranks().len());
+            for tokenizer in [one, other] {
+                let bytes = tokenizer.ranks().get(rank).map(|bytes| format!("{:?}", String::from_utf8_lossy(bytes)));
+                println!("  {rank}: {}", bytes.as_deref().unwrap_or("no such rank"));
+            }
+        }
+    }
+    match (&text, &difference) {
+        (None, _) => {}
+        (Some(text), None) => {
+            println!("text: {} bytes give both the same {} tokens", text.len(), one.encode(text).len())
+        }
+        (Some(_), Some(difference)) => print_difference(difference),
+    }
+    Ok(exit)
+}
+
+fn print_difference(difference: &Difference) {
+    let Difference { tokens_before, byte, line, column, next } = difference;
+    println!("text: {tokens_before} tokens equal, then at byte {byte} (line {line}, character {column}):");
+    for pieces in next {
+        let shown = pieces.iter().map(|piece| format!("{} {:?}", piece.id, String::from_utf8_lossy(&piece.bytes)));
+        println!("  {}", shown.collect::<Vec<_>>().join(", "));
+    }
 }
 
 fn convert(tokenizer: &Tokenizer, out: &Path) -> CliResult {

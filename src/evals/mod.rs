@@ -1,4 +1,4 @@
-//! Evaluations of a model: bits per byte, the CORE metric, and generated text.
+//! Evaluations of a model: bits per byte and the CORE metric.
 //!
 //! Every evaluation is a function of a model and its inputs. It changes no file, looks at no clock, and holds nothing from
 //! one call to the next, so the thousandth evaluation of a run costs what the first did.
@@ -9,10 +9,8 @@
 mod bits_per_byte;
 pub mod core;
 mod error;
-mod generate;
 #[cfg(test)]
 mod tests;
 
 pub use bits_per_byte::{SplitBits, bits_per_byte, bits_per_byte_of_split};
 pub use error::EvalError;
-pub use generate::{Sampling, generate};

@@ -1,9 +1,10 @@
-//! Bits per byte against a sum by hand, generation, and the steadiness of many evaluations.
+//! Bits per byte against a sum by hand, and the steadiness of many evaluations.
 
-use candle_core::{Device, IndexOp, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::*;
 use crate::data::Batch;
+use crate::generate::{Sampling, generate};
 use crate::model::Gpt;
 use crate::model::testing::{random_model, shape};
 
@@ -51,91 +52,6 @@ fn bits_per_byte_of_nothing_or_of_strange_targets_is_refused() {
     assert!(matches!(bits_per_byte(&model(), [], &token_bytes()), Err(EvalError::NoBytes)));
     let strange = bits_per_byte(&model(), [Ok(batch(1))], &[1; 5]);
     assert!(matches!(strange, Err(EvalError::Target { vocab_size: 5, .. })));
-}
-
-fn continued(prompt: &[u32], samples: usize, sampling: &Sampling) -> Vec<Vec<u32>> {
-    generate(&model(), prompt, samples, sampling, &[]).unwrap()
-}
-
-/// Through the cache as by the full forward pass, well past the trained context of 8 tokens.
-#[test]
-fn greedy_tokens_are_the_likeliest_of_the_full_forward_pass() {
-    let (model, mut tokens) = (model(), vec![5, 9, 60]);
-    let cached = continued(&tokens, 1, &Sampling { max_tokens: 30, ..Sampling::default() });
-    for _ in 0..30 {
-        let ids = Tensor::from_slice(&tokens, (1, tokens.len()), &Device::Cpu).unwrap();
-        let last = model.logits(&ids).unwrap().i((0, tokens.len() - 1)).unwrap();
-        tokens.push(last.argmax(0).unwrap().to_scalar::<u32>().unwrap());
-    }
-    assert_eq!(cached, [tokens[3..].to_vec()]);
-    let only = Sampling { max_tokens: 30, temperature: 0.7, top_k: Some(1), ..Sampling::default() };
-    assert_eq!(continued(&[5, 9, 60], 1, &only), cached, "the likeliest of one");
-}
-
-#[test]
-fn a_sample_is_the_same_however_many_are_drawn_beside_it() {
-    let sampling = Sampling { max_tokens: 12, temperature: 1.0, ..Sampling::default() };
-    let many = continued(&[1, 2], 5, &sampling);
-    assert_eq!(continued(&[1, 2], 2, &sampling), many[..2]);
-    assert_eq!(continued(&[1, 2], 5, &sampling), many, "the same seed");
-    assert!(many.iter().skip(1).all(|other| *other != many[0]), "samples differ");
-    let other = continued(&[1, 2], 1, &Sampling { seed: 43, ..sampling });
-    assert_ne!(other[0], many[0], "another seed");
-}
-
-/// Frequencies of the first token over many samples, against its probabilities.
-#[test]
-fn draws_follow_the_distribution() {
-    let model = model();
-    let sampling = Sampling { max_tokens: 1, temperature: 1.5, top_k: Some(3), ..Sampling::default() };
-    let samples = 4000;
-    let drawn = generate(&model, &[7], samples, &sampling, &[]).unwrap();
-    let ids = Tensor::new(&[[7u32]], &Device::Cpu).unwrap();
-    let logits = model.logits(&ids).unwrap().i((0, 0)).unwrap().to_vec1::<f32>().unwrap();
-    let mut order: Vec<usize> = (0..70).collect();
-    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
-    let weights: Vec<f64> = order[..3].iter().map(|&token| (f64::from(logits[token]) / 1.5).exp()).collect();
-    let total: f64 = weights.iter().sum();
-    for (token, weight) in order[..3].iter().zip(weights) {
-        let share = drawn.iter().filter(|sample| sample[0] as usize == *token).count() as f64 / samples as f64;
-        let expected = weight / total;
-        // Five standard deviations of a binomial share; the seed is fixed.
-        let bound = 5.0 * (expected * (1.0 - expected) / samples as f64).sqrt();
-        assert!((share - expected).abs() < bound, "token {token}: {share} instead of {expected}");
-    }
-    assert!(drawn.iter().all(|sample| order[..3].contains(&(sample[0] as usize))));
-}
-
-#[test]
-fn a_sample_ends_before_a_stop_token() {
-    let sampling = Sampling { max_tokens: 20, ..Sampling::default() };
-    let whole = continued(&[5, 9, 60], 1, &sampling).remove(0);
-    let stop = whole[6];
-    let cut = whole.iter().position(|token| *token == stop).unwrap();
-    let stopped = generate(&model(), &[5, 9, 60], 1, &sampling, &[stop]).unwrap();
-    assert_eq!(stopped, [whole[..cut].to_vec()]);
-    let none = Sampling { max_tokens: 0, ..sampling };
-    assert_eq!(continued(&[5], 2, &none), [Vec::<u32>::new(), Vec::new()]);
-}
-
-/// Known failure 1 of the baseline, its cause: a cache that can't fit is refused before anything is allocated.
-#[test]
-fn known_failure_1_senseless_requests_and_caches_that_cannot_fit_are_refused() {
-    let fails = |prompt: &[u32], sampling: Sampling| generate(&model(), prompt, 2, &sampling, &[]).unwrap_err();
-    let base = Sampling::default();
-    assert!(matches!(fails(&[], base.clone()), EvalError::EmptyPrompt));
-    for temperature in [-1.0, f64::NAN, f64::INFINITY] {
-        assert!(matches!(fails(&[1], Sampling { temperature, ..base.clone() }), EvalError::Sampling(_)));
-    }
-    let large = Sampling { max_tokens: usize::MAX, max_cache_bytes: Some(1 << 30), ..base.clone() };
-    assert!(matches!(fails(&[1], large), EvalError::CacheTooLarge { rows: 2, .. }));
-    // Three layers, one key/value head of 16 channels, keys and values in f32: 384 bytes a token.
-    let tokens = 2 * (1 + 64) + 1;
-    let exact = Sampling { max_cache_bytes: Some(tokens * 384), ..base.clone() };
-    assert!(generate(&model(), &[1], 2, &exact, &[]).is_ok());
-    let below = Sampling { max_cache_bytes: Some(tokens * 384 - 1), ..base };
-    assert!(matches!(fails(&[1], below), EvalError::CacheTooLarge { bytes, .. } if bytes == tokens * 384));
-    assert!(matches!(fails(&[99], Sampling::default()), EvalError::Model(_)), "a token outside the vocabulary");
 }
 
 /// Growth of this process's resident memory, in bytes, over evaluations after the first `settled`.

@@ -55,3 +55,29 @@ pub fn copy_gbs() -> f64 {
     }
     (2 * BUFFER * size_of::<f32>()) as f64 / best / 1e9
 }
+
+/// Bytes read in GB/s (10^9 a second) of one buffer on all threads; measures for a third of a second.
+pub fn read_gbs() -> f64 {
+    let buffer = vec![1u64; BUFFER / 2];
+    let chunk = buffer.len().div_ceil(rayon::current_num_threads().max(1));
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    while start.elapsed() < BUDGET {
+        let begin = Instant::now();
+        let sum: u64 = buffer.par_chunks(chunk).map(sum).sum();
+        best = best.min(begin.elapsed().as_secs_f64());
+        std::hint::black_box(sum);
+    }
+    (buffer.len() * size_of::<u64>()) as f64 / best / 1e9
+}
+
+/// A sum in eight lanes.
+fn sum(numbers: &[u64]) -> u64 {
+    let mut lanes = [0u64; 8];
+    for chunk in numbers.chunks_exact(8) {
+        for (lane, number) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.wrapping_add(*number);
+        }
+    }
+    lanes.iter().fold(0, |total, lane| total.wrapping_add(*lane))
+}

@@ -13,7 +13,7 @@ mod profile;
 
 pub use fit::{TooLarge, fits};
 pub use machine::{Gpu, Machine, this_machine};
-pub use measure::{Rates, copy_gbs, measure};
+pub use measure::{Rates, copy_gbs, measure, read_gbs};
 pub use place::{Cache, caches, free_bytes, is_writable};
 pub use process::process_age_seconds;
 pub use profile::{Mismatch, Profile, Requirements, check};

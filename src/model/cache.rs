@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use super::ModelError;
 use super::inference::Row;
 use crate::plan::ModelShape;
-use crate::plan::shape::{head_dim, kv_dim};
+use crate::plan::shape::head_dim;
 
 /// Keys and values of all layers for a batch of rows.
 #[derive(Debug)]
@@ -35,8 +35,7 @@ pub(super) struct Tensors {
 impl KvCache {
     /// An empty cache for the kernels.
     pub(super) fn paged(shape: &ModelShape, rows: usize, capacity: usize) -> Self {
-        let row = Row::new(shape.n_layer, shape.n_kv_head, kv_dim(shape), capacity);
-        Self { store: Store::Paged(vec![row; rows]) }
+        Self { store: Store::Paged(vec![Row::new(shape, capacity); rows]) }
     }
 
     /// An empty cache for the readable operations, with room for `capacity` tokens (at least one) in each of `rows`.
@@ -84,19 +83,49 @@ impl KvCache {
         }
     }
 
-    /// Forgets all but the first `length` tokens of each row, so that another continuation can follow them.
+    /// Forgets all but the first `length` tokens of each row, so that another continuation can follow them. For the kernels,
+    /// layers keep but what their windows see: cutting back further than that is an error, unless to nothing.
     pub fn truncate(&mut self, length: usize) -> Result<(), ModelError> {
         if length > self.len() {
             return Err(ModelError::CacheLength { length: self.len(), wanted: length });
         }
         match &mut self.store {
-            Store::Paged(rows) => rows.iter_mut().for_each(|row| row.truncate(length)),
+            Store::Paged(rows) => {
+                if !rows.iter().all(|row| row.reaches(length)) {
+                    return Err(ModelError::CacheWindow { wanted: length });
+                }
+                rows.iter_mut().for_each(|row| row.truncate(length));
+            }
             Store::Tensors(tensors) => {
                 tensors.length = length;
                 tensors.tokens.iter_mut().for_each(|row| row.truncate(length));
             }
         }
         Ok(())
+    }
+
+    /// Lets rows go: only those stay, in their order, for which `stays` says so by their number.
+    pub fn retain(&mut self, mut stays: impl FnMut(usize) -> bool) -> Result<(), ModelError> {
+        match &mut self.store {
+            Store::Paged(rows) => {
+                let mut number = 0..;
+                rows.retain(|_| number.next().is_some_and(&mut stays));
+                Ok(())
+            }
+            Store::Tensors(tensors) => tensors.retain(stays),
+        }
+    }
+
+    /// Adds another cache's rows after this one's. Where the readable operations work, all rows must be equally long.
+    pub fn join(&mut self, other: Self) -> Result<(), ModelError> {
+        match (&mut self.store, other.store) {
+            (Store::Paged(rows), Store::Paged(others)) => {
+                rows.extend(others);
+                Ok(())
+            }
+            (Store::Tensors(tensors), Store::Tensors(others)) => tensors.join(others),
+            _ => Err(ModelError::ForeignCache),
+        }
     }
 
     /// A cache of `rows` rows that all continue the only row of this one, with room for `capacity` tokens. For the kernels
@@ -132,6 +161,32 @@ impl Tensors {
             .collect::<Result<_, candle_core::Error>>()?;
         let tokens = self.tokens.first().cloned().unwrap_or_default();
         Ok(Self { layers, length: self.length, capacity, tokens: vec![tokens; rows] })
+    }
+
+    fn retain(&mut self, mut stays: impl FnMut(usize) -> bool) -> Result<(), ModelError> {
+        let kept: Vec<u32> = (0..self.tokens.len() as u32).filter(|row| stays(*row as usize)).collect();
+        if kept.len() == self.tokens.len() {
+            return Ok(());
+        }
+        self.tokens = kept.iter().map(|row| self.tokens[*row as usize].clone()).collect();
+        for buffer in self.layers.iter_mut().flatten() {
+            let rows = Tensor::new(kept.as_slice(), buffer.device())?;
+            *buffer = buffer.index_select(&rows, 0)?;
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, other: Self) -> Result<(), ModelError> {
+        if other.length != self.length {
+            return Err(ModelError::Ragged);
+        }
+        let capacity = self.capacity.min(other.capacity);
+        for (buffer, more) in self.layers.iter_mut().flatten().zip(other.layers.iter().flatten()) {
+            *buffer = Tensor::cat(&[buffer.narrow(1, 0, capacity)?, more.narrow(1, 0, capacity)?], 0)?;
+        }
+        self.capacity = capacity;
+        self.tokens.extend(other.tokens);
+        Ok(())
     }
 
     /// Tokens held, the same in every row.

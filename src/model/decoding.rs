@@ -46,9 +46,7 @@ impl Gpt {
         if new.iter().any(|ids| ids.is_empty()) {
             return Err(ModelError::Batch { what: "ids", expected: "u32", got: "a row without tokens".into() });
         }
-        if let Some(id) = new.iter().copied().flatten().find(|id| **id as usize >= vocab_size) {
-            return Err(ModelError::OutsideVocabulary { what: "ids", value: i64::from(*id), vocab_size });
-        }
+        new.iter().try_for_each(|ids| self.check_tokens(ids))?;
         if let Store::Paged(_) = cache.store_mut() {
             let logits = self.extend(new, |_| 1, cache)?;
             return Ok(logits.chunks_exact(vocab_size).map(<[f32]>::to_vec).collect());
@@ -59,6 +57,15 @@ impl Gpt {
         }
         let logits = self.logits_cached(&Tensor::from_vec(new.concat(), (new.len(), length), self.device())?, cache)?;
         Ok(logits.i((.., length - 1))?.to_dtype(DType::F32)?.to_vec2::<f32>()?)
+    }
+
+    /// Refuses ids outside the vocabulary.
+    pub(super) fn check_tokens(&self, ids: &[u32]) -> Result<(), ModelError> {
+        let vocab_size = self.shape().vocab_size;
+        match ids.iter().find(|id| **id as usize >= vocab_size) {
+            Some(id) => Err(ModelError::OutsideVocabulary { what: "ids", value: i64::from(*id), vocab_size }),
+            None => Ok(()),
+        }
     }
 
     /// Feeds a paged cache.

@@ -61,6 +61,12 @@ pub enum ModelError {
         /// Tokens asked for.
         wanted: usize,
     },
+    /// The cache can't be cut to what its windows don't reach back to.
+    #[error("a key/value cache can't be cut to {wanted} tokens: its windows have moved past what these would see")]
+    CacheWindow {
+        /// Tokens asked for.
+        wanted: usize,
+    },
     /// Parameters or gradients belong to another shape.
     #[error("there is no tensor {name}, which a model of this shape has")]
     Missing {

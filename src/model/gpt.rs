@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use super::fast::{Batch, Fast, Workspace};
 use super::forward::Forward;
-use super::inference::Buffers;
+use super::inference::{self, Buffers, Narrow};
 use super::{Gradients, ModelError, Parameters, initialize, parameters};
 use crate::ops::kernels::Element;
 use crate::ops::kernels::gemm::Operands;
@@ -29,6 +29,8 @@ pub struct Gpt {
     workspace: Mutex<Option<Box<dyn Any + Send>>>,
     /// The buffers of passes without gradients.
     inference: Mutex<Buffers>,
+    /// The weights of matrix products rounded to bf16, where decoding shall read these.
+    narrow: Option<Narrow>,
 }
 
 /// What computes a model's passes on the CPU; other devices always take the readable operations.
@@ -80,6 +82,7 @@ impl Gpt {
             precision: Precision::F32,
             workspace: Mutex::default(),
             inference: Mutex::default(),
+            narrow: None,
         }
     }
 
@@ -110,6 +113,7 @@ impl Gpt {
 
     /// All parameters by name, to be changed by an optimizer; names and shapes must stay.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
+        self.narrow = None;
         &mut self.parameters
     }
 
@@ -127,6 +131,18 @@ impl Gpt {
     /// parameters, gradients and the stream stay in f32. The readable operations work in f32 always.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
+    }
+
+    /// Rounds the weights of matrix products (not the embeddings) to bf16, for good: every pass computes with the rounded
+    /// ones from now on, and decoding reads half as many bytes. Sums stay in f32, and activations are not rounded.
+    pub fn round_weights(&mut self) -> Result<(), ModelError> {
+        self.narrow = Some(inference::narrowed(&self.shape, &mut self.parameters)?);
+        Ok(())
+    }
+
+    /// The weights that decoding reads in bf16, if it does.
+    pub(super) fn narrow(&self) -> Option<&Narrow> {
+        self.narrow.as_ref()
     }
 
     /// The same model in another float type; used to hold it against an oracle in f64.

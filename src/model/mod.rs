@@ -8,6 +8,7 @@
 //! comes from a given seed; it refuses weights that don't fit the shape, and ids or targets outside the vocabulary.
 
 mod cache;
+mod decoder;
 mod decoding;
 mod error;
 mod fast;
@@ -25,6 +26,8 @@ pub(crate) mod testing;
 mod tests;
 
 pub use cache::KvCache;
+pub use decoder::Decoder;
+pub(crate) use decoder::cache_bytes;
 pub(crate) use decoding::score_row;
 pub use error::ModelError;
 pub(crate) use gpt::operands;

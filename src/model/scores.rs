@@ -1,6 +1,6 @@
 //! How likely given tokens are after others.
 
-use crate::ops::kernels::head::{Summary, summaries};
+use crate::ops::kernels::head::{Summary, summary};
 
 /// A sequence whose tokens from `start` on are judged, each by what comes before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +36,14 @@ pub struct TokenScore {
 impl TokenScore {
     /// The score of a token by capped logits over the vocabulary, of which there is at least one.
     pub fn of(logits: &[f32], token: u32) -> Option<Self> {
-        let summary = summaries(logits, logits.len().max(1)).into_iter().next()?;
-        Some(Self::from_summary(summary, *logits.get(token as usize)?))
+        let logit = *logits.get(token as usize)?;
+        Some(Self::from_summary(summary(logits), logit))
+    }
+
+    /// The score of the likeliest token by capped logits over the vocabulary, of which there is at least one.
+    pub fn of_the_likeliest(logits: &[f32]) -> Option<Self> {
+        let summary = (!logits.is_empty()).then(|| summary(logits))?;
+        Some(Self::from_summary(summary, *logits.get(summary.likeliest as usize)?))
     }
 
     pub(super) fn from_summary(summary: Summary, logit: f32) -> Self {

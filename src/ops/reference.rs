@@ -45,6 +45,11 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     x.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)
 }
 
+/// Radians a position by which a pair of channels of a head is turned.
+pub fn rotary_frequency(pair: usize, head_dim: usize) -> f64 {
+    ROTARY_BASE.powf(-(2.0 * pair as f64) / head_dim as f64)
+}
+
 /// Cosines and sines (T, D/2) of the rotary angles of positions `start .. start + length`.
 ///
 /// In f32 and below the angle is the f32 product of position and inverse wavelength, as in the baseline; in f64 it is
@@ -57,7 +62,7 @@ pub fn rotary_table(
     device: &Device,
 ) -> Result<(Tensor, Tensor)> {
     let angles = |position: usize, pair: usize| {
-        let inverse = ROTARY_BASE.powf(-(2.0 * pair as f64) / head_dim as f64);
+        let inverse = rotary_frequency(pair, head_dim);
         match dtype {
             DType::F64 => position as f64 * inverse,
             _ => f64::from(position as f32 * inverse as f32),

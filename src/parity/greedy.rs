@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::checkpoint::{Beside, document};
 use super::{Check, ParityError};
-use crate::evals::{Sampling, generate};
+use crate::generate::{Sampling, generate};
 
 #[derive(Deserialize)]
 struct Case {

@@ -13,8 +13,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use crate::artifacts::{
-    BaselineResult, BenchData, BenchKernels, BenchTokenizer, BenchTrain, Document, Environment, ExperimentRecord,
-    Export, NoiseRecord, Scorecard, Summary,
+    BaselineResult, BenchData, BenchInfer, BenchKernels, BenchTokenizer, BenchTrain, Document, Environment,
+    ExperimentRecord, Export, Generation, NoiseRecord, Scorecard, Summary,
 };
 use crate::plan::{PlanSet, RunPlan};
 use crate::scorecard::compare::Comparison;
@@ -46,9 +46,10 @@ impl Kind {
 }
 
 /// All kinds, in order of name.
-pub const KINDS: [Kind; 19] = [
+pub const KINDS: [Kind; 21] = [
     Kind { name: "baseline", id: Some(BaselineResult::SCHEMA), schema: of::<BaselineResult> },
     Kind { name: "bench_data", id: Some(BenchData::SCHEMA), schema: of::<BenchData> },
+    Kind { name: "bench_infer", id: Some(BenchInfer::SCHEMA), schema: of::<BenchInfer> },
     Kind { name: "bench_kernels", id: Some(BenchKernels::SCHEMA), schema: of::<BenchKernels> },
     Kind { name: "bench_tokenizer", id: Some(BenchTokenizer::SCHEMA), schema: of::<BenchTokenizer> },
     Kind { name: "bench_train", id: Some(BenchTrain::SCHEMA), schema: of::<BenchTrain> },
@@ -58,6 +59,7 @@ pub const KINDS: [Kind; 19] = [
     Kind { name: "experiment", id: Some(spec::document::SPEC_SCHEMA), schema: || spec::schema::SPEC.clone() },
     Kind { name: "experiment_record", id: Some(ExperimentRecord::SCHEMA), schema: of::<ExperimentRecord> },
     Kind { name: "export", id: Some(Export::SCHEMA), schema: of::<Export> },
+    Kind { name: "generation", id: Some(Generation::SCHEMA), schema: of::<Generation> },
     Kind { name: "hardware", id: Some(spec::document::PROFILE_SCHEMA), schema: || spec::schema::PROFILE.clone() },
     Kind { name: "leaderboard_context", id: None, schema: of::<crate::report::LeaderboardContext> },
     Kind { name: "noise", id: Some(NoiseRecord::SCHEMA), schema: of::<NoiseRecord> },

@@ -158,6 +158,18 @@ fn figures(document: &BenchDocument) -> Vec<Figure> {
             one("tokenizer", "s", Lower, bench.tokenizer_seconds),
             one("first batch", "s", Lower, bench.first_batch_seconds),
         ],
+        BenchDocument::Infer(bench) => {
+            let mut figures = vec![
+                one("first token", "s", Lower, bench.first_token_seconds),
+                one("prefill", "tok/s", Higher, bench.prefill_tokens_per_second),
+                one("peak memory", "MiB", Lower, bench.peak_rss_bytes as f64 / f64::from(1 << 20)),
+            ];
+            for batch in &bench.batches {
+                let name = format!("decoding, {} beside each other", batch.rows);
+                figures.push(one(&name, "tok/s", Higher, batch.tokens_per_second));
+            }
+            figures
+        }
     }
 }
 

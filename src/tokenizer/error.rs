@@ -40,6 +40,12 @@ pub enum TokenizerError {
         /// What is wrong there, and what was expected.
         problem: String,
     },
+    /// A text on which a published vocabulary's expression gives up.
+    #[error("the text can't be cut into pieces: {problem}")]
+    Split {
+        /// What the expression's engine said.
+        problem: String,
+    },
     /// Ranks that are no byte-pair vocabulary.
     #[error("invalid ranks: {0}")]
     InvalidRanks(String),

@@ -9,12 +9,14 @@
 //! special token is ordinary text everywhere; special tokens are only ever added by id.
 
 mod conversation;
+mod difference;
 mod encode;
 mod error;
 mod files;
 mod huggingface;
 mod merge;
 mod pickle;
+mod published;
 mod rank_table;
 pub mod special;
 pub mod split;
@@ -27,8 +29,10 @@ mod words;
 mod tests;
 
 pub use conversation::{Content, Conversation, ConversationError, Message, Part, PartKind, Rendered, Role};
+pub use difference::{Difference, Piece};
 pub use error::TokenizerError;
 pub use files::TokenizerFormat;
+pub use published::{Published, PublishedName};
 pub use special::SPECIAL_TOKENS;
 pub use split::SPLIT_PATTERN;
 pub use train::Trainer;

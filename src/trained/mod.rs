@@ -99,6 +99,56 @@ enum Place {
     Exported(PathBuf),
 }
 
+/// Opens the model at `path` alone, as [`Trained::open`] does, without a tokenizer.
+///
+/// # Errors
+/// No checkpoint there, or one that can't be read.
+pub fn open_model(path: &Path, step: Option<u64>, device: &Device) -> Result<Gpt, TrainedError> {
+    match locate(path)? {
+        Place::Own(folder, named) => Ok(own_model(&folder, step.or(named), device)?.0),
+        Place::Baseline(folder, named) => Ok(baseline_model(&folder, step.or(named), device)?.model),
+        Place::Exported(folder) => Ok(exported::open(&folder, step, None, device)?.model),
+    }
+}
+
+/// Loads one of our checkpoints: its model, its plan, and what else is in it.
+fn own_model(folder: &Path, step: Option<u64>, device: &Device) -> Result<(Gpt, RunPlan, Loaded), TrainedError> {
+    let store = Checkpoints::open(folder)?;
+    let not_found = || TrainedError::NotFound { path: folder.to_path_buf() };
+    let mut loaded = match step {
+        Some(step) => store.load(step, device)?,
+        None => store.latest(device)?.ok_or_else(not_found)?,
+    };
+    let run = folder.canonicalize().ok().and_then(|folder| folder.parent().map(RunFolder::at));
+    let plan: RunPlan = match loaded.files.get("plan.json") {
+        Some(own) => parse_document(&loaded.path.join("plan.json"), own)?,
+        None => read_document(&run.ok_or_else(not_found)?.plan())?,
+    };
+    let weights = loaded.tensors.remove("model").ok_or_else(|| TrainedError::Incomplete {
+        path: loaded.path.clone(),
+        reason: "it has no tensors `model`".into(),
+    })?;
+    Ok((Gpt::from_tensors(&plan.model, &weights.into_iter().collect(), device)?, plan, loaded))
+}
+
+/// One of the baseline's checkpoints.
+struct FromBaseline {
+    model: Gpt,
+    path: PathBuf,
+    step: u64,
+    mended: Vec<String>,
+}
+
+/// Loads one of the baseline's checkpoints.
+fn baseline_model(folder: &Path, step: Option<u64>, device: &Device) -> Result<FromBaseline, TrainedError> {
+    let loaded = baseline::load(folder, step, device)?;
+    let path = folder.join(format!("model_{:06}.pt", loaded.step));
+    let shape: ModelShape = serde_json::from_value(loaded.model_config)
+        .map_err(|error| TrainedError::Incomplete { path: path.clone(), reason: error.to_string() })?;
+    let model = Gpt::from_tensors(&shape, &loaded.weights.into_iter().collect(), device)?;
+    Ok(FromBaseline { model, path, step: loaded.step, mended: loaded.mended })
+}
+
 impl Trained {
     /// Opens the model at `path`: the named step, else the newest that is whole.
     pub fn open(
@@ -120,22 +170,7 @@ impl Trained {
         tokenizer: Option<&Path>,
         device: &Device,
     ) -> Result<Self, TrainedError> {
-        let store = Checkpoints::open(folder)?;
-        let not_found = || TrainedError::NotFound { path: folder.to_path_buf() };
-        let mut loaded = match step {
-            Some(step) => store.load(step, device)?,
-            None => store.latest(device)?.ok_or_else(not_found)?,
-        };
-        let run = folder.canonicalize().ok().and_then(|folder| folder.parent().map(RunFolder::at));
-        let plan: RunPlan = match loaded.files.get("plan.json") {
-            Some(own) => parse_document(&loaded.path.join("plan.json"), own)?,
-            None => read_document(&run.ok_or_else(not_found)?.plan())?,
-        };
-        let weights = loaded.tensors.remove("model").ok_or_else(|| TrainedError::Incomplete {
-            path: loaded.path.clone(),
-            reason: "it has no tensors `model`".into(),
-        })?;
-        let model = Gpt::from_tensors(&plan.model, &weights.into_iter().collect(), device)?;
+        let (model, plan, loaded) = own_model(folder, step, device)?;
         let stored = loaded.path.join("tokenizer.json");
         let found = tokenizer.map(Path::to_path_buf).or_else(|| stored.is_file().then_some(stored));
         let tokenizer = fitting_tokenizer(found, &loaded.path, &plan.model)?;
@@ -151,14 +186,10 @@ impl Trained {
         tokenizer: Option<&Path>,
         device: &Device,
     ) -> Result<Self, TrainedError> {
-        let loaded = baseline::load(folder, step, device)?;
-        let path = folder.join(format!("model_{:06}.pt", loaded.step));
-        let shape: ModelShape = serde_json::from_value(loaded.model_config)
-            .map_err(|error| TrainedError::Incomplete { path: path.clone(), reason: error.to_string() })?;
-        let model = Gpt::from_tensors(&shape, &loaded.weights.into_iter().collect(), device)?;
-        let found = tokenizer.map(Path::to_path_buf).or_else(|| baseline_tokenizer(folder, &shape));
-        let tokenizer = fitting_tokenizer(found, &path, &shape)?;
-        Ok(Self { model, tokenizer, step: loaded.step, path, plan: None, remarks: loaded.mended })
+        let FromBaseline { model, path, step, mended: remarks } = baseline_model(folder, step, device)?;
+        let found = tokenizer.map(Path::to_path_buf).or_else(|| baseline_tokenizer(folder, model.shape()));
+        let tokenizer = fitting_tokenizer(found, &path, model.shape())?;
+        Ok(Self { model, tokenizer, step, path, plan: None, remarks })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::program::Project;
+use super::program::{Project, root};
 
 /// A model that trains in a blink.
 const TINY: &str = "\
@@ -161,4 +161,36 @@ fn kernels_tokenizer_and_data_are_measured_on_a_plan() {
     assert_eq!(number(&data, "/tokens"), number(&data, "/batches") * 4.0 * 32.0);
     let without = bench("kernels", &["--milliseconds", "1", "--no-twins"]);
     assert!(without["kernels"].as_array().unwrap().iter().all(|one| one["twin_seconds"].is_null()));
+}
+
+#[test]
+fn inference_is_measured_against_the_machine() {
+    let project = Project::new();
+    project.write("tiny.yaml", TINY);
+    let arguments = ["bench", "infer", "tiny.yaml", "--prompt-tokens=40", "--tokens=6", "--repeats=2"];
+    let more = ["--batch-sizes", "1,3", "--dtype", "bf16", "--out", "infer.json"];
+    let ran = project.run(&[&arguments[..], &more, &SETTINGS].concat()).exits(0);
+    let document: Value = serde_json::from_str(&ran.stdout()).expect("JSON");
+    project.run(&["validate", "infer.json"]).exits(0);
+    assert_eq!((&document["dtype"], &document["prompt_tokens"]), (&"bf16".into(), &40.into()));
+    assert_eq!(document["first_ids"].as_array().unwrap().len(), 6);
+    let rate = 40.0 / number(&document, "/prefill_seconds");
+    assert!((number(&document, "/prefill_tokens_per_second") / rate - 1.0).abs() < 1e-12);
+    for (at, rows) in [(0, 1.0), (1, 3.0)] {
+        let batch = |key: &str| number(&document, &format!("/batches/{at}/{key}"));
+        assert_eq!((batch("rows"), batch("tokens_per_second")), (rows, rows / batch("step_seconds")));
+        // The head's 320 rows of 32, two layers of 12 · 32² numbers and a gate of 2 · 12, at two bytes; two layers' keys and values of 35
+        // tokens of 32 channels in f32 for each row.
+        let bytes =
+            2.0 * (320.0 * 32.0 + 2.0 * 12.0 * 1024.0 + 24.0) + rows * 2.0 * 2.0 * 35.0f64.min(32.0) * 32.0 * 4.0;
+        assert_eq!(batch("step_bytes"), bytes);
+        assert!((batch("achieved_gbs") * 1e9 * batch("step_seconds") / bytes - 1.0).abs() < 1e-9);
+        assert!((batch("bandwidth_share") * number(&document, "/read_gbs") / batch("achieved_gbs") - 1.0).abs() < 1e-9);
+    }
+    project.run(&["compare", "infer.json", "infer.json"]).exits(0);
+    let none = ["bench", "infer", "tiny.yaml", "--tokens=2"];
+    project.run(&[&none[..], &SETTINGS].concat()).exits(2);
+    let other = root().join("fixtures/parity/checkpoint").to_string_lossy().into_owned();
+    let ran = project.run(&[&["bench", "infer", "tiny.yaml", "--weights", &other][..], &SETTINGS].concat()).exits(2);
+    assert!(ran.stderr().contains("spec of its shape") || ran.stderr().contains("its"), "{}", ran.stderr());
 }

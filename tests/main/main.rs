@@ -6,6 +6,7 @@ mod cache;
 mod evidence;
 mod export;
 mod import;
+mod inference;
 mod malformed;
 mod program;
 mod run_experiment;

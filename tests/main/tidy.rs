@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("optim", &["model", "ops", "plan"]),
     ("checkpoint", &[]),
     ("evals", &["model", "data", "tokenizer", "plan", "checkpoint"]),
+    ("generate", &["model", "tokenizer"]),
     ("train", &["plan", "data", "model", "optim", "evals", "checkpoint", "artifacts", "tokenizer", "hardware"]),
     (
         "run",
@@ -42,12 +43,28 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("trained", &["checkpoint", "model", "tokenizer", "artifacts", "plan"]),
     ("export", &["trained", "checkpoint", "model", "tokenizer", "artifacts", "plan", "ops", "optim"]),
     ("baseline", &["plan", "artifacts", "tokenizer", "data", "checkpoint", "hardware"]),
-    ("bench", &["plan", "run", "train", "data", "tokenizer", "model", "ops", "optim", "hardware", "artifacts"]),
+    (
+        "bench",
+        &[
+            "plan",
+            "run",
+            "train",
+            "data",
+            "tokenizer",
+            "model",
+            "ops",
+            "optim",
+            "hardware",
+            "artifacts",
+            "generate",
+            "trained",
+        ],
+    ),
     ("scorecard", &["artifacts", "plan"]),
     ("report", &["scorecard", "artifacts", "plan"]),
     ("schemas", &["spec", "experiment", "plan", "artifacts", "scorecard", "report"]),
     ("scalar", &["plan"]),
-    ("parity", &["plan", "data", "tokenizer", "model", "optim", "evals", "train", "checkpoint", "scalar"]),
+    ("parity", &["plan", "data", "tokenizer", "model", "optim", "evals", "generate", "train", "checkpoint", "scalar"]),
 ];
 
 /// Files that are compiled for tests alone, though their names don't say so: measurements that print.

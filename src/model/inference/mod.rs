@@ -5,12 +5,16 @@
 //! many sequences share is computed once ([`tree`]), rows of a batch may have different lengths, and prefill and decoding
 //! are one thing. The last layer and the head only see tokens whose prediction is wanted.
 //!
-//! Works in f32. The readable twin is [`super::forward`] with its own cache.
+//! Decoding takes a way of its own ([`step`]): one token a row, over kernels that read the weights once for all rows, give a
+//! row the same bits whichever rows are beside it, and allocate nothing.
+//!
+//! Works in f32, where asked for with weights that are rounded to bf16. The readable twin is [`super::forward`] with its own cache.
 
 mod buffers;
 mod forward;
 mod rows;
 mod runs;
+mod step;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -23,8 +27,9 @@ use super::{Continuation, ModelError, TokenScore};
 use crate::ops::kernels::head;
 pub(super) use buffers::Buffers;
 use forward::Pass;
-pub(super) use rows::Row;
+pub(super) use rows::{Row, most_held};
 use runs::{Before, Runs};
+pub(super) use step::{Narrow, StepBuffers, StepWeights, narrowed, step};
 
 /// Feeds new tokens to each cached row that has some: the capped logits after the last `wanted` of a row's new tokens,
 /// row after row.

@@ -89,22 +89,22 @@ impl Runs {
         size: usize,
     ) -> Vec<Span<'a, f32>> {
         let stride = self.ids.len() * size;
-        let mut all: Vec<Vec<Piece<'a, f32>>> = Vec::with_capacity(self.list.len());
+        let mut all: Vec<(usize, Vec<Piece<'a, f32>>)> = Vec::with_capacity(self.list.len());
         let mut spans = Vec::with_capacity(self.list.len());
         for run in &self.list {
-            let mut pieces = match run.before {
-                Before::Nothing => Vec::new(),
+            let (first, mut pieces) = match run.before {
+                Before::Nothing => (0, Vec::new()),
                 Before::Run(other) => all[other].clone(),
-                Before::Cached(row) => rows[row].pieces(layer).collect(),
+                Before::Cached(row) => (rows[row].first(layer), rows[row].pieces(layer).collect()),
             };
             let start = run.tokens.start * size;
             pieces.push(Piece { k: &k[start..], v: &v[start..], stride, tokens: run.tokens.len() });
             let queries = if wanted_alone { run.wanted } else { run.tokens.len() };
             if queries > 0 {
                 let position = run.position + run.tokens.len() - queries;
-                spans.push(Span { queries, position, first: 0, pieces: pieces.clone() });
+                spans.push(Span { queries, position, first, pieces: pieces.clone() });
             }
-            all.push(pieces);
+            all.push((first, pieces));
         }
         spans
     }

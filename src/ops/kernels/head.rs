@@ -109,6 +109,11 @@ fn summarize<T: Element>(logits: &[T]) -> Summary {
     Summary { log_total: largest.wide() + runs.sum::<f64>().ln(), likeliest }
 }
 
+/// The summary of one row of at least one capped logit.
+pub fn summary<T: Element>(logits: &[T]) -> Summary {
+    vectorized!(summarize(logits))
+}
+
 /// Summaries of rows of capped logits.
 pub fn summaries<T: Element>(logits: &[T], vocab: usize) -> Vec<Summary> {
     logits.par_chunks_exact(vocab).map(|row| vectorized!(summarize(row))).collect()
@@ -135,10 +140,16 @@ pub fn capped<T: Element>(head: Head<'_, T>, logits: &mut [T]) {
     logits.par_chunks_mut(head.vocab).for_each(|logits| {
         vectorized!({
             for logit in logits {
-                *logit = T::of(LOGIT_CAP) * squash(*logit);
+                *logit = cap(*logit);
             }
         });
     });
+}
+
+/// A logit after the cap.
+#[inline(always)]
+pub(super) fn cap<T: Element>(logit: T) -> T {
+    T::of(LOGIT_CAP) * squash(logit)
 }
 
 /// tanh of a logit over the cap.

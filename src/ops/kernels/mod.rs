@@ -7,6 +7,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod decode_attention;
 pub mod element;
 pub mod embedding;
 pub mod gemm;
@@ -18,6 +19,7 @@ pub mod norm;
 pub mod ragged_attention;
 pub mod residual;
 pub mod rotary;
+pub mod rows;
 pub mod scratch;
 mod simd;
 pub mod smear;

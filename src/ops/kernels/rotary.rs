@@ -55,6 +55,19 @@ pub fn forward<T: Element>(x: &[T], angles: Angles<'_, T>, heads: Heads, y: &mut
     });
 }
 
+/// [`forward`] for one token (H × D) with its own angles, on this thread alone: for decoding.
+pub fn forward_token<T: Element>(x: &[T], angles: Angles<'_, T>, size: usize, y: &mut [T]) {
+    vectorized!({
+        for (x, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(size)) {
+            turn(x, angles, 0, y);
+            let factor = inverse_root(y) * T::of(QK_SCALE);
+            for y in y {
+                *y *= factor;
+            }
+        }
+    });
+}
+
 /// Turns the channel pairs of one head by minus the angles of its position.
 #[inline(always)]
 fn turn<T: Element>(x: &[T], angles: Angles<'_, T>, position: usize, y: &mut [T]) {

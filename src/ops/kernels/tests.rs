@@ -5,7 +5,8 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use super::gemm::Operands;
 use super::{
-    Element, Scratch, attention, embedding, head, norm, ragged_attention, residual, rotary, smear, squared_relu, value,
+    Element, Scratch, attention, decode_attention, embedding, head, norm, ragged_attention, residual, rotary, smear,
+    squared_relu, value,
 };
 use crate::ops::reference;
 
@@ -154,6 +155,66 @@ fn ragged_attention() {
         let mut out = vec![7.0; q.len()];
         ragged_attention::forward(shape, &q, &spans, &mut out, &scratch);
         assert_close("ragged attention", &out, &expected, EXACT);
+    }
+}
+
+/// The last query of rows whose keys and values lie in pieces, some of them before the window: what the whole row's
+/// attention gives it, to the bit the same wherever the pieces are cut, on any number of threads.
+#[test]
+fn attention_while_decoding() {
+    // Heads, groups, channels, window; then rows as places where they are cut, the last its end.
+    type Case = ((usize, usize), usize, usize, &'static [&'static [usize]]);
+    let cases: [Case; 4] = [
+        ((1, 1), 2, 1, &[&[1], &[2, 5]]),
+        ((4, 2), 36, 500, &[&[3, 4, 130], &[20], &[7, 9]]),
+        ((2, 1), 64, 20, &[&[30, 31, 60, 150], &[100, 101], &[21]]),
+        ((6, 3), 96, 300, &[&[256, 512, 600], &[1]]),
+    ];
+    for ((heads, groups), size, window, rows) in cases {
+        let (mut q, mut expected, mut stored) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, cuts) in rows.iter().enumerate() {
+            let length = cuts[cuts.len() - 1];
+            let own = |heads: usize, what| numbers(heads * length * size, 10 * number as u64 + what);
+            let (all_q, k, v) = (own(heads, 1), own(groups, 2), own(groups, 3));
+            let token_major = |x: &[f64], heads| tensor(x, &[1, heads, length, size]).transpose(1, 2).unwrap();
+            let tensors = [token_major(&all_q, heads), token_major(&k, groups), token_major(&v, groups)];
+            let twin = reference::attention(&tensors[0], &tensors[1], &tensors[2], window).unwrap();
+            let last = |x: &Tensor| values(&x.narrow(1, length - 1, 1).unwrap().contiguous().unwrap());
+            q.extend(last(&tensors[0]));
+            expected.extend(last(&twin));
+            stored.push((of::<f32>(&k), of::<f32>(&v), length));
+        }
+        let q = of::<f32>(&q);
+        let shape = decode_attention::Shape { heads, groups, size };
+        let take_up = |whole: bool, threads: usize| {
+            let pieces: Vec<Vec<ragged_attention::Piece<'_, f32>>> = (rows.iter().zip(&stored))
+                .map(|(cuts, (k, v, length))| {
+                    let cuts = if whole { &cuts[cuts.len() - 1..] } else { *cuts };
+                    let starts = [0].into_iter().chain(cuts.iter().copied());
+                    let piece = |(start, end): (usize, &usize)| {
+                        let (k, v) = (&k[start * size..], &v[start * size..]);
+                        ragged_attention::Piece { k, v, stride: length * size, tokens: end - start }
+                    };
+                    starts.zip(cuts).map(piece).collect()
+                })
+                .collect();
+            let row = |row: usize| {
+                let length = stored[row].2;
+                let skipped = (length - 1).saturating_sub(window);
+                decode_attention::Seen { pieces: pieces[row].iter().copied(), skipped, seen: length - skipped }
+            };
+            let (longest, mut out) = (window.min(600) + 1, vec![7f32; q.len()]);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut scratch = Scratch::default();
+                scratch.reserve(heads / groups * longest);
+                decode_attention::forward(shape, &q, row, longest, &mut out, &scratch);
+            });
+            out
+        };
+        let out = take_up(false, 1);
+        assert_close("attention while decoding", &out, &expected, ROUNDED);
+        assert!(take_up(true, 1) == out && take_up(false, 3) == out, "{heads} heads of {size}");
     }
 }
 

@@ -58,6 +58,20 @@ pub fn forward_mixed<T: Element>(v: &[T], mix: Mix<'_, T>, heads: Heads, y: &mut
     });
 }
 
+/// Adds three times the gate times the value embedding to one token's values `v` (G × D), on this thread alone: for decoding.
+pub fn mix_token<T: Element>(v: &mut [T], mix: Mix<'_, T>, size: usize) {
+    let (width, channels) = (v.len(), mix.gate.len() / (v.len() / size));
+    vectorized!({
+        for (head, (v, gate)) in v.chunks_exact_mut(size).zip(mix.gate.chunks_exact(channels)).enumerate() {
+            let weight = dot(gate, &mix.x[..channels]).sigmoid() * T::of(VALUE_GATE_SCALE);
+            let extra = &mix.table[mix.ids[0] as usize * width + head * size..][..size];
+            for (v, extra) in v.iter_mut().zip(extra) {
+                *v += weight * *extra;
+            }
+        }
+    });
+}
+
 /// Copies the gradient `dy` (head-major) to `dv` (token-major).
 pub fn backward<T: Element>(dy: &[T], heads: Heads, dv: &mut [T]) {
     let Heads { length, count, size } = heads;

@@ -1,0 +1,33 @@
+//! Text that users hand in.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use super::CliError;
+
+/// The text of a file, or of standard input for `-`.
+///
+/// # Errors
+/// A file that can't be read, or that isn't UTF-8: the first byte that isn't is named.
+pub fn text(path: &Path) -> Result<String, CliError> {
+    let mut bytes = Vec::new();
+    let name = if path == Path::new("-") { "standard input".to_string() } else { path.display().to_string() };
+    let read = match path == Path::new("-") {
+        true => std::io::stdin().read_to_end(&mut bytes),
+        false => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
+    };
+    read.map_err(|error| CliError::usage(format!("can't read {name}: {error}"), None))?;
+    utf8(bytes, &name)
+}
+
+/// Bytes as text.
+///
+/// # Errors
+/// Bytes that aren't UTF-8: the first that isn't is named.
+pub fn utf8(bytes: Vec<u8>, name: &str) -> Result<String, CliError> {
+    String::from_utf8(bytes).map_err(|error| {
+        let error = error.utf8_error();
+        let message = format!("{name} is not UTF-8: byte {} doesn't belong to a character", error.valid_up_to());
+        CliError::usage(message, Some("convert the text to UTF-8, for example with `iconv -t utf-8`"))
+    })
+}

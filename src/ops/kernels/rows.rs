@@ -1,0 +1,312 @@
+//! Products of a few rows with weights, for decoding: bound by reading the weights, which are read once for all rows, as
+//! they lie, in f32 or in bf16.
+//!
+//! Each entry is one sum of its own, in an order that the length alone decides: a row's result doesn't depend on which
+//! rows are beside it, nor on the number of threads. Nothing is allocated.
+
+use half::bf16;
+
+use super::head::cap;
+use super::lanes::{LANES, tree};
+use super::{Element, vectorized};
+
+/// Outputs that are computed side by side.
+const OUTPUTS: usize = 4;
+/// Rows that are computed side by side.
+const ROWS: usize = 4;
+/// Below so many products a second thread costs more than it saves.
+const LEAST_SHARED: usize = 1 << 15;
+
+/// The numbers of a weight matrix (outputs × inputs, row-major).
+#[derive(Debug, Clone, Copy)]
+pub enum Numbers<'a> {
+    /// In full.
+    F32(&'a [f32]),
+    /// Rounded.
+    Bf16(&'a [bf16]),
+}
+
+/// What becomes of the sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// They replace what was there.
+    Set,
+    /// They are added to what is there.
+    Add,
+    /// They are cut off at 0 and squared.
+    SquaredRelu,
+    /// They are capped as logits.
+    Cap,
+}
+
+/// A linear layer to be applied.
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// Weights.
+    pub weights: Numbers<'a>,
+    /// Outputs.
+    pub outputs: usize,
+    /// The result (rows × outputs).
+    pub y: &'a mut [f32],
+    /// What becomes of the sums.
+    pub finish: Finish,
+}
+
+/// A product whose result several threads write, each its own outputs.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    weights: Numbers<'a>,
+    outputs: usize,
+    y: *mut f32,
+    finish: Finish,
+}
+
+// SAFETY: the weights are only read, and of the result, which is borrowed mutably for as long as the product lives, each
+// task writes the columns of its own outputs.
+unsafe impl Sync for Target<'_> {}
+
+/// Applies some linear layers to the same `x` (rows × inputs), on rayon's current pool.
+pub fn multiply<const P: usize>(x: &[f32], rows: usize, products: [Product<'_>; P]) {
+    if rows == 0 {
+        return;
+    }
+    let inputs = x.len() / rows;
+    let targets = products.map(|product| {
+        let numbers = match product.weights {
+            Numbers::F32(numbers) => numbers.len(),
+            Numbers::Bf16(numbers) => numbers.len(),
+        };
+        assert!(numbers >= product.outputs * inputs, "weights of {} × {inputs}, got {numbers}", product.outputs);
+        assert_eq!(product.y.len(), rows * product.outputs, "the result has a place for every output");
+        let Product { weights, outputs, y, finish } = product;
+        Target { weights, outputs, y: y.as_mut_ptr(), finish }
+    });
+    let blocks: usize = targets.iter().map(|target| target.outputs.div_ceil(OUTPUTS)).sum();
+    let products = blocks * OUTPUTS * x.len();
+    let threads = if products < LEAST_SHARED { 1 } else { rayon::current_num_threads() };
+    share(0..blocks, blocks.div_ceil(threads), &|blocks| some_blocks(x, rows, &targets, blocks));
+}
+
+/// Cuts a range in halves for other threads until a part is no longer than `most`.
+pub(super) fn share(range: std::ops::Range<usize>, most: usize, work: &(impl Fn(std::ops::Range<usize>) + Sync)) {
+    if range.len() <= most.max(1) {
+        return work(range);
+    }
+    let middle = range.start + range.len().div_ceil(most).div_ceil(2) * most;
+    rayon::join(|| share(range.start..middle, most, work), || share(middle..range.end, most, work));
+}
+
+/// Computes blocks of outputs, counted over all targets.
+fn some_blocks(x: &[f32], rows: usize, targets: &[Target<'_>], blocks: std::ops::Range<usize>) {
+    let mut before = 0;
+    for target in targets {
+        let count = target.outputs.div_ceil(OUTPUTS);
+        let (from, to) = (blocks.start.max(before), blocks.end.min(before + count));
+        if from < to {
+            let outputs = (from - before) * OUTPUTS..((to - before) * OUTPUTS).min(target.outputs);
+            match target.weights {
+                Numbers::F32(weights) => some_outputs(x, rows, target, weights, outputs),
+                Numbers::Bf16(weights) => some_outputs(x, rows, target, weights, outputs),
+            }
+        }
+        before += count;
+    }
+}
+
+/// Computes some outputs of all rows.
+fn some_outputs<W: Weight>(
+    x: &[f32],
+    rows: usize,
+    target: &Target<'_>,
+    weights: &[W],
+    outputs: std::ops::Range<usize>,
+) {
+    let inputs = x.len() / rows;
+    let weight = |output: usize| &weights[output * inputs..][..inputs];
+    let row = |row: usize| &x[row * inputs..][..inputs];
+    let put = |row: usize, output: usize, sums: &[f32]| {
+        // SAFETY: the outputs lie within the result, which is borrowed mutably, and belong to this task alone.
+        let y = unsafe { std::slice::from_raw_parts_mut(target.y.add(row * target.outputs + output), sums.len()) };
+        for (y, sum) in y.iter_mut().zip(sums) {
+            *y = match target.finish {
+                Finish::Set | Finish::Cap => *sum,
+                Finish::Add => *y + *sum,
+                Finish::SquaredRelu => sum.larger(0.0) * sum.larger(0.0),
+            };
+        }
+    };
+    let mut output = outputs.start;
+    while output < outputs.end {
+        let count = OUTPUTS.min(outputs.end - output);
+        let columns: [&[W]; OUTPUTS] = std::array::from_fn(|at| weight(output + at.min(count - 1)));
+        let mut first = 0;
+        while first + ROWS <= rows {
+            let x = std::array::from_fn(|at| row(first + at));
+            let sums = vectorized!(dots::<W, ROWS>(x, columns));
+            for (at, sums) in sums.iter().enumerate() {
+                put(first + at, output, &sums[..count]);
+            }
+            first += ROWS;
+        }
+        for first in first..rows {
+            let x = [row(first)];
+            let [sums] = vectorized!(dots::<W, 1>(x, columns));
+            put(first, output, &sums[..count]);
+        }
+        output += count;
+    }
+    if target.finish == Finish::Cap {
+        for row in 0..rows {
+            // SAFETY: the outputs lie within the result, which is borrowed mutably, and belong to this task alone.
+            let sums = unsafe {
+                let first = target.y.add(row * target.outputs + outputs.start);
+                std::slice::from_raw_parts_mut(first, outputs.len())
+            };
+            vectorized!({
+                for sum in sums {
+                    *sum = cap(*sum);
+                }
+            });
+        }
+    }
+}
+
+/// Sums of products of some rows with some weights.
+#[inline(always)]
+pub(super) fn dots<W: Weight, const M: usize>(x: [&[f32]; M], w: [&[W]; OUTPUTS]) -> [[f32; OUTPUTS]; M] {
+    let (x_cut, w_cut) = (x.map(|x| x.as_chunks::<LANES>()), w.map(|w| w.as_chunks::<LANES>()));
+    let count = x_cut[0].0.len();
+    let x: [&[[f32; LANES]]; M] = std::array::from_fn(|row| &x_cut[row].0[..count]);
+    let w: [&[[W; LANES]]; OUTPUTS] = std::array::from_fn(|output| &w_cut[output].0[..count]);
+    let mut lanes = [[[0f32; LANES]; OUTPUTS]; M];
+    // Plain loops over constant bounds: these are what the compiler turns into vectors that stay in registers.
+    #[allow(clippy::needless_range_loop)]
+    for chunk in 0..count {
+        for output in 0..OUTPUTS {
+            let mut wide = [0f32; LANES];
+            for lane in 0..LANES {
+                wide[lane] = w[output][chunk][lane].wide();
+            }
+            for row in 0..M {
+                let (x, sums) = (&x[row][chunk], &mut lanes[row][output]);
+                for lane in 0..LANES {
+                    sums[lane] = x[lane].mul_add(wide[lane], sums[lane]);
+                }
+            }
+        }
+    }
+    let mut sums = [[0f32; OUTPUTS]; M];
+    for (row, (_, x)) in x_cut.iter().enumerate() {
+        for (output, (_, w)) in w_cut.iter().enumerate() {
+            let mut sum = tree(lanes[row][output]);
+            for (x, w) in x.iter().zip(*w) {
+                sum = x.mul_add(w.wide(), sum);
+            }
+            sums[row][output] = sum;
+        }
+    }
+    sums
+}
+
+/// A type that weights are kept in.
+pub(super) trait Weight: Copy + Send + Sync {
+    /// In f32.
+    fn wide(self) -> f32;
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self
+    }
+}
+
+impl Weight for bf16 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        (0..count as u32).map(|index| ((index + seed).wrapping_mul(2654435761) >> 20) as f32 / 2048.0 - 1.0).collect()
+    }
+
+    /// The plain twin, in f64.
+    fn naive(x: &[f32], rows: usize, weights: &[f32], y: &mut [f32], finish: Finish) {
+        let (inputs, outputs) = (x.len() / rows, y.len() / rows);
+        for row in 0..rows {
+            for output in 0..outputs {
+                let products =
+                    (0..inputs).map(|at| f64::from(x[row * inputs + at]) * f64::from(weights[output * inputs + at]));
+                let sum: f64 = products.sum();
+                let y = &mut y[row * outputs + output];
+                *y = match finish {
+                    Finish::Set => sum,
+                    Finish::Add => f64::from(*y) + sum,
+                    Finish::SquaredRelu => sum.max(0.0).powi(2),
+                    Finish::Cap => 15.0 * (sum / 15.0).tanh(),
+                } as f32;
+            }
+        }
+    }
+
+    #[test]
+    fn products_equal_the_plain_twin_and_rows_do_not_depend_on_each_other() {
+        for (rows, inputs, outputs) in [(1, 1, 1), (1, 24, 7), (2, 33, 5), (5, 64, 130), (9, 256, 1021), (8, 48, 64)] {
+            let (x, w) = (numbers(rows * inputs, 1), numbers(outputs * inputs, 2));
+            let narrow: Vec<bf16> = w.iter().map(|w| bf16::from_f32(*w)).collect();
+            let rounded: Vec<f32> = narrow.iter().map(|w| w.to_f32()).collect();
+            for finish in [Finish::Set, Finish::Add, Finish::SquaredRelu, Finish::Cap] {
+                for (weights, plain) in [(Numbers::F32(&w), &w), (Numbers::Bf16(&narrow), &rounded)] {
+                    let (mut y, mut expected) = (numbers(rows * outputs, 3), numbers(rows * outputs, 3));
+                    multiply(&x, rows, [Product { weights, outputs, y: &mut y, finish }]);
+                    naive(&x, rows, plain, &mut expected, finish);
+                    // Terms of at most 1, each rounded by 2^-24 of the sum so far at most; a square doubles what its root is off.
+                    let bound = 1e-7 * inputs.max(10) as f32;
+                    for (ours, twin) in y.iter().zip(&expected) {
+                        let slope = if finish == Finish::SquaredRelu { 1.0 + 2.0 * twin.sqrt() } else { 1.0 };
+                        let off = (ours - twin).abs();
+                        assert!(off < bound * slope, "{rows} × {inputs} × {outputs}, {finish:?}: {off:e}");
+                    }
+                    for row in 0..rows {
+                        let mut alone = numbers(rows * outputs, 3)[row * outputs..][..outputs].to_vec();
+                        let x = &x[row * inputs..][..inputs];
+                        multiply(x, 1, [Product { weights, outputs, y: &mut alone, finish }]);
+                        assert_eq!(alone, y[row * outputs..][..outputs], "row {row} of {rows}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn several_layers_and_any_number_of_threads_give_the_same_bits() {
+        let (rows, inputs, sizes) = (3, 96, [256, 30, 77]);
+        let x = numbers(rows * inputs, 4);
+        let weights: Vec<Vec<f32>> = (5..).zip(sizes).map(|(seed, size)| numbers(size * inputs, seed)).collect();
+        let alone: Vec<Vec<f32>> = (weights.iter().zip(sizes))
+            .map(|(weights, outputs)| {
+                let mut y = vec![0.0; rows * outputs];
+                let weights = Numbers::F32(weights);
+                multiply(&x, rows, [Product { weights, outputs, y: &mut y, finish: Finish::Set }]);
+                y
+            })
+            .collect();
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut together = sizes.map(|outputs| vec![0f32; rows * outputs]);
+            let [a, b, c] = &mut together;
+            let products = [(a, 0), (b, 1), (c, 2)].map(|(y, at)| {
+                let weights = Numbers::F32(&weights[at]);
+                Product { weights, outputs: sizes[at], y, finish: Finish::Set }
+            });
+            pool.install(|| multiply(&x, rows, products));
+            assert_eq!(together.as_slice(), alone, "{threads} threads");
+        }
+    }
+}
