@@ -122,7 +122,7 @@ fn hostile_prompts_are_text_or_clear_errors() {
         assert!(one_line(&ran.stderr()).contains(message), "{arguments:?}: {}", ran.stderr());
         assert!(ran.stdout().is_empty());
     }
-    let warm = run(&project, &["generate", "--temperature", "-1"], b"").exits(1);
+    let warm = run(&project, &["generate", "--temperature=-1"], b"").exits(1);
     assert!(one_line(&warm.stderr()).contains("a temperature is 0 or a positive number"), "{}", warm.stderr());
     let many = ["generate", "--samples", "4000000000000", "--max-tokens", "100000"];
     let many = run(&project, &many, b"").exits(1);

@@ -7,7 +7,8 @@
 use super::lanes::{maximum, total};
 use super::ragged_attention::Piece;
 use super::rows::{dots, share};
-use super::{Element, Scratch, vectorized};
+use super::vector::{Vector, by_vector};
+use super::{Element, Scratch};
 
 /// Channels that are summed side by side.
 const CHANNELS: usize = 32;
@@ -57,7 +58,9 @@ pub fn forward<'a, I: Iterator<Item = Piece<'a, f32>> + Clone>(
                 // SAFETY: the chunk lies within the result, which is borrowed mutably, and belongs to this task alone.
                 let out = unsafe { std::slice::from_raw_parts_mut(target.at(task * together), together) };
                 let (q, seen) = (&q[task * together..][..together], row(task / shape.groups));
-                vectorized!(one_group(shape.size, task % shape.groups, q, &seen, scores, out));
+                let group = task % shape.groups;
+                // SAFETY: the kind is one that the processor has.
+                by_vector!(V => unsafe { one_group::<V, _>(shape.size, group, q, &seen, scores, out) });
             }
         });
     });
@@ -77,8 +80,11 @@ impl Target {
 }
 
 /// The heads of one key/value head of one row.
+///
+/// # Safety
+/// The processor has what the kind of vector needs.
 #[inline(always)]
-fn one_group<'a, I: Iterator<Item = Piece<'a, f32>> + Clone>(
+unsafe fn one_group<'a, V: Vector, I: Iterator<Item = Piece<'a, f32>> + Clone>(
     size: usize,
     group: usize,
     q: &[f32],
@@ -92,7 +98,8 @@ fn one_group<'a, I: Iterator<Item = Piece<'a, f32>> + Clone>(
         for start in (0..tokens).step_by(4) {
             let key = |at: usize| &k[(start + at).min(tokens - 1) * size..][..size];
             for (q, scores) in q.chunks_exact(size).zip(scores.chunks_exact_mut(count)) {
-                let [four] = dots([q], std::array::from_fn(key));
+                // SAFETY: as the caller promises.
+                let [four] = unsafe { dots::<V, f32, 1>([q], std::array::from_fn(key)) };
                 let places = first + start..(first + start + 4).min(first + tokens);
                 scores[places.clone()].copy_from_slice(&four[..places.len()]);
             }

@@ -26,6 +26,7 @@ pub mod smear;
 pub mod squared_relu;
 pub mod tensors;
 pub mod value;
+mod vector;
 
 #[cfg(test)]
 mod tests;

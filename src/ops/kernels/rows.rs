@@ -7,7 +7,8 @@
 use half::bf16;
 
 use super::head::cap;
-use super::lanes::{LANES, tree};
+use super::lanes::LANES;
+use super::vector::{Vector, Weight, by_vector};
 use super::{Element, vectorized};
 
 /// Outputs that are computed side by side.
@@ -142,7 +143,8 @@ fn some_outputs<W: Weight>(
         let mut first = 0;
         while first + ROWS <= rows {
             let x = std::array::from_fn(|at| row(first + at));
-            let sums = vectorized!(dots::<W, ROWS>(x, columns));
+            // SAFETY: the kind is one that the processor has.
+            let sums = by_vector!(V => unsafe { dots::<V, W, ROWS>(x, columns) });
             for (at, sums) in sums.iter().enumerate() {
                 put(first + at, output, &sums[..count]);
             }
@@ -150,7 +152,8 @@ fn some_outputs<W: Weight>(
         }
         for first in first..rows {
             let x = [row(first)];
-            let [sums] = vectorized!(dots::<W, 1>(x, columns));
+            // SAFETY: the kind is one that the processor has.
+            let [sums] = by_vector!(V => unsafe { dots::<V, W, 1>(x, columns) });
             put(first, output, &sums[..count]);
         }
         output += count;
@@ -172,60 +175,45 @@ fn some_outputs<W: Weight>(
 }
 
 /// Sums of products of some rows with some weights.
+///
+/// # Safety
+/// The processor has what the kind of vector needs.
 #[inline(always)]
-pub(super) fn dots<W: Weight, const M: usize>(x: [&[f32]; M], w: [&[W]; OUTPUTS]) -> [[f32; OUTPUTS]; M] {
+pub(super) unsafe fn dots<V: Vector, W: Weight, const M: usize>(
+    x: [&[f32]; M],
+    w: [&[W]; OUTPUTS],
+) -> [[f32; OUTPUTS]; M] {
     let (x_cut, w_cut) = (x.map(|x| x.as_chunks::<LANES>()), w.map(|w| w.as_chunks::<LANES>()));
     let count = x_cut[0].0.len();
     let x: [&[[f32; LANES]]; M] = std::array::from_fn(|row| &x_cut[row].0[..count]);
     let w: [&[[W; LANES]]; OUTPUTS] = std::array::from_fn(|output| &w_cut[output].0[..count]);
-    let mut lanes = [[[0f32; LANES]; OUTPUTS]; M];
-    // Plain loops over constant bounds: these are what the compiler turns into vectors that stay in registers.
-    #[allow(clippy::needless_range_loop)]
-    for chunk in 0..count {
-        for output in 0..OUTPUTS {
-            let mut wide = [0f32; LANES];
-            for lane in 0..LANES {
-                wide[lane] = w[output][chunk][lane].wide();
-            }
-            for row in 0..M {
-                let (x, sums) = (&x[row][chunk], &mut lanes[row][output]);
-                for lane in 0..LANES {
-                    sums[lane] = x[lane].mul_add(wide[lane], sums[lane]);
+    let mut sums = [[0f32; OUTPUTS]; M];
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut lanes = [[V::zero(); OUTPUTS]; M];
+        for chunk in 0..count {
+            let x: [V; M] = std::array::from_fn(|row| V::of_f32(&x[row][chunk]));
+            for output in 0..OUTPUTS {
+                let w: V = W::vector(&w[output][chunk]);
+                for row in 0..M {
+                    lanes[row][output] = lanes[row][output].plus_product(x[row], w);
                 }
             }
         }
-    }
-    let mut sums = [[0f32; OUTPUTS]; M];
-    for (row, (_, x)) in x_cut.iter().enumerate() {
-        for (output, (_, w)) in w_cut.iter().enumerate() {
-            let mut sum = tree(lanes[row][output]);
-            for (x, w) in x.iter().zip(*w) {
-                sum = x.mul_add(w.wide(), sum);
+        for (sums, lanes) in sums.iter_mut().zip(lanes) {
+            for (sum, lanes) in sums.iter_mut().zip(lanes) {
+                *sum = lanes.sum();
             }
-            sums[row][output] = sum;
+        }
+    }
+    for (sums, (_, x)) in sums.iter_mut().zip(&x_cut) {
+        for (sum, (_, w)) in sums.iter_mut().zip(&w_cut) {
+            for (x, w) in x.iter().zip(*w) {
+                *sum = x.mul_add(w.wide(), *sum);
+            }
         }
     }
     sums
-}
-
-/// A type that weights are kept in.
-pub(super) trait Weight: Copy + Send + Sync {
-    /// In f32.
-    fn wide(self) -> f32;
-}
-
-impl Weight for f32 {
-    #[inline(always)]
-    fn wide(self) -> f32 {
-        self
-    }
-}
-
-impl Weight for bf16 {
-    #[inline(always)]
-    fn wide(self) -> f32 {
-        f32::from_bits(u32::from(self.to_bits()) << 16)
-    }
 }
 
 #[cfg(test)]
