@@ -6,15 +6,19 @@
 
 use half::bf16;
 
+use super::Element;
 use super::head::cap;
 use super::lanes::LANES;
 use super::vector::{Vector, Weight, by_vector};
-use super::{Element, vectorized};
 
-/// Outputs that are computed side by side.
+/// Outputs that threads take at a time at least, and short rows that are computed side by side.
 const OUTPUTS: usize = 4;
 /// Rows that are computed side by side.
 const ROWS: usize = 4;
+/// Bytes of a cache line, and how far ahead of their use weights are asked for: past the end of a page, where the processor's
+/// own prefetching stops.
+const CACHE_LINE: usize = 64;
+const AHEAD: usize = 4096;
 /// Below so many products a second thread costs more than it saves.
 const LEAST_SHARED: usize = 1 << 15;
 
@@ -105,17 +109,26 @@ fn some_blocks(x: &[f32], rows: usize, targets: &[Target<'_>], blocks: std::ops:
         let (from, to) = (blocks.start.max(before), blocks.end.min(before + count));
         if from < to {
             let outputs = (from - before) * OUTPUTS..((to - before) * OUTPUTS).min(target.outputs);
+            // SAFETY: the kind of vector is one that the processor has.
             match target.weights {
-                Numbers::F32(weights) => some_outputs(x, rows, target, weights, outputs),
-                Numbers::Bf16(weights) => some_outputs(x, rows, target, weights, outputs),
+                Numbers::F32(weights) => {
+                    by_vector!(V => unsafe { some_outputs::<V, _>(x, rows, target, weights, outputs) });
+                }
+                Numbers::Bf16(weights) => {
+                    by_vector!(V => unsafe { some_outputs::<V, _>(x, rows, target, weights, outputs) });
+                }
             }
         }
         before += count;
     }
 }
 
-/// Computes some outputs of all rows.
-fn some_outputs<W: Weight>(
+/// Computes some outputs of all rows. Weights are read from the first to the last, which is what prefetching follows best.
+///
+/// # Safety
+/// The processor has what the kind of vector needs, and no other task touches these outputs.
+#[inline(always)]
+unsafe fn some_outputs<V: Vector, W: Weight>(
     x: &[f32],
     rows: usize,
     target: &Target<'_>,
@@ -123,40 +136,32 @@ fn some_outputs<W: Weight>(
     outputs: std::ops::Range<usize>,
 ) {
     let inputs = x.len() / rows;
-    let weight = |output: usize| &weights[output * inputs..][..inputs];
     let row = |row: usize| &x[row * inputs..][..inputs];
-    let put = |row: usize, output: usize, sums: &[f32]| {
-        // SAFETY: the outputs lie within the result, which is borrowed mutably, and belong to this task alone.
-        let y = unsafe { std::slice::from_raw_parts_mut(target.y.add(row * target.outputs + output), sums.len()) };
-        for (y, sum) in y.iter_mut().zip(sums) {
+    for output in outputs.clone() {
+        let w = &weights[output * inputs..][..inputs];
+        let put = |row: usize, sum: f32| {
+            // SAFETY: the output lies within the result, which is borrowed mutably, and belongs to this task alone.
+            let y = unsafe { &mut *target.y.add(row * target.outputs + output) };
             *y = match target.finish {
-                Finish::Set | Finish::Cap => *sum,
-                Finish::Add => *y + *sum,
+                Finish::Set | Finish::Cap => sum,
+                Finish::Add => *y + sum,
                 Finish::SquaredRelu => sum.larger(0.0) * sum.larger(0.0),
             };
-        }
-    };
-    let mut output = outputs.start;
-    while output < outputs.end {
-        let count = OUTPUTS.min(outputs.end - output);
-        let columns: [&[W]; OUTPUTS] = std::array::from_fn(|at| weight(output + at.min(count - 1)));
+        };
         let mut first = 0;
         while first + ROWS <= rows {
-            let x = std::array::from_fn(|at| row(first + at));
-            // SAFETY: the kind is one that the processor has.
-            let sums = by_vector!(V => unsafe { dots::<V, W, ROWS>(x, columns) });
-            for (at, sums) in sums.iter().enumerate() {
-                put(first + at, output, &sums[..count]);
+            // SAFETY: as the caller promises.
+            let sums = unsafe { row_dots::<V, W, ROWS>(std::array::from_fn(|at| row(first + at)), w) };
+            for (at, sum) in sums.into_iter().enumerate() {
+                put(first + at, sum);
             }
             first += ROWS;
         }
         for first in first..rows {
-            let x = [row(first)];
-            // SAFETY: the kind is one that the processor has.
-            let [sums] = by_vector!(V => unsafe { dots::<V, W, 1>(x, columns) });
-            put(first, output, &sums[..count]);
+            // SAFETY: as the caller promises.
+            let [sum] = unsafe { row_dots::<V, W, 1>([row(first)], w) };
+            put(first, sum);
         }
-        output += count;
     }
     if target.finish == Finish::Cap {
         for row in 0..rows {
@@ -165,16 +170,77 @@ fn some_outputs<W: Weight>(
                 let first = target.y.add(row * target.outputs + outputs.start);
                 std::slice::from_raw_parts_mut(first, outputs.len())
             };
-            vectorized!({
-                for sum in sums {
-                    *sum = cap(*sum);
-                }
-            });
+            for sum in sums {
+                *sum = cap(*sum);
+            }
         }
     }
 }
 
-/// Sums of products of some rows with some weights.
+/// Sums of products of some rows with one row of weights: four accumulators a row, so that none waits for another.
+///
+/// # Safety
+/// The processor has what the kind of vector needs.
+#[inline(always)]
+unsafe fn row_dots<V: Vector, W: Weight, const M: usize>(x: [&[f32]; M], w: &[W]) -> [f32; M] {
+    let (w, w_rest) = w.as_chunks::<LANES>();
+    let count = w.len();
+    let x_rest = x.map(|x| &x[count * LANES..]);
+    let x: [&[[f32; LANES]]; M] = std::array::from_fn(|row| &x[row].as_chunks::<LANES>().0[..count]);
+    let (fours, rest) = w.as_chunks::<4>();
+    // SAFETY: as the caller promises.
+    let mut sums = unsafe {
+        let [mut a, mut b, mut c, mut d] = [[V::zero(); M]; 4];
+        for (number, four) in fours.iter().enumerate() {
+            let place = four.as_ptr().cast::<u8>();
+            for line in (0..size_of_val(four)).step_by(CACHE_LINE) {
+                V::prefetch(place.wrapping_add(AHEAD + line));
+            }
+            let [w0, w1, w2, w3] = four;
+            a = plus_products(a, x, 4 * number, w0);
+            b = plus_products(b, x, 4 * number + 1, w1);
+            c = plus_products(c, x, 4 * number + 2, w2);
+            d = plus_products(d, x, 4 * number + 3, w3);
+        }
+        for (number, w) in rest.iter().enumerate() {
+            a = plus_products(a, x, 4 * fours.len() + number, w);
+        }
+        let mut sums = [0f32; M];
+        for (row, sum) in sums.iter_mut().enumerate() {
+            *sum = a[row].plus(b[row]).plus(c[row].plus(d[row])).sum();
+        }
+        sums
+    };
+    for (sum, x) in sums.iter_mut().zip(x_rest) {
+        for (x, w) in x.iter().zip(w_rest) {
+            *sum = x.mul_add(w.wide(), *sum);
+        }
+    }
+    sums
+}
+
+/// Adds the products of a chunk of each row with a chunk of weights.
+///
+/// # Safety
+/// The processor has what the kind of vector needs.
+#[inline(always)]
+unsafe fn plus_products<V: Vector, W: Weight, const M: usize>(
+    mut sums: [V; M],
+    x: [&[[f32; LANES]]; M],
+    chunk: usize,
+    w: &[W; LANES],
+) -> [V; M] {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let w: V = W::vector(w);
+        for (sum, x) in sums.iter_mut().zip(x) {
+            *sum = sum.plus_product(V::of_f32(&x[chunk]), w);
+        }
+    }
+    sums
+}
+
+/// Sums of products of some short rows with some others.
 ///
 /// # Safety
 /// The processor has what the kind of vector needs.

@@ -30,11 +30,18 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// As [`Vector::zero`].
     unsafe fn plus_product(self, a: Self, b: Self) -> Self;
+    /// `self + other`.
+    ///
+    /// # Safety
+    /// As [`Vector::zero`].
+    unsafe fn plus(self, other: Self) -> Self;
     /// The sum of the sixteen.
     ///
     /// # Safety
     /// As [`Vector::zero`].
     unsafe fn sum(self) -> f32;
+    /// Asks for the memory there, which need not exist, ahead of its use.
+    fn prefetch(_place: *const u8) {}
 }
 
 /// A type that weights are kept in.
@@ -103,6 +110,14 @@ impl Vector for Plain {
     }
 
     #[inline(always)]
+    unsafe fn plus(mut self, other: Self) -> Self {
+        for (sum, other) in self.0.iter_mut().zip(other.0) {
+            *sum += other;
+        }
+        self
+    }
+
+    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         tree(self.0)
     }
@@ -139,6 +154,12 @@ mod x86 {
 
     impl Vector for Avx512Whole {
         #[inline(always)]
+        fn prefetch(place: *const u8) {
+            // SAFETY: a prefetch reads nothing, wherever it points; every x86-64 processor has it.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
+        }
+
+        #[inline(always)]
         unsafe fn zero() -> Self {
             // SAFETY: as the caller promises; so for all others.
             Self(unsafe { _mm512_setzero_ps() })
@@ -166,6 +187,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn plus(self, other: Self) -> Self {
+            // SAFETY: as the caller promises.
+            Self(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
         unsafe fn sum(self) -> f32 {
             // SAFETY: as the caller promises.
             unsafe { sum_of_eight(_mm256_add_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0))) }
@@ -177,6 +204,12 @@ mod x86 {
     pub(in crate::ops::kernels) struct Avx2Pair(__m256, __m256);
 
     impl Vector for Avx2Pair {
+        #[inline(always)]
+        fn prefetch(place: *const u8) {
+            // SAFETY: a prefetch reads nothing, wherever it points; every x86-64 processor has it.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
+        }
+
         #[inline(always)]
         unsafe fn zero() -> Self {
             // SAFETY: as the caller promises; so for all others.
@@ -205,6 +238,12 @@ mod x86 {
         unsafe fn plus_product(self, a: Self, b: Self) -> Self {
             // SAFETY: as the caller promises.
             unsafe { Self(_mm256_fmadd_ps(a.0, b.0, self.0), _mm256_fmadd_ps(a.1, b.1, self.1)) }
+        }
+
+        #[inline(always)]
+        unsafe fn plus(self, other: Self) -> Self {
+            // SAFETY: as the caller promises.
+            unsafe { Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
         }
 
         #[inline(always)]
@@ -263,7 +302,7 @@ mod tests {
                 let (a, zero) = (V::of_f32(a), V::zero());
                 let once = zero.plus_product(a, V::of_f32(b));
                 let wide = <bf16 as Weight>::vector::<V>(narrow);
-                [once.plus_product(a, a).sum(), once.plus_product(a, wide).sum()]
+                [once.plus_product(a, a).sum(), once.plus_product(a, wide).plus(a).sum()]
             }
         }
         let plain = sums::<Plain>(&a, &b, &narrow);
