@@ -170,6 +170,9 @@ pub struct EvalRow {
     pub training_seconds: f64,
     /// Seconds that the evaluation took.
     pub eval_seconds: f64,
+    /// Resident memory after the evaluation in bytes; not there in tables of earlier versions.
+    #[serde(default)]
+    pub rss_bytes: Option<u64>,
 }
 
 /// A recorded result of the baseline: `results/baselines/<commit, 12 digits>/<name>.json`.
@@ -339,6 +342,9 @@ pub struct ExperimentRecord {
     pub speed: SpeedRule,
     /// Reproducibility rule.
     pub reproducibility: ReproducibilityRule,
+    /// How far evaluations may drift; not written where the spec doesn't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftRule>,
     /// Version of the rules.
     pub ruleset: String,
     /// Run ids planned, in order.
@@ -355,6 +361,16 @@ pub struct QualityRule {
     pub relative: Option<f64>,
     /// Allowed difference in the metric's unit.
     pub absolute: Option<f64>,
+}
+
+/// How far evaluations may drift in the course of a run; a bound that isn't there doesn't bind.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DriftRule {
+    /// Growth of resident memory in MiB.
+    pub max_rss_growth: Option<f64>,
+    /// Growth of the time that an evaluation takes, as a share.
+    pub max_slowdown: Option<f64>,
 }
 
 /// When the candidate counts as fast enough.

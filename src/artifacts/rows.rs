@@ -71,6 +71,7 @@ pub fn write_evals(path: &Path, rows: &[EvalRow]) -> Result<(), ArtifactError> {
         Column::new("core_metric".into(), rows.iter().map(|r| r.core_metric).collect::<Vec<_>>()),
         Column::new("training_seconds".into(), rows.iter().map(|r| r.training_seconds).collect::<Vec<_>>()),
         Column::new("eval_seconds".into(), rows.iter().map(|r| r.eval_seconds).collect::<Vec<_>>()),
+        Column::new("rss_bytes".into(), rows.iter().map(|r| r.rss_bytes).collect::<Vec<_>>()),
     ];
     write_table(path, rows.len(), columns)
 }
@@ -84,6 +85,10 @@ pub fn read_evals(path: &Path) -> Result<Vec<EvalRow>, ArtifactError> {
     let core_metric = table.floats("core_metric")?;
     let training_seconds = table.floats("training_seconds")?;
     let eval_seconds = table.floats("eval_seconds")?;
+    let rss_bytes = match table.column("rss_bytes") {
+        Ok(_) => table.integers("rss_bytes")?,
+        Err(_) => Vec::new(),
+    };
     (0..table.frame.height())
         .map(|i| {
             Ok(EvalRow {
@@ -93,6 +98,7 @@ pub fn read_evals(path: &Path) -> Result<Vec<EvalRow>, ArtifactError> {
                 core_metric: core_metric.get(i).copied().flatten(),
                 training_seconds: table.present(&training_seconds, i, "training_seconds")?,
                 eval_seconds: table.present(&eval_seconds, i, "eval_seconds")?,
+                rss_bytes: rss_bytes.get(i).copied().flatten(),
             })
         })
         .collect()

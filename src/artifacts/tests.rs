@@ -154,6 +154,7 @@ fn tables_come_back_equal_and_byte_identical() {
         core_metric: None,
         training_seconds: 1.5,
         eval_seconds: 0.25,
+        rss_bytes: Some(1 << 30),
     };
     let evals = vec![eval(0, Some(3.0)), eval(5, None)];
     write_evals(&first, &evals).expect("written");

@@ -57,8 +57,8 @@ pub struct Judgement {
     /// The recorded noise between runs that the figures are to be read against; none where none was recorded here.
     pub noise: Option<CitedNoise>,
     /// How it was judged: `non_inferiority_welch`, `non_inferiority_paired`, `point`, `block_log_ratio`,
-    /// `welch_log_ratio`, `paired_log_ratio`, `bootstrap`, `bitwise`, `numeric`, `statistical`, or `none` where nothing
-    /// could be.
+    /// `welch_log_ratio`, `paired_log_ratio`, `bootstrap`, `bitwise`, `numeric`, `statistical`, `per_run`, or `none` where
+    /// nothing could be.
     pub method: String,
     /// The sentence that explains the verdict.
     pub reason: String,
@@ -109,6 +109,9 @@ pub struct CellSummary {
     pub speed_variants: Vec<SpeedComparison>,
     /// Reproducibility within this cell.
     pub reproducibility: Judgement,
+    /// Drift of the evaluations within runs; not written where the spec has no rule for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Judgement>,
     /// Mean of the final validation bits per byte over the seeds.
     pub mean_val_bpb: Option<f64>,
     /// Sample standard deviation over the seeds; none below two.
@@ -143,6 +146,9 @@ pub struct Scorecard {
     pub speed: Judgement,
     /// Reproducibility over all cells: the worst of them.
     pub reproducibility: Judgement,
+    /// Drift of the evaluations within runs; not written where the spec has no rule for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Judgement>,
     /// One entry a matrix cell.
     pub cells: Vec<CellSummary>,
     /// Run ids that the scorecard rests on.

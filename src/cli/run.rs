@@ -154,9 +154,9 @@ fn print(outcome: &Outcome, root: &ResultsRoot, format: Format) -> Result<(), Cl
     println!("{}", runs_table(outcome, root));
     println!();
     let scorecard = &outcome.scorecard;
-    for (name, judgement) in
-        [("quality", &scorecard.quality), ("speed", &scorecard.speed), ("reproducibility", &scorecard.reproducibility)]
-    {
+    let verdicts =
+        [("quality", &scorecard.quality), ("speed", &scorecard.speed), ("reproducibility", &scorecard.reproducibility)];
+    for (name, judgement) in verdicts.into_iter().chain(scorecard.drift.as_ref().map(|drift| ("drift", drift))) {
         println!("{name:<16} {:<15} {}", label(judgement), judgement.reason);
     }
     println!();

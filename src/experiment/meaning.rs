@@ -10,7 +10,7 @@ use super::matrix::{self, CellSettings};
 use super::problem::Problem;
 use super::settings::{self, Context};
 use super::{BaselineVariant, Cell, Experiment, patch, paths, sources};
-use crate::artifacts::{QualityRule, ReproducibilityLevel, ReproducibilityRule, SpeedRule, check_name};
+use crate::artifacts::{DriftRule, QualityRule, ReproducibilityLevel, ReproducibilityRule, SpeedRule, check_name};
 use crate::spec::document::{
     BaselineSpec, QualityMetric, QualitySpec, ReproducibilitySpec, Require, SpecDocument, SpeedSpec, VariantSpec,
 };
@@ -63,6 +63,11 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         quality: quality(document.quality.as_ref()),
         speed: speed(document.speed.as_ref()),
         reproducibility: reproducibility(document.reproducibility.as_ref()),
+        drift: document
+            .eval
+            .as_ref()
+            .and_then(|eval| eval.drift.as_ref())
+            .map(|drift| DriftRule { max_rss_growth: drift.max_rss_growth, max_slowdown: drift.max_slowdown }),
         ruleset: "v1".to_owned(),
         cells,
         stand_in: loaded.stand_in,

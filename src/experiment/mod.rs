@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::artifacts::{QualityRule, ReproducibilityRule, SpeedRule};
+use crate::artifacts::{DriftRule, QualityRule, ReproducibilityRule, SpeedRule};
 use crate::hardware::Profile;
 use crate::plan::Precision;
 use crate::spec::{Diagnostic, Merged, SpecErrors};
@@ -79,6 +79,8 @@ pub struct Experiment {
     pub speed: SpeedRule,
     /// Reproducibility rule.
     pub reproducibility: ReproducibilityRule,
+    /// How far evaluations may drift, when the spec says.
+    pub drift: Option<DriftRule>,
     /// Version of the rules.
     pub ruleset: String,
     /// The cells; never empty.

@@ -17,6 +17,7 @@ impl Experiment {
             quality: self.quality.clone(),
             speed: self.speed.clone(),
             reproducibility: self.reproducibility.clone(),
+            drift: self.drift,
             ruleset: self.ruleset.clone(),
             runs: plans.iter().map(|plan| plan.run_id.clone()).collect(),
         }

@@ -14,6 +14,7 @@ use crate::artifacts::{
     BaselineRun, CellSummary, Judgement, LAST_WARMUP_STEP, RunDocuments, RunStatus, SpeedBlock, SpeedComparison,
     StepRow, read_evals, read_steps,
 };
+use crate::scorecard::drift::EVALUATIONS_NEEDED;
 
 /// Everything that a template can print.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -212,11 +213,15 @@ pub(super) fn build(sources: &Sources) -> Result<Context, ReportError> {
         experiment: clean(&card.experiment),
         description: clean(&card.description),
         ruleset: clean(&card.ruleset),
-        verdicts: vec![
-            verdict("Quality", &card.quality),
-            verdict("Speed", &card.speed),
-            verdict("Reproducibility", &card.reproducibility),
-        ],
+        verdicts: [
+            Some(verdict("Quality", &card.quality)),
+            Some(verdict("Speed", &card.speed)),
+            Some(verdict("Reproducibility", &card.reproducibility)),
+            card.drift.as_ref().map(|drift| verdict("Drift", drift)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         cells: card.cells.iter().map(cleaned_cell).collect(),
         cell_intervals: card
             .cells
@@ -255,6 +260,7 @@ fn cleaned_cell(cell: &CellSummary) -> CellSummary {
         speed: cleaned(&cell.speed),
         speed_variants: cell.speed_variants.iter().map(cleaned_comparison).collect(),
         reproducibility: cleaned(&cell.reproducibility),
+        drift: cell.drift.as_ref().map(cleaned),
         ..cell.clone()
     }
 }
@@ -374,6 +380,8 @@ struct Measured {
     tokens: u64,
     seconds: f64,
     bpb: f64,
+    /// Seconds that it took.
+    cost: f64,
 }
 
 impl<'a> Tables<'a> {
@@ -387,7 +395,7 @@ impl<'a> Tables<'a> {
             let evals = if folder.evals().is_file() { read_evals(&folder.evals())? } else { Vec::new() };
             let bpb = evals.iter().filter_map(|row| {
                 let (step, tokens, seconds) = (row.step, row.tokens, row.training_seconds);
-                row.val_bpb.map(|bpb| Measured { step, tokens, seconds, bpb })
+                row.val_bpb.map(|bpb| Measured { step, tokens, seconds, bpb, cost: row.eval_seconds })
             });
             runs.push(Drawn { run, name: clean(&run.plan.run_id), colour, steps, bpb: bpb.collect() });
         }
@@ -454,6 +462,10 @@ impl<'a> Tables<'a> {
         }));
         plots.push(plot::lay_out(words("Throughput", "steps", "tokens per second", true), &rates));
         plots.push(plot::lay_out(words("Resident memory", "steps", "MiB", true), &self.lines(memory)));
+        let cost = self.lines(|drawn| drawn.bpb.iter().map(|m| (m.step as f64, m.cost)).collect());
+        if cost.iter().any(|line| line.values.len() >= EVALUATIONS_NEEDED) {
+            plots.push(plot::lay_out(words("Time of an evaluation", "steps", "seconds", true), &cost));
+        }
         plots.into_iter().flatten().collect()
     }
 

@@ -7,7 +7,9 @@ use rayon::prelude::*;
 use super::quality::Metric;
 use super::statistics::{self, rounded};
 use super::steps::StepTimes;
-use super::{BaselineEvidence, CONFIDENCE, ScorecardError, arms, control, quality, reproducibility, speed, steps};
+use super::{
+    BaselineEvidence, CONFIDENCE, ScorecardError, arms, control, drift, quality, reproducibility, speed, steps,
+};
 use crate::artifacts::{CellSummary, ExperimentDocuments, Judgement, RunDocuments, Verdict};
 
 /// All cells in the order in which the plan names them, each with its verdicts.
@@ -93,6 +95,7 @@ fn judge(
         speed,
         speed_variants,
         reproducibility: reproducibility::judge(runs, &record.reproducibility),
+        drift: record.drift.as_ref().map(|rule| drift::judge(runs, rule)).transpose()?,
         mean_val_bpb: statistics::mean(&bpb).map(rounded),
         std_val_bpb: statistics::variance(&bpb).map(|variance| rounded(variance.sqrt())),
         interval_val_bpb: interval.as_ref().map(quality::rounded_interval),

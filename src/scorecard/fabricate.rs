@@ -82,6 +82,7 @@ impl Project {
             quality: QualityRule { metric: "val_bpb".into(), relative: Some(0.002), absolute: None },
             speed: SpeedRule { metric: "tokens_per_second".into(), min_ratio: 1.0 },
             reproducibility: ReproducibilityRule { repeats: 1, require: ReproducibilityLevel::Bitwise },
+            drift: None,
             ruleset: "v1".into(),
             runs: Vec::new(),
         };
@@ -329,6 +330,7 @@ fn tables(wanted: &Wanted, steps: u64) -> (Vec<StepRow>, Vec<EvalRow>) {
             core_metric: None,
             training_seconds: step as f64 * wanted.seconds,
             eval_seconds: 0.5,
+            rss_bytes: Some(400_000_000),
         })
         .collect();
     (rows, evals)

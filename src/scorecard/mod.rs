@@ -12,6 +12,7 @@ mod budget;
 mod cells;
 pub mod compare;
 mod control;
+pub mod drift;
 pub mod noise;
 mod overview;
 pub mod power;
@@ -25,6 +26,8 @@ mod worst;
 
 #[cfg(test)]
 mod control_tests;
+#[cfg(test)]
+mod drift_tests;
 #[cfg(test)]
 pub(crate) mod fabricate;
 #[cfg(test)]
@@ -177,6 +180,7 @@ pub fn judge(documents: &ExperimentDocuments, baseline: &BaselineEvidence) -> Re
         quality: worst::over(&worst::candidates(&cells), |cell| &cell.quality, absent, &record.quality.metric),
         speed: worst::over_fastest(&worst::candidates(&cells), absent, &record.speed.metric),
         reproducibility: worst::over_repeated(&cells, documents, absent),
+        drift: record.drift.map(|_| worst::over_judged(&cells, |cell| cell.drift.as_ref(), absent, "drift")),
         planned: record.runs.len() as u64,
         finished: cells.iter().map(|cell| cell.finished).sum(),
         cells,
@@ -200,7 +204,8 @@ pub enum Gate {
 
 /// Decides the gate.
 pub fn gate(scorecard: &Scorecard) -> Gate {
-    let verdicts = [scorecard.quality.verdict, scorecard.speed.verdict, scorecard.reproducibility.verdict];
+    let mut verdicts = vec![scorecard.quality.verdict, scorecard.speed.verdict, scorecard.reproducibility.verdict];
+    verdicts.extend(scorecard.drift.as_ref().map(|drift| drift.verdict));
     if verdicts.contains(&Verdict::Fail) {
         Gate::Failed
     } else if verdicts.contains(&Verdict::Inconclusive) {

@@ -24,6 +24,17 @@ pub(super) fn candidates(cells: &[CellSummary]) -> Vec<CellSummary> {
     cells.iter().filter(|cell| !cell.control).cloned().collect()
 }
 
+/// The same over judgements that cells may lack.
+pub(super) fn over_judged(
+    cells: &[CellSummary],
+    get: impl Fn(&CellSummary) -> Option<&Judgement>,
+    absent: &[String],
+    metric: &str,
+) -> Judgement {
+    let judged: Vec<_> = cells.iter().filter_map(|cell| Some((cell.label.as_str(), get(cell)?))).collect();
+    over_all(&judged, cells.len(), absent, metric)
+}
+
 /// The worst judgement over cells, with planned runs that never started counting as missing evidence.
 pub(super) fn over(
     cells: &[CellSummary],
@@ -32,7 +43,11 @@ pub(super) fn over(
     metric: &str,
 ) -> Judgement {
     let judged: Vec<_> = cells.iter().map(|cell| (cell.label.as_str(), get(cell))).collect();
-    let worst = worst_of(&judged, cells.len());
+    over_all(&judged, cells.len(), absent, metric)
+}
+
+fn over_all(judged: &[(&str, &Judgement)], cells: usize, absent: &[String], metric: &str) -> Judgement {
+    let worst = worst_of(judged, cells);
     let lacking = absent.first().map(|first| {
         let more = if absent.len() > 1 { format!(" and {} more", absent.len() - 1) } else { String::new() };
         undecided(

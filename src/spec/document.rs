@@ -286,6 +286,21 @@ pub struct EvalSpec {
     /// The CORE metric; leave it out to go without.
     #[schemars(extend("x-nullable" = true))]
     pub core: Option<CoreSpec>,
+    /// How far evaluations may drift in the course of a run; without it nothing is judged.
+    #[schemars(extend("x-nullable" = true))]
+    pub drift: Option<DriftSpec>,
+}
+
+/// Bounds on how much more evaluations may cost as a run goes on; one that is left out doesn't bind.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DriftSpec {
+    /// Growth of resident memory from the second evaluation to the last.
+    #[schemars(range(min = 0.0, max = 1000000000.0))]
+    pub max_rss_growth: Option<f64>,
+    /// Growth of the time that an evaluation takes, the last third against the first, as a share.
+    #[schemars(range(min = 0.0, max = 1000000.0))]
+    pub max_slowdown: Option<f64>,
 }
 
 /// The CORE metric.

@@ -6,8 +6,8 @@ use serde_json::Number;
 use super::{Diagnostic, Entry, Kind, Node};
 
 /// Values that may be nothing, which takes back what an earlier layer said.
-const NULLABLE: [&[&str]; 4] =
-    [&["eval", "core"], &["baseline", "results"], &["baseline", "cell"], &["budget", "wall_clock"]];
+const NULLABLE: [&[&str]; 5] =
+    [&["eval", "core"], &["eval", "drift"], &["baseline", "results"], &["baseline", "cell"], &["budget", "wall_clock"]];
 
 /// Rewrites a layer, and tells of text that can't be read.
 pub fn expand(root: &mut Node) -> Vec<Diagnostic> {

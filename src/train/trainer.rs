@@ -438,6 +438,7 @@ impl<'a> Trainer<'a> {
             core_metric: core_metric.map(|result| result.core_metric),
             training_seconds: training_seconds(&self.history.steps),
             eval_seconds: started.elapsed().as_secs_f64(),
+            rss_bytes: Some(memory::resident_bytes()),
         };
         (row, failures)
     }
