@@ -20,7 +20,8 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(experiment) if experiment.cells.len() <= 64 => {
             let plans = expand(&experiment).expect("what loads can be planned");
             let resolved = experiment.resolved_yaml();
-            let again = load_bytes(path, resolved.as_bytes(), &LoadOptions::default()).expect("the resolved spec loads");
+            let again =
+                load_bytes(path, resolved.as_bytes(), &LoadOptions::default()).expect("the resolved spec loads");
             let again = expand(&again).expect("the resolved spec can be planned");
             let hashes = |plans: &[nanochat::plan::RunPlan]| -> Vec<String> {
                 plans.iter().map(|plan| plan.plan_hash.clone()).collect()

@@ -37,10 +37,10 @@ impl Source {
         (line, before.chars().count() + 1)
     }
 
-    /// Byte range of a line (from 1), its break left out.
+    /// Byte range of a line (from 1), its break left out; empty for a line that isn't there.
     pub fn line_range(&self, line: usize) -> Range<usize> {
         let start = self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
-        let next = self.line_starts.get(line).map_or(self.text.len(), |&next| next - 1);
+        let next = self.line_starts.get(line).map_or(self.text.len(), |&next| next.saturating_sub(1));
         let text = self.text.get(start..next).unwrap_or("");
         start..start + text.trim_end_matches('\r').len()
     }
@@ -108,6 +108,7 @@ mod tests {
         let place = Place::new(&source, 14..16);
         assert_eq!((place.line_column(), place.text()), ((2, 7), " 2"));
         assert_eq!(source.line_range(1), 0..5);
+        assert_eq!((source.line_range(0), source.line_range(9)), (0..0, 18..18));
         assert_eq!(source.line_column(999), (3, 1));
     }
 

@@ -71,7 +71,9 @@ pub fn parse_part(source: &Arc<Source>, start: usize) -> Result<Node, Vec<Diagno
         .collect();
     let mut builder = Builder::new(source, MAX_NODES);
     builder.run(&format!("{padding}{part}"));
-    builder.finish()
+    // An explicit `null` takes back what an earlier layer said, like no text at all.
+    let written = builder.root.clone().filter(|root| root.kind == Kind::Null && builder.problems.is_empty());
+    written.map_or_else(|| builder.finish(), Ok)
 }
 
 /// A collection that is not complete yet.
