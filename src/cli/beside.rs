@@ -46,6 +46,13 @@ impl Args {
         let (true, Some(checkout), Some(python)) = (self.with_baseline, &self.checkout, &self.python) else {
             return Ok(None);
         };
+        if experiment.control.is_some() {
+            let help = "leave `--with-baseline` out, or put `baseline.results` in the place of `baseline.cell`";
+            return Err(CliError::usage(
+                "this spec holds its runs against a cell of its own, not the baseline",
+                Some(help),
+            ));
+        }
         let stopped = || stop.requested();
         let base = self.base_dir.as_deref().map_or_else(BaseFolder::temporary, BaseFolder::at).map_err(failed)?;
         let place = (Checkout::open(checkout).map_err(failed)?, Python::new(python));

@@ -190,9 +190,11 @@ impl Work<'_, '_> {
             }
             Err(error) => {
                 observe(Event::Failed { plan, error: &error });
-                self.tally.failed.push((plan.run_id.clone(), error.to_string()));
-                // What can't even be written (a full disk) is told above and in the outcome.
-                let _ = failure::record(plan, &folder, &error, self.options.hardware_matches);
+                let mut reason = error.to_string();
+                if let Err(second) = failure::record(plan, &folder, &error, self.options.hardware_matches) {
+                    reason.push_str(&format!(" (nor could the failure be recorded: {second})"));
+                }
+                self.tally.failed.push((plan.run_id.clone(), reason));
                 !self.options.fail_fast
             }
         };

@@ -40,6 +40,7 @@ fn other_cells_are_held_against_the_control() {
     close(low, expected.low, "low");
     close(high, expected.high, "high");
     assert!(card.quality.reason.contains("4 seeds against 4 control runs (paired by seed)"), "{}", card.quality.reason);
+    assert!(card.speed.reason.contains("4 runs against 4 control runs"), "{}", card.speed.reason);
     assert!(!card.quality.reason.contains("recorded in"), "{}", card.quality.reason);
 
     // What the control's runs say decides as the same runs do when they are recorded as a baseline.

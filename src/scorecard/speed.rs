@@ -140,7 +140,7 @@ fn against_variants(
 ) -> Result<Judged, ScorecardError> {
     let mut compared = Vec::new();
     for variant in fastest_first(variants::grouped(theirs)) {
-        let arms = Arms::of(&variant, ours, theirs);
+        let arms = Arms { noun: evidence.noun(), ..Arms::of(&variant, ours, theirs) };
         compared.push(arms.compare(blank.clone(), &variant, rule, times)?);
     }
     let Some(fastest) = compared.first_mut() else { return Ok((blank.clone(), compared)) };
@@ -176,6 +176,8 @@ struct Arms<'a, 'b> {
     theirs: Vec<&'b BaselineRun>,
     /// The blocks that they form; none where they were timed apart.
     pairs: Vec<blocks::Pair<'a, 'b>>,
+    /// What a run of the other arm is called.
+    noun: &'static str,
 }
 
 impl<'a, 'b> Arms<'a, 'b> {
@@ -186,7 +188,7 @@ impl<'a, 'b> Arms<'a, 'b> {
             true => (ours.to_vec(), variant.runs.clone()),
             false => pairs.iter().map(|pair| (pair.run, pair.base)).unzip(),
         };
-        Self { ours, theirs, pairs }
+        Self { ours, theirs, pairs, noun: "baseline run" }
     }
 
     fn compare(
@@ -303,7 +305,7 @@ impl<'a, 'b> Arms<'a, 'b> {
         let counts = match in_blocks {
             true => plural(self.pairs.len(), "block"),
             false => {
-                format!("{} against {}", plural(self.ours.len(), "run"), plural(self.theirs.len(), "baseline run"))
+                format!("{} against {}", plural(self.ours.len(), "run"), plural(self.theirs.len(), self.noun))
             }
         };
         let more = |count: u64| match in_blocks {

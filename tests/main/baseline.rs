@@ -163,6 +163,17 @@ fn both_arms_take_turns_and_a_failing_baseline_leaves_ours_standing() {
     let finished = failing.project.files("results/tiny");
     assert_eq!(finished.iter().filter(|file| file.ends_with("summary.json")).count(), 2, "{finished:?}");
     failing.project.run(&["run", "tiny.yaml", "--with-baseline"]).exits(2);
+
+    let control = [
+        "--set",
+        "baseline.results=null",
+        "--set",
+        "matrix={axes: {model.depth: [1, 2]}}",
+        "--set",
+        "baseline.cell={model.depth: 1}",
+    ];
+    let refused = stand_in.project.run(&[&arguments[..], &control].concat()).exits(2);
+    assert!(refused.stderr().contains("a cell of its own, not the baseline"), "{}", refused.stderr());
 }
 
 #[test]
