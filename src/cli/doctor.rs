@@ -8,16 +8,21 @@ use serde::Serialize;
 use super::output::table;
 use super::{CliError, CliResult, Exit, Format};
 use crate::experiment;
-use crate::hardware::{self, Cache, Machine, Rates};
+use crate::hardware::{self, Cache, DeviceRates, Machine, Rates};
+use crate::plan::DeviceKind;
 
 /// Folders that experiments write to.
 const FOLDERS: [&str; 3] = ["results", "reports", "schemas"];
+/// Side of the matrices that a GPU multiplies: its cores are all busy from about here on.
+const GPU_SIDE: usize = 8192;
+/// Floats that it copies: 1 GiB, far beyond its caches.
+const GPU_FLOATS: usize = 1 << 28;
 /// Bytes in a GiB.
 const GIB: f64 = (1u64 << 30) as f64;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Leave out the half-second measurement
+    /// Leave out the measurements, half a second of the processor and one of a GPU
     #[arg(long)]
     no_measure: bool,
     /// How to print
@@ -34,8 +39,20 @@ struct Report {
     caches: Vec<Cache>,
     disk_free_bytes: Option<u64>,
     measured: Option<Rates>,
+    cuda: Cuda,
     profiles: Vec<ProfileReport>,
     folders: Vec<FolderReport>,
+}
+
+/// What the binary was built with, and whether the GPU can be used.
+#[derive(Serialize)]
+struct Cuda {
+    built_with: Option<String>,
+    compute_capability: Option<String>,
+    device: Option<String>,
+    free_bytes: Option<u64>,
+    problem: Option<String>,
+    measured: Option<DeviceRates>,
 }
 
 #[derive(Serialize)]
@@ -63,6 +80,7 @@ pub fn execute(args: Args) -> CliResult {
         caches: hardware::caches(),
         disk_free_bytes: hardware::free_bytes(Path::new(".")),
         measured: (!args.no_measure).then(hardware::measure),
+        cuda: cuda(!args.no_measure),
         profiles: experiment::profile_names().into_iter().map(|name| profile_report(name, &machine)).collect(),
         folders: FOLDERS
             .map(|folder| FolderReport { folder, writable: hardware::is_writable(Path::new(folder)) })
@@ -78,6 +96,21 @@ pub fn execute(args: Args) -> CliResult {
     }
     let sound = report.folders.iter().all(|folder| folder.writable);
     Ok(if sound { Exit::Done } else { Exit::Failed })
+}
+
+fn cuda(measured: bool) -> Cuda {
+    let built = hardware::built();
+    let opened = hardware::open_device(DeviceKind::Cuda);
+    let device = opened.as_ref().ok();
+    let memory = device.and_then(hardware::device_memory);
+    Cuda {
+        built_with: built.map(|built| built.release()),
+        compute_capability: built.map(|built| built.capability.to_string()),
+        device: memory.as_ref().map(|memory| memory.gpu.clone()),
+        free_bytes: memory.map(|memory| memory.free_bytes),
+        problem: opened.as_ref().err().map(ToString::to_string),
+        measured: device.filter(|_| measured).map(|device| hardware::measure_device(device, GPU_SIDE, GPU_FLOATS)),
+    }
 }
 
 fn profile_report(name: String, machine: &Machine) -> ProfileReport {
@@ -111,7 +144,11 @@ fn print(report: &Report) {
     row("memory", format!("{}{limit}", gib(machine.memory_bytes)));
     row("disk free here", report.disk_free_bytes.map_or_else(|| "unknown".to_owned(), gib));
     for gpu in &machine.gpus {
-        row("gpu", format!("{}, {}, driver {}", gpu.name, gib(gpu.memory_bytes), gpu.driver));
+        let capability = gpu.compute_capability.as_deref().unwrap_or("unknown");
+        row(
+            "gpu",
+            format!("{}, {}, compute capability {capability}, driver {}", gpu.name, gib(gpu.memory_bytes), gpu.driver),
+        );
     }
     if machine.gpus.is_empty() {
         row("gpu", "none that a driver shows".to_owned());
@@ -121,6 +158,7 @@ fn print(report: &Report) {
         row("f32 products", gemm);
         row("memory copy", format!("{:.1} GB/s", rates.copy_gbs));
     }
+    cuda_rows(&report.cuda, &mut row);
     row("machine id", report.machine_id.clone());
     println!("{lines}\n");
     for profile in &report.profiles {
@@ -134,5 +172,24 @@ fn print(report: &Report) {
             folder.folder,
             if folder.writable { "can be written" } else { "can't be written" }
         );
+    }
+}
+
+/// What the binary can do with a GPU, and what was measured on it.
+fn cuda_rows(cuda: &Cuda, row: &mut dyn FnMut(&str, String)) {
+    if let (Some(release), Some(capability)) = (&cuda.built_with, &cuda.compute_capability) {
+        row("cuda", format!("built in: {release}, for compute capability {capability} and later"));
+    }
+    if let Some(problem) = &cuda.problem {
+        row("cuda", problem.clone());
+    }
+    if let (Some(device), Some(free)) = (&cuda.device, cuda.free_bytes) {
+        row("cuda device", format!("{device}, {:.1} GiB free", free as f64 / GIB));
+    }
+    if let Some(rates) = &cuda.measured {
+        let rate = |rate: Option<f64>, unit: &str| rate.map_or("failed".to_owned(), |rate| format!("{rate:.0} {unit}"));
+        row("gpu f32 products", rate(rates.f32_tflops, "TFLOP/s"));
+        row("gpu bf16 products", rate(rates.bf16_tflops, "TFLOP/s"));
+        row("gpu memory copy", rate(rates.copy_gbs, "GB/s"));
     }
 }

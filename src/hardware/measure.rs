@@ -12,6 +12,9 @@ const BUFFER: usize = 16 << 20;
 /// Time spent on each measurement.
 const BUDGET: Duration = Duration::from_millis(300);
 
+/// Times that work is queued on a device before its end is waited for.
+const IN_A_ROW: usize = 8;
+
 /// What was measured.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Rates {
@@ -56,6 +59,50 @@ pub fn copy_gbs() -> f64 {
     (2 * BUFFER * size_of::<f32>()) as f64 / best / 1e9
 }
 
+/// What was measured on a device, by candle's own operations.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct DeviceRates {
+    /// f32 matrix product in TFLOP/s; none when it failed.
+    pub f32_tflops: Option<f64>,
+    /// bf16 matrix product in TFLOP/s; none when it failed.
+    pub bf16_tflops: Option<f64>,
+    /// Bytes read and written in GB/s (10^9 a second) by a copy; none when it failed.
+    pub copy_gbs: Option<f64>,
+}
+
+/// Measures a device on matrices of `side` × `side` and a buffer of `floats`, each for a third of a second.
+pub fn measure_device(device: &Device, side: usize, floats: usize) -> DeviceRates {
+    let tflops = |dtype: DType| {
+        let matrix = || Tensor::rand(-1f32, 1f32, (side, side), device)?.to_dtype(dtype);
+        let (a, b) = (matrix()?, matrix()?);
+        let seconds = best_on(device, || a.matmul(&b).map(drop))?;
+        Ok::<_, candle_core::Error>(2.0 * (side as f64).powi(3) / seconds / 1e12)
+    };
+    let copy = || {
+        let buffer = Tensor::ones(floats, DType::F32, device)?;
+        let seconds = best_on(device, || buffer.copy().map(drop))?;
+        Ok::<_, candle_core::Error>((2 * floats * size_of::<f32>()) as f64 / seconds / 1e9)
+    };
+    DeviceRates { f32_tflops: tflops(DType::F32).ok(), bf16_tflops: tflops(DType::BF16).ok(), copy_gbs: copy().ok() }
+}
+
+/// The shortest time of `work`, which a device may only queue: as many in a row as its own overhead asks for.
+fn best_on(device: &Device, work: impl Fn() -> candle_core::Result<()>) -> candle_core::Result<f64> {
+    work()?;
+    device.synchronize()?;
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    while start.elapsed() < BUDGET {
+        let begin = Instant::now();
+        for _ in 0..IN_A_ROW {
+            work()?;
+        }
+        device.synchronize()?;
+        best = best.min(begin.elapsed().as_secs_f64() / IN_A_ROW as f64);
+    }
+    Ok(best)
+}
+
 /// Bytes read in GB/s (10^9 a second) of one buffer on all threads; measures for a third of a second.
 pub fn read_gbs() -> f64 {
     let buffer = vec![1u64; BUFFER / 2];
@@ -80,4 +127,18 @@ fn sum(numbers: &[u64]) -> u64 {
         }
     }
     lanes.iter().fold(0, |total, lane| total.wrapping_add(*lane))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_computes_has_rates() {
+        let rates = measure_device(&Device::Cpu, 64, 1 << 12);
+        assert!(
+            rates.f32_tflops.is_some_and(|rate| rate > 0.0) && rates.copy_gbs.is_some_and(|rate| rate > 0.0),
+            "{rates:?}"
+        );
+    }
 }

@@ -7,6 +7,7 @@ use super::parameters::{
     BACKOUT_SCALAR, HEAD, INPUT_SCALARS, Parameters, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING,
     layer_name, value_embedding_name,
 };
+use crate::ops::kernels::gemm::Operands;
 use crate::ops::reference::{
     add_value_embedding, attention, embedding, linear, residual_mix, rms_norm, rotary_norm_scale, rotary_table, smear,
     soft_cap, squared_relu,
@@ -18,6 +19,8 @@ use crate::plan::shape::{has_value_embedding, head_dim, window_sizes};
 pub(super) struct Forward<'a> {
     pub(super) shape: &'a ModelShape,
     pub(super) parameters: &'a Parameters,
+    /// What products of weights, of attention and of the head round their operands to; gates never do.
+    pub(super) operands: Operands,
 }
 
 /// What every layer of one pass shares.
@@ -48,7 +51,7 @@ impl Forward<'_> {
         let (cos, sin) = rotary_table(start, ids.dim(1)?, head_dim(self.shape), x0.dtype(), x0.device())?;
         let pass = Pass { ids: ids.clone(), cos, sin, windows: window_sizes(self.shape) };
         let x = self.trunk(&x0, &pass, cache)?;
-        let logits = linear(&rms_norm(&x)?, self.parameter(HEAD)?)?;
+        let logits = linear(&rms_norm(&x)?, self.parameter(HEAD)?, self.operands)?;
         soft_cap(&logits.narrow(D::Minus1, 0, self.shape.vocab_size)?.contiguous()?)
     }
 
@@ -78,7 +81,7 @@ impl Forward<'_> {
         let (batch, length, width) = x.dims3()?;
         let (groups, head_dim) = (self.shape.n_kv_head, head_dim(self.shape));
         let heads = |matrix: &str, heads: usize| -> Result<Tensor> {
-            linear(x, self.matrix(layer, matrix)?)?.reshape((batch, length, heads, head_dim))
+            linear(x, self.matrix(layer, matrix)?, self.operands)?.reshape((batch, length, heads, head_dim))
         };
         let q = rotary_norm_scale(&heads("attn.c_q", self.shape.n_head)?, &pass.cos, &pass.sin)?;
         let mut k = rotary_norm_scale(&heads("attn.c_k", groups)?, &pass.cos, &pass.sin)?;
@@ -91,14 +94,14 @@ impl Forward<'_> {
         if let Some(cache) = cache {
             (k, v) = cache.store(layer, &k, &v)?;
         }
-        let y = attention(&q, &k, &v, pass.windows[layer])?.reshape((batch, length, width))?;
-        linear(&y, self.matrix(layer, "attn.c_proj")?)
+        let y = attention(&q, &k, &v, pass.windows[layer], self.operands)?.reshape((batch, length, width))?;
+        linear(&y, self.matrix(layer, "attn.c_proj")?, self.operands)
     }
 
     /// One layer's feed-forward part on its normalised input (B, T, C).
     fn feed_forward(&self, layer: usize, x: &Tensor) -> Result<Tensor> {
-        let hidden = squared_relu(&linear(x, self.matrix(layer, "mlp.c_fc")?)?)?;
-        linear(&hidden, self.matrix(layer, "mlp.c_proj")?)
+        let hidden = squared_relu(&linear(x, self.matrix(layer, "mlp.c_fc")?, self.operands)?)?;
+        linear(&hidden, self.matrix(layer, "mlp.c_proj")?, self.operands)
     }
 
     fn matrix(&self, layer: usize, matrix: &str) -> Result<&Tensor> {

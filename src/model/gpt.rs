@@ -127,8 +127,8 @@ impl Gpt {
         self.precision
     }
 
-    /// Chooses the arithmetic of matrix products, f32 at first. In bf16 the kernels round operands and sum in f32;
-    /// parameters, gradients and the stream stay in f32. The readable operations work in f32 always.
+    /// Chooses the arithmetic of matrix products, f32 at first. In bf16 operands are rounded and sums are of f32, on every
+    /// device; parameters, gradients and the stream stay in f32.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
     }
@@ -232,7 +232,8 @@ impl Gpt {
             .map(|(name, tensor)| Ok((name, Var::from_tensor(tensor)?)))
             .collect::<Result<_, ModelError>>()?;
         let parameters = variables.iter().map(|(name, var)| ((*name).clone(), var.as_tensor().clone())).collect();
-        let losses = losses(&Forward { shape: &self.shape, parameters: &parameters }, ids, targets)?;
+        let forward = Forward { shape: &self.shape, parameters: &parameters, operands: operands(self.precision) };
+        let losses = losses(&forward, ids, targets)?;
         observe(Part::Backward);
         let store = losses.sum_all()?.affine(factor, 0.0)?.backward()?;
         for (name, variable) in &variables {
@@ -304,7 +305,7 @@ impl Gpt {
     }
 
     pub(super) fn forward(&self) -> Forward<'_> {
-        Forward { shape: &self.shape, parameters: &self.parameters }
+        Forward { shape: &self.shape, parameters: &self.parameters, operands: operands(self.precision) }
     }
 
     /// Refuses ids of the wrong form or outside the vocabulary; gives them back as rows.

@@ -255,6 +255,33 @@ fn bf16_gradients_lie_near_those_of_f32_and_have_the_same_bits_for_any_number_of
 }
 
 #[test]
+fn readable_operations_in_bf16_lie_as_near_to_f32_as_the_kernels_and_near_to_them() {
+    for shape in shapes() {
+        let mut model = random_model(&shape, 36);
+        let (ids, targets) = random_batch(&shape, 3, 70, 37);
+        let (exact_loss, exact) = gradients(&model, &ids, &targets, 1.0);
+        model.set_precision(Precision::Bf16);
+        let (kernel_loss, kernels) = gradients(&model, &ids, &targets, 1.0);
+        model.set_engine(Engine::Readable);
+        let (loss, readable) = gradients(&model, &ids, &targets, 1.0);
+        // Two operands rounded by up to 2^-9 each on the way forward, and two on the way back. Gradients of gates and
+        // scalars are left out: they are small differences of large sums.
+        let bound = 2f64.powi(-7);
+        assert!(loss != exact_loss, "nothing was rounded");
+        assert!((loss - kernel_loss).abs() < bound as f32 * exact_loss, "{loss} and {kernel_loss}");
+        let matrices = exact.tensors().iter().filter(|(name, tensor)| tensor.rank() == 2 && !name.contains("gate"));
+        for (name, twin) in matrices {
+            let ours = readable.get(name).unwrap();
+            let norm = entries(twin).iter().map(|value| value * value).sum::<f64>().sqrt();
+            for (what, other) in [("f32", twin), ("the kernels", kernels.get(name).unwrap())] {
+                let difference = distance(ours, other);
+                assert!(difference <= bound * norm, "{name} of {shape:?}: {difference:e} from {what}, of {norm:e}");
+            }
+        }
+    }
+}
+
+#[test]
 #[ignore = "a measurement, to be run alone: prints tokens per second of both engines"]
 fn speed_of_a_micro_step() {
     let shape = shape(512, 4096, 4, (4, 4), 256, "L");

@@ -5,4 +5,7 @@
 //! leave parameters untrained: `candle_nn::ops::{rms_norm, softmax_last_dim, layer_norm}` and `rotary_emb::rope`.
 
 pub mod kernels;
+mod product;
 pub mod reference;
+
+pub use product::product;

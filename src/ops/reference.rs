@@ -6,6 +6,9 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
+use super::kernels::gemm::Operands;
+use super::product;
+
 /// Added to the mean square under the root: PyTorch's default, the machine epsilon of f32, in every float type.
 pub const NORM_EPSILON: f64 = f32::EPSILON as f64;
 /// Base of the rotary wavelengths (`_precompute_rotary_embeddings`).
@@ -24,10 +27,10 @@ pub fn rms_norm(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `x` (…, in) times the transpose of `weight` (out, in).
-pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+pub fn linear(x: &Tensor, weight: &Tensor, operands: Operands) -> Result<Tensor> {
     let (outputs, inputs) = weight.dims2()?;
     let mut dims = x.dims().to_vec();
-    let y = x.reshape(((), inputs))?.matmul(&weight.t()?)?;
+    let y = product(&x.reshape(((), inputs))?, &weight.t()?, operands)?;
     if let Some(last) = dims.last_mut() {
         *last = outputs;
     }
@@ -99,16 +102,16 @@ pub fn rotary_norm_scale(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tenso
 ///
 /// `q` is (B, T, H, D); `k` and `v` are (B, S, G, D) with S ≥ T, the queries being the last T of the S positions. A query
 /// sees itself and `window` positions to its left.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, window: usize) -> Result<Tensor> {
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, window: usize, operands: Operands) -> Result<Tensor> {
     let (_, queries, heads, head_dim) = q.dims4()?;
     let (_, keys, groups, _) = k.dims4()?;
     let q = q.transpose(1, 2)?.contiguous()?;
     let k = repeat_heads(&k.transpose(1, 2)?, heads / groups)?;
     let v = repeat_heads(&v.transpose(1, 2)?, heads / groups)?;
-    let scores = q.matmul(&k.t()?)?.affine((head_dim as f64).powf(-0.5), 0.0)?;
+    let scores = product(&q, &k.t()?, operands)?.affine((head_dim as f64).powf(-0.5), 0.0)?;
     let mask = causal_mask(queries, keys, window, q.dtype(), q.device())?;
     let weights = softmax(&scores.broadcast_add(&mask)?)?;
-    weights.matmul(&v)?.transpose(1, 2)?.contiguous()
+    product(&weights, &v, operands)?.transpose(1, 2)?.contiguous()
 }
 
 /// Repeats each of the G heads of `x` (B, G, S, D) `times` over: (B, G·times, S, D), contiguous.
@@ -121,13 +124,14 @@ fn repeat_heads(x: &Tensor, times: usize) -> Result<Tensor> {
     x.contiguous()?.reshape((batch, groups * times, length, head_dim))
 }
 
-/// 0 where the query (row) may see the key (column), minus infinity elsewhere: (T, S).
+/// 0 where the query (row) may see the key (column), minus infinity elsewhere: (T, S). Made on the device.
 fn causal_mask(queries: usize, keys: usize, window: usize, dtype: DType, device: &Device) -> Result<Tensor> {
-    let mask: Vec<f32> = (keys - queries..keys)
-        .flat_map(|row| (0..keys).map(move |column| (row, column)))
-        .map(|(row, column)| if column <= row && row - column <= window { 0.0 } else { f32::NEG_INFINITY })
-        .collect();
-    Tensor::from_vec(mask, (queries, keys), device)?.to_dtype(dtype)
+    // Positions are whole numbers far below 2^24, which f32 holds exactly.
+    let positions = |from: usize| Tensor::arange(from as f32, keys as f32, device);
+    let behind = positions(keys - queries)?.unsqueeze(1)?.broadcast_sub(&positions(0)?.unsqueeze(0)?)?;
+    let visible = (behind.ge(0f32)? * behind.le(window.min(keys) as f32)?)?;
+    let nothing = behind.zeros_like()?;
+    visible.where_cond(&nothing, &nothing.affine(1.0, f64::NEG_INFINITY)?)?.to_dtype(dtype)
 }
 
 /// Softmax over the last dimension. The maximum is a constant to the gradient.
@@ -156,7 +160,7 @@ pub fn smear(x: &Tensor, before: Option<&Tensor>, gate: &Tensor, lambda: &Tensor
 /// `x + λ σ(gate · x[..c]) previous`, all of (B, T, C).
 fn add_gated(x: &Tensor, previous: &Tensor, gate: &Tensor, lambda: &Tensor) -> Result<Tensor> {
     let channels = x.narrow(D::Minus1, 0, gate.dim(1)?)?.contiguous()?;
-    let weight = sigmoid(&linear(&channels, gate)?)?.broadcast_mul(lambda)?;
+    let weight = sigmoid(&linear(&channels, gate, Operands::Full)?)?.broadcast_mul(lambda)?;
     x + previous.broadcast_mul(&weight)?
 }
 
@@ -165,7 +169,7 @@ fn add_gated(x: &Tensor, previous: &Tensor, gate: &Tensor, lambda: &Tensor) -> R
 /// `v` and `embedding` are (B, T, G, D), `x` is the layer's normalised input (B, T, C), `gate` is (G, c).
 pub fn add_value_embedding(v: &Tensor, embedding: &Tensor, x: &Tensor, gate: &Tensor) -> Result<Tensor> {
     let channels = x.narrow(D::Minus1, 0, gate.dim(1)?)?.contiguous()?;
-    let weight = sigmoid(&linear(&channels, gate)?)?.affine(VALUE_GATE_SCALE, 0.0)?;
+    let weight = sigmoid(&linear(&channels, gate, Operands::Full)?)?.affine(VALUE_GATE_SCALE, 0.0)?;
     v + embedding.broadcast_mul(&weight.unsqueeze(D::Minus1)?)?
 }
 

@@ -5,7 +5,9 @@ use candle_core::{D, Result, Tensor};
 
 use super::StepSettings;
 use crate::model::operands;
+use crate::ops::kernels::gemm::Operands;
 use crate::ops::kernels::muon::Coefficients;
+use crate::ops::product;
 use crate::plan::Precision;
 
 /// Decay of the second moment.
@@ -56,7 +58,7 @@ pub(super) fn step(
     let keep = 1.0 - by.momentum;
     let momentum = (momentum + (gradient - momentum)?.affine(f64::from(keep), 0.0)?)?;
     let update = (&momentum - (&momentum - gradient)?.affine(f64::from(keep), 0.0)?)?;
-    let update = snap_norm(&polar_express(&equilibrate_rows(&update)?)?)?;
+    let update = snap_norm(&polar_express(&equilibrate_rows(&update)?, by.operands)?)?;
     let (update, second) = reduce_variance(&update, second)?;
     let parameter = apply(parameter, &update, by)?;
     Ok((parameter, [momentum, second]))
@@ -71,14 +73,15 @@ fn equilibrate_rows(x: &Tensor) -> Result<Tensor> {
 }
 
 /// The nearest semi-orthogonal matrix, nearly, by five quintic iterations on the smaller side.
-fn polar_express(x: &Tensor) -> Result<Tensor> {
+fn polar_express(x: &Tensor, operands: Operands) -> Result<Tensor> {
     let (rows, columns) = x.dims2()?;
     let mut x = x.broadcast_div(&norm(x)?.affine(NORM_MARGIN, LEAST_NORM)?)?;
     for [a, b, c] in POLAR_EXPRESS {
-        let gram = if rows > columns { x.t()?.matmul(&x)? } else { x.matmul(&x.t()?)? };
-        let polynomial = (gram.affine(b, 0.0)? + gram.matmul(&gram)?.affine(c, 0.0)?)?;
-        let product = if rows > columns { x.matmul(&polynomial)? } else { polynomial.matmul(&x)? };
-        x = (x.affine(a, 0.0)? + product)?;
+        let gram = if rows > columns { product(&x.t()?, &x, operands)? } else { product(&x, &x.t()?, operands)? };
+        let polynomial = (gram.affine(b, 0.0)? + product(&gram, &gram, operands)?.affine(c, 0.0)?)?;
+        let last =
+            if rows > columns { product(&x, &polynomial, operands)? } else { product(&polynomial, &x, operands)? };
+        x = (x.affine(a, 0.0)? + last)?;
     }
     Ok(x)
 }

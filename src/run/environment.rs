@@ -1,15 +1,23 @@
 //! Where and with what a run was made.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use crate::artifacts::{Environment, file_sha256};
 use crate::hardware;
-use crate::plan::RunPlan;
+use crate::plan::{DeviceKind, RunPlan};
 
 /// Describes this machine and this program.
 pub fn environment(plan: &RunPlan, hardware_matches: bool) -> Environment {
     let machine = hardware::this_machine();
-    let libraries = [("candle-core", env!("NANOCHAT_CANDLE_VERSION")), ("gemm", env!("NANOCHAT_GEMM_VERSION"))];
+    let mut libraries = BTreeMap::from(
+        [("candle-core", env!("NANOCHAT_CANDLE_VERSION")), ("gemm", env!("NANOCHAT_GEMM_VERSION"))]
+            .map(|(name, version)| (name.to_string(), version.to_string())),
+    );
+    if plan.device == DeviceKind::Cuda {
+        libraries.extend(hardware::built().map(|built| ("cuda".to_string(), built.release())));
+        libraries.extend(machine.gpus.first().map(|gpu| ("nvidia-driver".to_string(), gpu.driver.clone())));
+    }
     Environment {
         schema: "nanochat.environment/v1".to_string(),
         program_version: env!("CARGO_PKG_VERSION").to_string(),
@@ -23,13 +31,13 @@ pub fn environment(plan: &RunPlan, hardware_matches: bool) -> Environment {
         cores: machine.cores,
         threads: rayon::current_num_threads() as u64,
         memory_bytes: machine.memory_bytes,
-        gpus: if plan.device == crate::plan::DeviceKind::Cpu {
+        gpus: if plan.device == DeviceKind::Cpu {
             Vec::new()
         } else {
             machine.gpus.iter().map(|gpu| gpu.name.clone()).collect()
         },
         machine_id: machine.machine_id(),
-        libraries: libraries.map(|(name, version)| (name.to_string(), version.to_string())).into(),
+        libraries,
         finished_at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         hardware_matches_profile: hardware_matches,
     }

@@ -4,6 +4,7 @@ use crate::artifacts::ArtifactError;
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::evals::EvalError;
+use crate::hardware::DeviceError;
 use crate::model::ModelError;
 use crate::report::ReportError;
 use crate::scorecard::ScorecardError;
@@ -66,13 +67,21 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
-    /// The device can't be opened.
-    #[error("{what}; {remedy}")]
-    Device {
-        /// What is missing.
-        what: String,
-        /// What to do about it.
-        remedy: String,
+    /// The device can't be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Its memory ran out in the middle of the work.
+    #[error(
+        "the device ran out of memory, though the run was estimated to need {estimate:.1} GiB; set hardware.device_batch_size below {batch}, or \
+         end what else runs on it ({reason})"
+    )]
+    OutOfDeviceMemory {
+        /// Estimated GiB.
+        estimate: f64,
+        /// Sequences a micro-step.
+        batch: u64,
+        /// In the words of the library.
+        reason: String,
     },
     /// The tokenizer doesn't fit the plan.
     #[error(

@@ -10,7 +10,7 @@ use crate::artifacts::{
     training_seconds, write_document, write_evals, write_steps,
 };
 use crate::checkpoint::{Checkpoints, RunLock, tensors_sha256};
-use crate::hardware::memory;
+use crate::hardware::{is_out_of_memory, memory};
 use crate::plan::RunPlan;
 use crate::train::{self, Ending, Inputs, Snapshot, TrainError, Trainer};
 
@@ -79,6 +79,7 @@ pub fn execute(
     if let Some(problem) = resources.cache_problem() {
         observe(Step::Warning(format!("{problem}; the work goes on without it")));
     }
+    let ending = ending.map_err(|error| told(error, plan));
     let (status, reason) = match &ending {
         Ok(Ending::Finished) => (RunStatus::Finished, failed_evaluations(&trainer)),
         Ok(Ending::Stopped) => (RunStatus::Interrupted, Some("stopped by a signal".to_string())),
@@ -90,7 +91,16 @@ pub fn execute(
     summary.startup_seconds = startup_seconds;
     write_document(&folder.environment(), &environment(plan, hardware_matches))?;
     write_document(&folder.summary(), &summary)?;
-    ending.map(|_| summary).map_err(RunError::from)
+    ending.map(|_| summary)
+}
+
+/// An error of training as it concerns this run.
+fn told(error: TrainError, plan: &RunPlan) -> RunError {
+    let reason = error.to_string();
+    if !is_out_of_memory(&reason) {
+        return error.into();
+    }
+    RunError::OutOfDeviceMemory { estimate: plan.estimate.memory_gib, batch: plan.device_batch_size, reason }
 }
 
 struct Hashes {

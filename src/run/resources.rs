@@ -10,8 +10,9 @@ use crate::artifacts::ResultsRoot;
 use crate::cache::{Cache, DEFAULT_LIMIT};
 use crate::data::{Corpus, trained_tokenizer};
 use crate::evals::core::Bundle;
+use crate::hardware::{self, DeviceError};
 use crate::model::Gpt;
-use crate::plan::{DataPlan, DeviceKind, InitPlan, Precision, RunPlan, TokenizerPlan};
+use crate::plan::{DataPlan, InitPlan, RunPlan, TokenizerPlan};
 use crate::tokenizer::Tokenizer;
 
 use super::RunError;
@@ -115,35 +116,14 @@ fn weights(plan: &RunPlan, path: &Path, device: &Device) -> Result<Gpt, RunError
     Ok(Gpt::from_tensors(&plan.model, &tensors, device)?)
 }
 
-/// Opens the plan's device. Never substitutes another one.
+/// Opens the plan's device, with room for what the plan is estimated to need. Never substitutes another one.
 pub fn open_device(plan: &RunPlan) -> Result<Device, RunError> {
-    let refuse = |what: String, remedy: &str| Err(RunError::Device { what, remedy: remedy.to_string() });
     if plan.device_count > 1 {
-        let what =
-            format!("profile `{}` asks for {} devices, this engine trains on one", plan.hardware, plan.device_count);
-        return refuse(what, "choose a profile with device_count: 1");
+        return Err(DeviceError::Several { profile: plan.hardware.clone(), count: plan.device_count }.into());
     }
-    if plan.device != DeviceKind::Cpu && plan.dtype == Precision::Bf16 {
-        let what = format!("profile `{}` asks for bf16 on a GPU, where this engine works in f32 so far", plan.hardware);
-        return refuse(what, "set hardware.dtype to f32, or choose a CPU profile");
+    let device = hardware::open_device(plan.device)?;
+    if let Some(memory) = hardware::device_memory(&device) {
+        hardware::has_room(&memory, plan.estimate.memory_gib)?;
     }
-    match plan.device {
-        DeviceKind::Cpu => Ok(Device::Cpu),
-        DeviceKind::Cuda if !cfg!(feature = "cuda") => refuse(
-            "this binary was built without CUDA".into(),
-            "build it with `--features cuda`, or choose a CPU profile",
-        ),
-        DeviceKind::Cuda => match Device::new_cuda(0) {
-            Ok(device) => Ok(device),
-            Err(error) => refuse(format!("no CUDA device can be opened: {error}"), "see `nanochat doctor`"),
-        },
-        DeviceKind::Metal if !cfg!(feature = "metal") => refuse(
-            "this binary was built without Metal".into(),
-            "build it with `--features metal`, or choose a CPU profile",
-        ),
-        DeviceKind::Metal => match Device::new_metal(0) {
-            Ok(device) => Ok(device),
-            Err(error) => refuse(format!("no Metal device can be opened: {error}"), "see `nanochat doctor`"),
-        },
-    }
+    Ok(device)
 }

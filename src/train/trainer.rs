@@ -375,6 +375,8 @@ impl<'a> Trainer<'a> {
         divergence::refuse(loss, self.step, &self.model, &self.gradients)?;
         let settings = self.schedule.at(self.step);
         self.optimizer.step(&mut self.model, &self.gradients, &settings)?;
+        // A GPU's work is only queued so far; a step's time is that until it is done.
+        self.device.synchronize()?;
         let row = self.record_step(loss, &settings, started.elapsed().as_secs_f64());
         observe(Event::Step(&row));
         Ok(())

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use super::{Bench, Sizes, Work, numbers, slope_sum, tensor, variable};
 use crate::bench::BenchError;
 use crate::model::{Engine, Gpt, Gradients};
-use crate::ops::kernels::gemm::{Matrix, Onto, Threads, multiply};
+use crate::ops::kernels::gemm::{Matrix, Onto, Operands, Threads, multiply};
 use crate::ops::kernels::{Scratch, attention, head};
 use crate::ops::reference;
 use crate::optim::{LearningRates, MuonAdamW, StepSettings};
@@ -94,11 +94,12 @@ fn attention(bench: &mut Bench<'_>, sizes: &Sizes, window: usize) -> Result<(), 
         name.clone(),
         Work::Flops(2.0 * flops),
         || attention::forward(shape, inputs, &mut out, &mut lse, &scratch),
-        || reference::attention(&tq, &tk, &tv, window).map(drop),
+        || reference::attention(&tq, &tk, &tv, window, Operands::Full).map(drop),
     )?;
     let (mut dq, mut dk, mut dv, delta) = (q.clone(), k.clone(), v.clone(), numbers(per_head, 5));
     let sum = if bench.options.twins {
-        let result = reference::attention(&tq, &tk, &tv, window).and_then(|result| slope_sum(&result, &dout));
+        let result =
+            reference::attention(&tq, &tk, &tv, window, Operands::Full).and_then(|result| slope_sum(&result, &dout));
         Some(result.map_err(failed)?)
     } else {
         None
@@ -127,7 +128,7 @@ fn the_head(bench: &mut Bench<'_>, sizes: &Sizes) -> Result<(), BenchError> {
     let twin = || {
         let (x, weight) = (variable(&x, &[tokens, width])?, variable(&weight, &[vocab, width])?);
         let targets = Tensor::from_slice(&targets, tokens, &Device::Cpu)?;
-        let logits = reference::soft_cap(&reference::linear(&x, &weight)?)?;
+        let logits = reference::soft_cap(&reference::linear(&x, &weight, Operands::Full)?)?;
         reference::cross_entropy(&logits, &targets)?.sum_all()?.backward().map(drop)
     };
     bench.case(

@@ -128,7 +128,7 @@ fn ragged_attention() {
             let (all_q, k, v) = (own(heads, 1), own(groups, 2), own(groups, 3));
             let token_major = |x: &[f64], heads| tensor(x, &[1, heads, length, size]).transpose(1, 2).unwrap();
             let tensors = [token_major(&all_q, heads), token_major(&k, groups), token_major(&v, groups)];
-            let twin = reference::attention(&tensors[0], &tensors[1], &tensors[2], window).unwrap();
+            let twin = reference::attention(&tensors[0], &tensors[1], &tensors[2], window, Operands::Full).unwrap();
             let twin = values(&twin.transpose(1, 2).unwrap().contiguous().unwrap());
             for head in 0..heads {
                 let from = (head * length + length - queries) * size..(head + 1) * length * size;
@@ -178,7 +178,7 @@ fn attention_while_decoding() {
             let (all_q, k, v) = (own(heads, 1), own(groups, 2), own(groups, 3));
             let token_major = |x: &[f64], heads| tensor(x, &[1, heads, length, size]).transpose(1, 2).unwrap();
             let tensors = [token_major(&all_q, heads), token_major(&k, groups), token_major(&v, groups)];
-            let twin = reference::attention(&tensors[0], &tensors[1], &tensors[2], window).unwrap();
+            let twin = reference::attention(&tensors[0], &tensors[1], &tensors[2], window, Operands::Full).unwrap();
             let last = |x: &Tensor| values(&x.narrow(1, length - 1, 1).unwrap().contiguous().unwrap());
             q.extend(last(&tensors[0]));
             expected.extend(last(&twin));
@@ -251,7 +251,8 @@ fn attention_and_its_gradients() {
         let (q_var, k_var, v_var) =
             (variable(&q, &dims(heads)), variable(&k, &dims(groups)), variable(&v, &dims(groups)));
         let tokens = |var: &Var| var.transpose(1, 2).unwrap();
-        let twin = reference::attention(&tokens(&q_var), &tokens(&k_var), &tokens(&v_var), window).unwrap();
+        let twin =
+            reference::attention(&tokens(&q_var), &tokens(&k_var), &tokens(&v_var), window, Operands::Full).unwrap();
         let expected = gradients(&twin, &slopes, &[&q_var, &k_var, &v_var]);
         let mut scratch = Scratch::default();
         scratch.reserve(shape.scratch_numbers());
@@ -444,7 +445,12 @@ fn the_heads_losses_and_gradients() {
         let targets: Vec<i64> =
             (0..tokens as i64).map(|token| if token % 4 == 3 { -1 } else { token * 7 % vocab as i64 }).collect();
         let (x_var, weight_var) = (variable(&x, &[tokens, width]), variable(&weight, &[padded, width]));
-        let logits = reference::linear(&x_var, &weight_var).unwrap().narrow(1, 0, vocab).unwrap().contiguous().unwrap();
+        let logits = reference::linear(&x_var, &weight_var, Operands::Full)
+            .unwrap()
+            .narrow(1, 0, vocab)
+            .unwrap()
+            .contiguous()
+            .unwrap();
         let capped = reference::soft_cap(&logits).unwrap();
         let picked =
             Tensor::from_vec(targets.iter().map(|target| (*target).max(0)).collect(), tokens, &Device::Cpu).unwrap();
