@@ -46,6 +46,10 @@ pub struct BenchTrain {
     pub startup: BenchStartup,
     /// Peak resident memory of the process in bytes, evaluation included.
     pub peak_rss_bytes: u64,
+    /// Most memory in use on the device in bytes, by all its users, sampled in each part of a step; not written for a
+    /// processor, whose memory is the process's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_device_bytes: Option<u64>,
     /// Seconds a step by phase.
     pub phases: BenchPhases,
     /// The evaluation at the end, unless it was left out.
@@ -69,6 +73,13 @@ pub struct BenchTrain {
     pub tokenizer_sha256: String,
     /// Where and with what it was measured.
     pub environment: Environment,
+}
+
+impl BenchTrain {
+    /// Peak memory of what the steps were computed on: the device's, or a processor's process.
+    pub fn peak_memory_bytes(&self) -> u64 {
+        self.peak_device_bytes.unwrap_or(self.peak_rss_bytes)
+    }
 }
 
 /// Seconds from the start of a process to its first forward pass, by what they went to.

@@ -56,6 +56,10 @@ pub struct Summary {
     pub startup_seconds: Option<f64>,
     /// Peak resident memory in bytes.
     pub peak_rss_bytes: u64,
+    /// Most memory in use on the device in bytes, by all its users, sampled in each part of a step; not written for a
+    /// processor, whose memory is the process's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_device_bytes: Option<u64>,
     /// SHA-256 of the final weights.
     pub weights_sha256: Option<String>,
     /// SHA-256 of the loss trace: every step's loss as little-endian f64.
@@ -74,6 +78,13 @@ pub struct Summary {
     /// Steps at the start that the baseline took, in a run that goes on from a checkpoint of its; not written where none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub adopted_steps: u64,
+}
+
+impl Summary {
+    /// Peak memory of what the run computed on: the device's, or a processor's process.
+    pub fn peak_memory_bytes(&self) -> u64 {
+        self.peak_device_bytes.unwrap_or(self.peak_rss_bytes)
+    }
 }
 
 fn is_zero(number: &u64) -> bool {

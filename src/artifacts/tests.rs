@@ -23,6 +23,7 @@ fn summary() -> Summary {
         elapsed_seconds: 3.5,
         startup_seconds: None,
         peak_rss_bytes: u64::MAX,
+        peak_device_bytes: None,
         weights_sha256: Some("a".repeat(64)),
         loss_trace_sha256: None,
         data_sha256: "b".repeat(64),

@@ -32,6 +32,15 @@ pub enum BenchError {
         /// Why.
         reason: String,
     },
+    /// Kernels are the processor's.
+    #[error(
+        "profile `{profile}` is no processor's, and these kernels are; choose a CPU profile, or see `nanochat bench train` for what a \
+         GPU does"
+    )]
+    KernelsOfProcessor {
+        /// Name of the hardware profile.
+        profile: String,
+    },
     /// A kernel's twin can't be computed.
     #[error("the twin of the kernel `{kernel}` can't be computed: {reason}; leave the twins out with --no-twins")]
     Twin {

@@ -8,7 +8,7 @@ use super::BenchError;
 use super::limits::{self, median};
 use crate::artifacts::{BenchDecoding, BenchInfer};
 use crate::generate::{Prompt, Request, Sampling, Token, continuations};
-use crate::hardware::{self, memory};
+use crate::hardware::memory;
 use crate::model::{Gpt, cache_bytes};
 use crate::plan::{Precision, RunPlan, decode_flops, kv_read_bytes, parameter_counts, prefill_flops};
 use crate::run::{Resources, environment, open_device};
@@ -64,7 +64,8 @@ pub fn infer(
 ) -> Result<BenchInfer, BenchError> {
     options.check()?;
     let model = model(plan, options, resources)?;
-    let (gemm_gflops, read_gbs) = (limits::gemm_gflops(Precision::F32), hardware::read_gbs());
+    let gemm_gflops = limits::gemm_gflops(Precision::F32, model.device());
+    let read_gbs = limits::read_gbs(model.device());
     let prompt = prompt(&model, options.prompt_tokens);
     let (mut prefills, mut first_tokens) = (Vec::new(), Vec::new());
     for round in 0..=options.repeats {

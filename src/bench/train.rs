@@ -106,7 +106,8 @@ pub fn train(
     let tokenizer_seconds = laps.next();
     let model = resources.model(plan, &device)?;
     let shortened = without_interruptions(plan);
-    let mut trainer = Trainer::new(Inputs { plan: &shortened, corpus, tokenizer, model, device, bundle: None })?;
+    let mut trainer =
+        Trainer::new(Inputs { plan: &shortened, corpus, tokenizer, model, device: device.clone(), bundle: None })?;
     let model = laps.next();
     let measured = measure(&mut trainer, options, &clock, plan, observe)?;
     let first_step_after_seconds = measured.first_forward.unwrap_or(laps.last);
@@ -119,7 +120,7 @@ pub fn train(
     let steady = &measured.seconds[warmup as usize..];
     let tokens_per_second = plan.total_batch_size as f64 / median(steady);
     let achieved_gflops = plan.flops_per_token as f64 * tokens_per_second / 1e9;
-    let gemm_gflops = limits::gemm_gflops(plan.dtype);
+    let gemm_gflops = limits::gemm_gflops(plan.dtype, &device);
     let rows = &trainer.history().steps;
     Ok(BenchTrain {
         schema: "nanochat.bench_train/v1".to_string(),
@@ -140,6 +141,7 @@ pub fn train(
         first_step_after_seconds,
         startup,
         peak_rss_bytes,
+        peak_device_bytes: trainer.history().peak_device_bytes,
         evaluation,
         flops_per_token: plan.flops_per_token,
         achieved_gflops,

@@ -242,7 +242,7 @@ fn print_train(document: &BenchTrain) {
     row("achieved", format!("{:.1} GFLOP/s", document.achieved_gflops));
     row("products reach", format!("{:.1} GFLOP/s here", document.gemm_gflops));
     row("share (MFU)", format!("{:.1}%", document.mfu * 100.0));
-    row("peak memory", format!("{:.1} MiB", document.peak_rss_bytes as f64 / f64::from(1 << 20)));
+    row("peak memory", format!("{:.1} MiB", document.peak_memory_bytes() as f64 / f64::from(1 << 20)));
     row("first step after", format!("{:.2} s", document.first_step_after_seconds));
     let startup = &document.startup;
     for (name, seconds) in [

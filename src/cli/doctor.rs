@@ -13,10 +13,6 @@ use crate::plan::DeviceKind;
 
 /// Folders that experiments write to.
 const FOLDERS: [&str; 3] = ["results", "reports", "schemas"];
-/// Side of the matrices that a GPU multiplies: its cores are all busy from about here on.
-const GPU_SIDE: usize = 8192;
-/// Floats that it copies: 1 GiB, far beyond its caches.
-const GPU_FLOATS: usize = 1 << 28;
 /// Bytes in a GiB.
 const GIB: f64 = (1u64 << 30) as f64;
 
@@ -109,7 +105,9 @@ fn cuda(measured: bool) -> Cuda {
         device: memory.as_ref().map(|memory| memory.gpu.clone()),
         free_bytes: memory.map(|memory| memory.free_bytes),
         problem: opened.as_ref().err().map(ToString::to_string),
-        measured: device.filter(|_| measured).map(|device| hardware::measure_device(device, GPU_SIDE, GPU_FLOATS)),
+        measured: device
+            .filter(|_| measured)
+            .map(|device| hardware::measure_device(device, hardware::GPU_SIDE, hardware::GPU_FLOATS)),
     }
 }
 

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::Device;
 use serde::Serialize;
 
+use super::device::DeviceArg;
 use super::{CliError, CliResult, Exit, Format};
 use crate::data::{Corpus, Split};
 use crate::evals::core::{Bundle, CoreOptions, CoreResult, Method, evaluate};
@@ -53,6 +53,9 @@ pub struct Args {
     /// How CORE's questions are computed; the answers are the same.
     #[arg(long, value_enum, default_value_t, requires = "bundle")]
     core_method: CoreMethod,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t)]
+    device: DeviceArg,
     /// Compute by elementary operations instead of the kernels, to compare.
     #[arg(long)]
     readable: bool,
@@ -107,8 +110,9 @@ pub fn execute(args: Args) -> CliResult {
     // The bundle is read first: a broken one is told before anything is computed.
     let bundle = args.bundle.as_deref().map(|folder| Bundle::open(folder, args.max_per_task)).transpose();
     let bundle = bundle.map_err(CliError::invalid)?;
-    let mut trained = Trained::open(&args.checkpoint, args.step, args.tokenizer.as_deref(), &Device::Cpu)
-        .map_err(CliError::invalid)?;
+    let device = args.device.open()?;
+    let mut trained =
+        Trained::open(&args.checkpoint, args.step, args.tokenizer.as_deref(), &device).map_err(CliError::invalid)?;
     for remark in &trained.remarks {
         eprintln!("note: {remark}");
     }

@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::Device;
-
 use super::bench::Dtype;
+use super::device::DeviceArg;
 use super::output::json;
 use super::{CliError, CliResult, Exit, Format, input};
 use crate::artifacts::{Document, EndedBy, GeneratedSample, Generation};
@@ -29,6 +28,9 @@ pub(super) struct ModelArgs {
     /// The tokenizer, where none is stored with the checkpoint.
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t)]
+    device: DeviceArg,
     /// What the weights of matrix products are kept in; bf16 rounds them, and decodes faster.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     dtype: Dtype,
@@ -37,7 +39,7 @@ pub(super) struct ModelArgs {
 impl ModelArgs {
     /// Opens the model.
     pub(super) fn open(&self) -> Result<Trained, CliError> {
-        let opened = Trained::open(&self.checkpoint, self.step, self.tokenizer.as_deref(), &Device::Cpu);
+        let opened = Trained::open(&self.checkpoint, self.step, self.tokenizer.as_deref(), &self.device.open()?);
         let mut trained = opened.map_err(CliError::invalid)?;
         for remark in &trained.remarks {
             eprintln!("note: {remark}");

@@ -7,6 +7,7 @@ mod beside;
 mod chat;
 mod compare;
 mod data;
+mod device;
 mod doctor;
 mod eval;
 mod exit;

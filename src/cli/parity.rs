@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::device::DeviceArg;
 use super::output::table;
 use super::{CliError, CliResult, Exit, Format};
 use crate::parity::{Check, FileOutcome, check_file};
@@ -16,6 +17,9 @@ pub struct Args {
     /// Folder of parquet shards that the reference was measured on, for the kinds that train or evaluate on text.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t)]
+    device: DeviceArg,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -28,11 +32,12 @@ struct Report {
 }
 
 pub fn execute(args: Args) -> CliResult {
+    let device = args.device.open()?;
     let mut checks = Vec::new();
     let mut unreadable = Vec::new();
     let mut skipped = Vec::new();
     for file in &args.files {
-        match check_file(file, args.data.as_deref()) {
+        match check_file(file, args.data.as_deref(), &device) {
             Ok(FileOutcome::Checked(more)) => checks.extend(more),
             Ok(FileOutcome::Skipped(reason)) => skipped.push(format!("{}: {reason}", file.display())),
             Err(error) => unreadable.push(error.to_string()),

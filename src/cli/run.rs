@@ -185,7 +185,7 @@ fn runs_table(outcome: &Outcome, root: &ResultsRoot) -> comfy_table::Table {
             format!("{:?}", summary.status).to_lowercase(),
             number(summary.final_val_bpb, 4),
             summary.tokens_per_second.map_or_else(|| "–".into(), thousands),
-            format!("{:.2} GiB", summary.peak_rss_bytes as f64 / f64::from(1 << 30)),
+            format!("{:.2} GiB", summary.peak_memory_bytes() as f64 / f64::from(1 << 30)),
             format!("{:.1}", summary.elapsed_seconds),
         ]);
     }

@@ -9,6 +9,10 @@ use rayon::prelude::*;
 const SIDE: usize = 768;
 /// Floats of each buffer that is copied: 64 MiB, beyond the usual caches.
 const BUFFER: usize = 16 << 20;
+/// Side of the matrices that a GPU multiplies: its cores are all busy from about here on.
+pub const GPU_SIDE: usize = 8192;
+/// Floats that a GPU copies: 1 GiB, far beyond its caches.
+pub const GPU_FLOATS: usize = 1 << 28;
 /// Time spent on each measurement.
 const BUDGET: Duration = Duration::from_millis(300);
 

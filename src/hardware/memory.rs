@@ -1,4 +1,6 @@
-//! Memory of this process, measured.
+//! Memory of this process, measured, and of the GPU it works on.
+
+use candle_core::Device;
 
 /// Resident memory of this process in bytes; 0 where the system doesn't say.
 pub fn resident_bytes() -> u64 {
@@ -8,6 +10,12 @@ pub fn resident_bytes() -> u64 {
 /// Highest resident memory of this process in bytes since it started, or since [`reset_peak`].
 pub fn peak_resident_bytes() -> u64 {
     status_kib("VmHWM:").map_or_else(resident_elsewhere, |kib| kib * 1024)
+}
+
+/// Memory in use on a GPU in bytes, by all its users; none of a processor, or where it doesn't say.
+pub fn device_bytes_in_use(device: &Device) -> Option<u64> {
+    let memory = super::device_memory(device)?;
+    Some(memory.total_bytes.saturating_sub(memory.free_bytes))
 }
 
 /// Starts a new peak measurement, so that each of several runs in one process gets its own. Returns whether the system

@@ -13,7 +13,7 @@ use super::{Gradients, ModelError, Parameters, initialize, parameters};
 use crate::ops::kernels::Element;
 use crate::ops::kernels::gemm::Operands;
 use crate::ops::reference::cross_entropy;
-use crate::plan::{ModelShape, Precision, shape};
+use crate::plan::{ModelShape, Precision, rows_at_once, shape};
 
 /// A transformer of some shape with its parameters on one device.
 ///
@@ -31,6 +31,8 @@ pub struct Gpt {
     inference: Mutex<Buffers>,
     /// The weights of matrix products rounded to bf16, where decoding shall read these.
     narrow: Option<Narrow>,
+    /// Rows that the readable operations take at a time, where a test wants fewer than fit.
+    pub(super) rows_at_once: Option<usize>,
 }
 
 /// What computes a model's passes on the CPU; other devices always take the readable operations.
@@ -83,6 +85,7 @@ impl Gpt {
             workspace: Mutex::default(),
             inference: Mutex::default(),
             narrow: None,
+            rows_at_once: None,
         }
     }
 
@@ -175,7 +178,7 @@ impl Gpt {
         match self.fast() {
             Some((fast, DType::F64)) => self.fast_losses::<f64>(&fast, &Batch::new(&rows), &checked),
             Some((fast, _)) => self.fast_losses::<f32>(&fast, &Batch::new(&rows), &checked),
-            None => losses(&self.forward(), ids, targets),
+            None => self.readable_losses(ids, targets),
         }
     }
 
@@ -233,14 +236,39 @@ impl Gpt {
             .collect::<Result<_, ModelError>>()?;
         let parameters = variables.iter().map(|(name, var)| ((*name).clone(), var.as_tensor().clone())).collect();
         let forward = Forward { shape: &self.shape, parameters: &parameters, operands: operands(self.precision) };
-        let losses = losses(&forward, ids, targets)?;
-        observe(Part::Backward);
-        let store = losses.sum_all()?.affine(factor, 0.0)?.backward()?;
-        for (name, variable) in &variables {
-            let gradient = store.get(variable).ok_or_else(|| ModelError::Missing { name: (*name).clone() })?;
-            into.add(name, gradient)?;
+        let mut all = Vec::new();
+        for (ids, targets) in self.slices(ids, targets)? {
+            if !all.is_empty() {
+                observe(Part::Forward);
+            }
+            let losses = losses(&forward, &ids, &targets)?;
+            observe(Part::Backward);
+            let store = losses.sum_all()?.affine(factor, 0.0)?.backward()?;
+            for (name, variable) in &variables {
+                let gradient = store.get(variable).ok_or_else(|| ModelError::Missing { name: (*name).clone() })?;
+                into.add(name, gradient)?;
+            }
+            all.push(losses.detach());
         }
-        Ok(losses.detach())
+        Ok(Tensor::cat(&all, 0)?)
+    }
+
+    /// Cross-entropy of every position by the readable operations, (B, T).
+    fn readable_losses(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
+        let slices = self.slices(ids, targets)?.into_iter();
+        let all = slices.map(|(ids, targets)| losses(&self.forward(), &ids, &targets));
+        Ok(Tensor::cat(&all.collect::<Result<Vec<_>, _>>()?, 0)?)
+    }
+
+    /// Ids and targets (B, T) by as many rows as the readable operations take at a time.
+    fn slices(&self, ids: &Tensor, targets: &Tensor) -> Result<Vec<(Tensor, Tensor)>, ModelError> {
+        let (rows, length) = ids.dims2()?;
+        let most = self.rows_at_once.unwrap_or_else(|| rows_at_once(&self.shape, length));
+        let slice = |start: usize| {
+            let count = most.min(rows - start);
+            Ok((ids.narrow(0, start, count)?, targets.narrow(0, start, count)?))
+        };
+        (0..rows).step_by(most).map(slice).collect()
     }
 
     fn fast_logits<T: Element + candle_core::WithDType>(

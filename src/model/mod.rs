@@ -21,6 +21,8 @@ mod parameters;
 mod scores;
 
 #[cfg(test)]
+mod gpu_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -68,12 +68,20 @@ pub(crate) fn random_batch(shape: &ModelShape, rows: usize, length: usize, seed:
 
 /// All entries in f64.
 pub(crate) fn entries(tensor: &Tensor) -> Vec<f64> {
-    let tensor = tensor.to_dtype(candle_core::DType::F64).and_then(|tensor| tensor.flatten_all());
-    tensor.and_then(|tensor| tensor.to_vec1()).expect("a readable tensor")
+    let tensor = tensor.to_device(&Device::Cpu).and_then(|tensor| tensor.to_dtype(candle_core::DType::F64));
+    tensor.and_then(|tensor| tensor.flatten_all()?.to_vec1()).expect("a readable tensor")
 }
 
 /// Largest absolute difference of two tensors of the same shape.
 pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.dims(), b.dims());
     entries(a).iter().zip(entries(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
+/// Norm of the difference of two tensors of the same shape, over the norm of the second.
+pub(crate) fn relative_distance(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+    let (a, b) = (entries(a), entries(b));
+    norm(&mut a.iter().zip(&b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::testing::{distance, entries, random_batch, random_model, shape, shapes};
+use super::testing::{distance, entries, random_batch, random_model, relative_distance, shape, shapes};
 use super::{Engine, Gpt, Gradients, ModelError};
-use crate::plan::{Precision, parameter_counts};
+use crate::plan::{ModelShape, Precision, parameter_counts};
 
 fn gradients(model: &Gpt, ids: &Tensor, targets: &Tensor, scale: f64) -> (f32, Gradients) {
     let mut sums = Gradients::zeros(model.parameters()).unwrap();
@@ -255,6 +255,35 @@ fn bf16_gradients_lie_near_those_of_f32_and_have_the_same_bits_for_any_number_of
 }
 
 #[test]
+fn a_batch_in_slices_gives_the_gradient_of_the_whole() {
+    for shape in shapes() {
+        let mut model = random_model(&shape, 38);
+        model.set_engine(Engine::Readable);
+        // Different numbers of ignored targets a row: the mean is over the whole batch, not over slices.
+        let (ids, targets) = random_batch(&shape, 5, 9, 39);
+        let (loss, whole) = gradients(&model, &ids, &targets, 1.0);
+        let losses = entries(&model.losses(&ids, &targets).unwrap());
+        for rows in [1, 2, 5, 6] {
+            model.rows_at_once = Some(rows);
+            let sliced_losses = entries(&model.losses(&ids, &targets).unwrap());
+            // The products of fewer rows sum in another order.
+            let apart = losses.iter().zip(&sliced_losses).map(|(a, b)| (a - b).abs());
+            let apart = apart.fold(0.0, f64::max);
+            assert!(losses.len() == sliced_losses.len() && apart < 4e-6, "slices of {rows}: {apart:e}");
+            let (sliced_loss, sliced) = gradients(&model, &ids, &targets, 1.0);
+            assert!((sliced_loss - loss).abs() < 2e-6, "{sliced_loss} and {loss}");
+            for (name, twin) in whole.tensors() {
+                let norm = entries(twin).iter().map(|value| value * value).sum::<f64>().sqrt();
+                let difference = distance(sliced.get(name).unwrap(), twin);
+                // As far apart as kernels and readable operations may be, for the same reason.
+                let bound = 1e-4 * norm + 4.0 * 2f64.powi(-24);
+                assert!(difference <= bound, "{name} of {shape:?} in slices of {rows}: {difference:e} of {norm:e}");
+            }
+        }
+    }
+}
+
+#[test]
 fn readable_operations_in_bf16_lie_as_near_to_f32_as_the_kernels_and_near_to_them() {
     for shape in shapes() {
         let mut model = random_model(&shape, 36);
@@ -264,19 +293,17 @@ fn readable_operations_in_bf16_lie_as_near_to_f32_as_the_kernels_and_near_to_the
         let (kernel_loss, kernels) = gradients(&model, &ids, &targets, 1.0);
         model.set_engine(Engine::Readable);
         let (loss, readable) = gradients(&model, &ids, &targets, 1.0);
-        // Two operands rounded by up to 2^-9 each on the way forward, and two on the way back. Gradients of gates and
-        // scalars are left out: they are small differences of large sums.
-        let bound = 2f64.powi(-7);
         assert!(loss != exact_loss, "nothing was rounded");
-        assert!((loss - kernel_loss).abs() < bound as f32 * exact_loss, "{loss} and {kernel_loss}");
+        assert!((loss - kernel_loss).abs() < (exact_loss - kernel_loss).abs() + 1e-3, "{loss} and {kernel_loss}");
+        // Both round the same operands, scaled otherwise in attention and in the head. So they are about as far from f32, and
+        // nearer to each other. Gradients of gates and scalars are left out: they are small differences of large sums.
         let matrices = exact.tensors().iter().filter(|(name, tensor)| tensor.rank() == 2 && !name.contains("gate"));
-        for (name, twin) in matrices {
-            let ours = readable.get(name).unwrap();
-            let norm = entries(twin).iter().map(|value| value * value).sum::<f64>().sqrt();
-            for (what, other) in [("f32", twin), ("the kernels", kernels.get(name).unwrap())] {
-                let difference = distance(ours, other);
-                assert!(difference <= bound * norm, "{name} of {shape:?}: {difference:e} from {what}, of {norm:e}");
-            }
+        for (name, exact) in matrices {
+            let (readable, kernels) = (readable.get(name).unwrap(), kernels.get(name).unwrap());
+            let (ours, theirs) = (relative_distance(readable, exact), relative_distance(kernels, exact));
+            let apart = relative_distance(readable, kernels);
+            assert!(ours < 1.25 * theirs && ours < 2f64.powi(-5), "{name} of {shape:?}: {ours:e}, kernels {theirs:e}");
+            assert!(apart < theirs, "{name} of {shape:?}: {apart:e} apart, {theirs:e} from f32");
         }
     }
 }
@@ -303,5 +330,43 @@ fn speed_of_a_micro_step() {
             best = best.min(start.elapsed().as_secs_f64());
         }
         println!("{engine:?} {precision:?}: {:.0} tokens per second, {:.0} ms", 4096.0 / best, best * 1e3);
+    }
+}
+
+#[test]
+#[ignore = "a measurement, to be run alone: prints what a micro-step of the readable operations takes in memory"]
+fn memory_of_the_readable_operations() {
+    use crate::hardware::memory;
+    let cases = [
+        (shape(512, 4096, 4, (4, 4), 256, "L"), 4),
+        (shape(256, 512, 4, (4, 4), 256, "SSSL"), 8),
+        (shape(1024, 1024, 3, (8, 8), 256, "L"), 1),
+        (shape(512, 16384, 2, (2, 2), 256, "L"), 2),
+        (shape(256, 1024, 6, (6, 2), 384, "L"), 4),
+        (shape(512, 1024, 2, (4, 4), 512, "L"), 4),
+        (shape(128, 512, 8, (2, 2), 256, "L"), 16),
+        (shape(1024, 512, 2, (4, 4), 128, "L"), 2),
+        (shape(512, 2048, 6, (6, 3), 384, "SSL"), 2),
+        (shape(256, 8192, 3, (2, 2), 128, "L"), 8),
+        // Held out of the fit.
+        (shape(768, 6144, 5, (5, 5), 320, "SL"), 1),
+        (shape(128, 3072, 7, (3, 1), 192, "L"), 12),
+    ];
+    for precision in [Precision::F32, Precision::Bf16] {
+        for (shape, rows) in &cases {
+            let mut model = Gpt::initialized(shape, 1, &Device::Cpu).unwrap();
+            model.set_engine(Engine::Readable);
+            model.set_precision(precision);
+            let mut sums = Gradients::zeros(model.parameters()).unwrap();
+            sums.reset().unwrap();
+            let (ids, targets) = random_batch(shape, *rows, shape.sequence_len, 2);
+            model.accumulate_gradients(&ids, &targets, 1.0, &mut sums).unwrap();
+            memory::reset_peak();
+            let before = memory::resident_bytes();
+            model.accumulate_gradients(&ids, &targets, 1.0, &mut sums).unwrap();
+            let more = memory::peak_resident_bytes() - before;
+            let ModelShape { sequence_len, vocab_size, n_layer, n_head, n_kv_head, n_embd, .. } = shape;
+            println!("{precision:?} {rows} {sequence_len} {vocab_size} {n_layer} {n_head} {n_kv_head} {n_embd} {more}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::Device;
 use serde::Deserialize;
 
 use super::checkpoint::{Beside, document};
@@ -32,10 +33,10 @@ struct Reference {
 ///
 /// # Errors
 /// No `data`; files that are missing or can't be read; a split that isn't known.
-pub fn check(file: &Path, data: Option<&Path>) -> Result<Vec<Check>, ParityError> {
+pub fn check(file: &Path, data: Option<&Path>, device: &Device) -> Result<Vec<Check>, ParityError> {
     let reference: Reference = document(file)?;
     let data = data.ok_or_else(|| ParityError::unreadable(file, "it needs the data: give its folder with `--data`"))?;
-    let beside = Beside::load(file)?;
+    let beside = Beside::load(file, device)?;
     let plan = DataPlan::Parquet { path: data.display().to_string() };
     let corpus = Corpus::open(&plan, Path::new(".")).map_err(|error| ParityError::unreadable(data, error))?;
     let (corpus, tokenizer) = (Arc::new(corpus), Arc::new(beside.tokenizer));

@@ -18,14 +18,14 @@ pub(super) struct Beside {
 
 impl Beside {
     /// Loads the newest step of `checkpoint/` and `tokenizer_<vocab_size>.tiktoken` from the file's folder.
-    pub fn load(file: &Path) -> Result<Self, ParityError> {
+    pub fn load(file: &Path, device: &Device) -> Result<Self, ParityError> {
         let folder = folder_of(file);
         let checkpoint = folder.join("checkpoint");
         let unreadable = |error: &dyn std::fmt::Display| ParityError::unreadable(&checkpoint, error);
-        let loaded = baseline::load(&checkpoint, None, &Device::Cpu).map_err(|error| unreadable(&error))?;
+        let loaded = baseline::load(&checkpoint, None, device).map_err(|error| unreadable(&error))?;
         let shape: ModelShape = serde_json::from_value(loaded.model_config).map_err(|error| unreadable(&error))?;
         let weights = loaded.weights.into_iter().collect();
-        let model = Gpt::from_tensors(&shape, &weights, &Device::Cpu).map_err(|error| unreadable(&error))?;
+        let model = Gpt::from_tensors(&shape, &weights, device).map_err(|error| unreadable(&error))?;
         let path = folder.join(format!("tokenizer_{}.tiktoken", shape.vocab_size));
         let tokenizer = Tokenizer::load(&path).map_err(|error| ParityError::unreadable(&path, error))?;
         Ok(Self { model, tokenizer })

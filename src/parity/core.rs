@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use candle_core::Device;
 use serde::Deserialize;
 
 use super::checkpoint::{Beside, document, folder_of};
@@ -26,9 +27,9 @@ struct Reference {
 ///
 /// # Errors
 /// Files that are missing or can't be read.
-pub fn check(file: &Path) -> Result<Vec<Check>, ParityError> {
+pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
     let reference: BTreeMap<String, Reference> = document(file)?;
-    let beside = Beside::load(file)?;
+    let beside = Beside::load(file, device)?;
     let mut checks = Vec::new();
     for (limit, expected) in &reference {
         let limit: i64 =

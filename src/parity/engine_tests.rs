@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
+
 use super::{Check, ParityError, bpb, core, figures, greedy, model, optimizer};
+use crate::hardware::open_device;
+use crate::plan::DeviceKind;
 
 /// Reference files whose names begin and end so, from the fixtures and the reference folder beside the project.
 fn files(prefix: &str, suffix: &str) -> Vec<PathBuf> {
@@ -23,9 +27,17 @@ fn files(prefix: &str, suffix: &str) -> Vec<PathBuf> {
     found
 }
 
-fn all_within(prefix: &str, suffix: &str, check: fn(&Path) -> Result<Vec<Check>, ParityError>) {
-    for file in files(prefix, suffix) {
-        within(&file, &check(&file).unwrap_or_else(|error| panic!("{error}")));
+/// The processor, and the GPU where there is one.
+fn devices() -> Vec<Device> {
+    let gpu = open_device(DeviceKind::Cuda).map_err(|error| println!("skipped on a GPU: {error}")).ok();
+    [Device::Cpu].into_iter().chain(gpu).collect()
+}
+
+fn all_within(prefix: &str, suffix: &str, check: fn(&Path, &Device) -> Result<Vec<Check>, ParityError>) {
+    for (device, file) in
+        devices().iter().flat_map(|device| files(prefix, suffix).into_iter().map(move |file| (device, file)))
+    {
+        within(&file, &check(&file, device).unwrap_or_else(|error| panic!("{error}")));
     }
 }
 
@@ -50,7 +62,7 @@ fn optimizer_steps_equal_the_reference() {
 
 #[test]
 fn model_figures_equal_the_reference() {
-    all_within("model_figures", ".json", figures::check);
+    all_within("model_figures", ".json", |file, _| figures::check(file));
 }
 
 #[test]
@@ -70,7 +82,9 @@ fn bits_per_byte_equal_the_reference() {
     let reference = (root.join("../shared/reference/bpb.json"), root.join("../shared/data/books"));
     for (file, data) in [fixtures, reference] {
         if file.is_file() && data.is_dir() {
-            within(&file, &bpb::check(&file, Some(&data)).unwrap_or_else(|error| panic!("{error}")));
+            for device in devices() {
+                within(&file, &bpb::check(&file, Some(&data), &device).unwrap_or_else(|error| panic!("{error}")));
+            }
         } else {
             println!("skipped: there is no {} or no {}", file.display(), data.display());
         }

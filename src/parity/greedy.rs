@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use candle_core::Device;
 use serde::Deserialize;
 
 use super::checkpoint::{Beside, document};
@@ -20,9 +21,9 @@ struct Case {
 ///
 /// # Errors
 /// Files that are missing or can't be read.
-pub fn check(file: &Path) -> Result<Vec<Check>, ParityError> {
+pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
     let cases: Vec<Case> = document(file)?;
-    let Beside { model, tokenizer } = Beside::load(file)?;
+    let Beside { model, tokenizer } = Beside::load(file, device)?;
     let stop: Vec<u32> = tokenizer.special_id("<|assistant_end|>").into_iter().chain([tokenizer.bos_id()]).collect();
     let mut checks = Vec::new();
     for (number, case) in cases.iter().enumerate() {

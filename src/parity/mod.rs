@@ -23,6 +23,8 @@ mod engine_tests;
 
 use std::path::Path;
 
+use candle_core::Device;
+
 pub use check::{Check, Differences, ParityError};
 pub use kind::{Kind, recognise};
 
@@ -35,25 +37,25 @@ pub enum FileOutcome {
     Skipped(String),
 }
 
-/// Checks one reference file; `data` is a folder of parquet shards, for the kinds that train or evaluate on text.
+/// Checks one reference file on a device; `data` is a folder of parquet shards, for the kinds that train or evaluate on text.
 ///
 /// # Errors
 /// The file can't be read or is of no known kind, a file that it refers to is missing, or the engine failed.
-pub fn check_file(path: &Path, data: Option<&Path>) -> Result<FileOutcome, ParityError> {
+pub fn check_file(path: &Path, data: Option<&Path>, device: &Device) -> Result<FileOutcome, ParityError> {
     let needs_data = || FileOutcome::Skipped("needs the text that it was measured on: give --data FOLDER".to_string());
     let checks = match (recognise(path)?, data) {
         (Kind::Companion, _) => return Ok(FileOutcome::Skipped("nothing to check in it by itself".to_string())),
         (Kind::Trajectory | Kind::BitsPerByte, None) => return Ok(needs_data()),
-        (Kind::Model, _) => model::check(path)?,
+        (Kind::Model, _) => model::check(path, device)?,
         (Kind::ModelFigures, _) => figures::check(path)?,
-        (Kind::Optimizer, _) => optimizer::check(path)?,
+        (Kind::Optimizer, _) => optimizer::check(path, device)?,
         (Kind::Derived, _) => derived::check(path)?,
-        (Kind::Trajectory, Some(data)) => trajectory::check(path, data)?,
+        (Kind::Trajectory, Some(data)) => trajectory::check(path, data, device)?,
         (Kind::Ranks, data) => ranks::check_ranks(path, data)?,
         (Kind::TokenizerCases, _) => tokenizer::check_cases(path)?,
-        (Kind::BitsPerByte, data) => bpb::check(path, data)?,
-        (Kind::Core, _) => core::check(path)?,
-        (Kind::Greedy, _) => greedy::check(path)?,
+        (Kind::BitsPerByte, data) => bpb::check(path, data, device)?,
+        (Kind::Core, _) => core::check(path, device)?,
+        (Kind::Greedy, _) => greedy::check(path, device)?,
     };
     Ok(FileOutcome::Checked(checks))
 }

@@ -19,11 +19,11 @@ const GRADIENT_BOUND: f64 = 5e-5;
 const DECODED_SINGLY: usize = 8;
 
 /// Recomputes everything that a `model_*.safetensors` file holds.
-pub fn check(file: &Path) -> Result<Vec<Check>, ParityError> {
+pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
     let reference = ReferenceTensors::read(file)?;
     let shape: ModelShape = reference.metadata("config")?;
     let weights = reference.group("weights.").into_iter().collect();
-    let model = Gpt::from_tensors(&shape, &weights, &Device::Cpu).map_err(|error| reference.broken(error))?;
+    let model = Gpt::from_tensors(&shape, &weights, device).map_err(|error| reference.broken(error))?;
     let mut checks = forward(&model, &reference)?;
     checks.extend(gradients(&model, &reference)?);
     checks.extend(decoding(&model, &reference)?);
@@ -33,7 +33,7 @@ pub fn check(file: &Path) -> Result<Vec<Check>, ParityError> {
 
 /// Logits and losses of the batch.
 fn forward(model: &Gpt, reference: &ReferenceTensors) -> Result<Vec<Check>, ParityError> {
-    let (ids, targets) = batch(reference)?;
+    let (ids, targets) = batch(reference, model.device())?;
     let engine = |error: ModelError| reference.engine(error);
     let logits = model.logits(&ids).map_err(engine)?;
     let mean = model.loss(&ids, &targets).map_err(engine)?;
@@ -52,7 +52,7 @@ fn forward(model: &Gpt, reference: &ReferenceTensors) -> Result<Vec<Check>, Pari
 
 /// The gradient of every parameter.
 fn gradients(model: &Gpt, reference: &ReferenceTensors) -> Result<Vec<Check>, ParityError> {
-    let (ids, targets) = batch(reference)?;
+    let (ids, targets) = batch(reference, model.device())?;
     let mut sums = Gradients::zeros(model.parameters()).map_err(|error| reference.engine(error))?;
     model.accumulate_gradients(&ids, &targets, 1.0, &mut sums).map_err(|error| reference.engine(error))?;
     let mut checks = Vec::new();
@@ -66,7 +66,7 @@ fn gradients(model: &Gpt, reference: &ReferenceTensors) -> Result<Vec<Check>, Pa
 
 /// Logits of tokens decoded through the cache, against the reference's and against our own full forward pass.
 fn decoding(model: &Gpt, reference: &ReferenceTensors) -> Result<Vec<Check>, ParityError> {
-    let ids = ids(reference, "decode.input_ids")?;
+    let ids = ids(reference, "decode.input_ids", model.device())?;
     let full = model.logits(&ids).and_then(|logits| Ok(numbers(&logits)?)).map_err(|error| reference.engine(error))?;
     let cached = decode(model, &ids).map_err(|error| reference.engine(error))?;
     let file = reference.path();
@@ -103,7 +103,7 @@ fn generate(model: &Gpt, prompt: Vec<u32>, count: usize) -> Result<Vec<u32>, Mod
     let mut tokens = prompt;
     let start = tokens.len();
     for _ in 0..count {
-        let ids = Tensor::new(tokens.as_slice(), &Device::Cpu)?.unsqueeze(0)?;
+        let ids = Tensor::new(tokens.as_slice(), model.device())?.unsqueeze(0)?;
         let last = model.logits(&ids)?.i((0, tokens.len() - 1))?;
         tokens.push(last.argmax(0)?.to_scalar::<u32>()?);
     }
@@ -111,19 +111,23 @@ fn generate(model: &Gpt, prompt: Vec<u32>, count: usize) -> Result<Vec<u32>, Mod
 }
 
 /// Ids and targets of the batch.
-fn batch(reference: &ReferenceTensors) -> Result<(Tensor, Tensor), ParityError> {
-    let targets = reference.tensor("targets")?.to_dtype(DType::I64).map_err(|error| reference.broken(error))?;
-    Ok((ids(reference, "input_ids")?, targets))
+fn batch(reference: &ReferenceTensors, device: &Device) -> Result<(Tensor, Tensor), ParityError> {
+    let targets = reference.tensor("targets")?.to_dtype(DType::I64).and_then(|targets| targets.to_device(device));
+    Ok((ids(reference, "input_ids", device)?, targets.map_err(|error| reference.broken(error))?))
 }
 
 /// A tensor of ids as the model takes them.
-fn ids(reference: &ReferenceTensors, name: &str) -> Result<Tensor, ParityError> {
-    reference.tensor(name)?.to_dtype(DType::U32).map_err(|error| reference.broken(error))
+fn ids(reference: &ReferenceTensors, name: &str, device: &Device) -> Result<Tensor, ParityError> {
+    let ids = reference.tensor(name)?.to_dtype(DType::U32).and_then(|ids| ids.to_device(device));
+    ids.map_err(|error| reference.broken(error))
 }
 
 /// A list of ids.
 fn tokens(reference: &ReferenceTensors, name: &str) -> Result<Vec<u32>, ParityError> {
-    ids(reference, name)?.flatten_all().and_then(|ids| ids.to_vec1()).map_err(|error| reference.broken(error))
+    ids(reference, name, &Device::Cpu)?
+        .flatten_all()
+        .and_then(|ids| ids.to_vec1())
+        .map_err(|error| reference.broken(error))
 }
 
 /// Largest difference of an entry, and the norm of all differences over the reference's norm.

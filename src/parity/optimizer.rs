@@ -33,13 +33,13 @@ struct Step {
 }
 
 /// Takes the steps of an `optimizer_*.safetensors` file and compares the parameters wherever it holds them.
-pub fn check(file: &Path) -> Result<Vec<Check>, ParityError> {
+pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
     let reference = ReferenceTensors::read(file)?;
     let shape: ModelShape = reference.metadata("config")?;
     let base: Base = reference.metadata("base")?;
     let steps: Vec<Step> = reference.metadata("steps")?;
     let start = reference.group("step0.").into_iter().collect();
-    let mut model = Gpt::from_tensors(&shape, &start, &Device::Cpu).map_err(|error| reference.broken(error))?;
+    let mut model = Gpt::from_tensors(&shape, &start, device).map_err(|error| reference.broken(error))?;
     let rates = LearningRates {
         embedding: base.embedding_lr,
         unembedding: base.unembedding_lr,
@@ -49,7 +49,7 @@ pub fn check(file: &Path) -> Result<Vec<Check>, ParityError> {
     let mut optimizer = MuonAdamW::new(&model, &rates).map_err(|error| reference.engine(error))?;
     let mut checks = Vec::new();
     for step in &steps {
-        let gradients = Gradients::from_tensors(reference.group(&format!("grad{}.", step.step)));
+        let gradients = Gradients::from_tensors(reference.group_on(&format!("grad{}.", step.step), device)?);
         let settings = StepSettings {
             lr_multiplier: step.lr_multiplier,
             muon_momentum: step.muon_momentum,

@@ -49,6 +49,12 @@ impl ReferenceTensors {
         numbers(self.tensor(name)?).map_err(|error| self.broken(format!("tensor `{name}`: {error}")))
     }
 
+    /// All tensors whose names begin with `prefix`, by the rest of their names, on a device.
+    pub fn group_on(&self, prefix: &str, device: &Device) -> Result<BTreeMap<String, Tensor>, ParityError> {
+        let moved = self.group(prefix).into_iter().map(|(name, tensor)| Ok((name, tensor.to_device(device)?)));
+        moved.collect::<Result<_, candle_core::Error>>().map_err(|error| self.engine(error))
+    }
+
     /// All tensors whose names begin with `prefix`, by the rest of their names.
     pub fn group(&self, prefix: &str) -> BTreeMap<String, Tensor> {
         let rest = |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone()));
@@ -68,5 +74,5 @@ impl ReferenceTensors {
 
 /// All entries of a tensor of any type, in f64.
 pub fn numbers(tensor: &Tensor) -> Result<Vec<f64>, candle_core::Error> {
-    tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
+    tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
 }

@@ -38,7 +38,7 @@ struct Reference {
 /// # Errors
 /// The file, its weights (`<stem>.safetensors`), its tokenizer (`tokenizer_<vocab_size>.tiktoken`) or the data can't be
 /// read, or training fails.
-pub fn check(path: &Path, data: &Path) -> Result<Vec<Check>, ParityError> {
+pub fn check(path: &Path, data: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
     let text = std::fs::read(path).map_err(|error| ParityError::unreadable(path, error))?;
     let reference: Reference = serde_json::from_slice(&text).map_err(|error| ParityError::unreadable(path, error))?;
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -50,7 +50,7 @@ pub fn check(path: &Path, data: &Path) -> Result<Vec<Check>, ParityError> {
         .map_err(|error| ParityError::unreadable(&tensors_path, error))?;
 
     let plan = plan_of(path, &reference, data)?;
-    let seen = train(path, &plan, tokenizer, initial_weights(&tensors), data)?;
+    let seen = train(path, &plan, tokenizer, initial_weights(&tensors), data, device)?;
     let mut checks = vec![
         equal_hashes(path, &seen.hashes, &reference.batch_sha256),
         Check::absolute(
@@ -80,11 +80,12 @@ fn train(
     tokenizer: Tokenizer,
     weights: HashMap<String, Tensor>,
     data: &Path,
+    device: &Device,
 ) -> Result<Seen, ParityError> {
     let engine = |error: &dyn std::fmt::Display| ParityError::engine(path, error);
     let corpus = Corpus::open(&plan.data, Path::new("")).map_err(|error| ParityError::unreadable(data, error))?;
-    let model = Gpt::from_tensors(&plan.model, &weights, &Device::Cpu).map_err(|error| engine(&error))?;
-    let (corpus, tokenizer, device) = (Arc::new(corpus), Arc::new(tokenizer), Device::Cpu);
+    let model = Gpt::from_tensors(&plan.model, &weights, device).map_err(|error| engine(&error))?;
+    let (corpus, tokenizer, device) = (Arc::new(corpus), Arc::new(tokenizer), device.clone());
     let inputs = Inputs { plan, corpus, tokenizer, model, device, bundle: None };
     let mut trainer = Trainer::new(inputs).map_err(|error| engine(&error))?;
     let mut seen = Seen::default();

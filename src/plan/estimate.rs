@@ -2,16 +2,19 @@
 //!
 //! Weights, gradients and optimizer state follow from the parameter counts. What the backward pass keeps was fitted to
 //! four CPU shapes in f32 and held against others, in f32 and bfloat16; `experiments/LOG.md` has the figures. On a CPU
-//! bfloat16 rounds the operands of products, and activations stay in f32. For GPUs nothing was measured: there the same
-//! formula stands, with two-byte activations in bfloat16, in doubt.
+//! bfloat16 rounds the operands of products, and activations stay in f32. On GPUs the readable operations work, whose
+//! memory `readable.rs` counts; there nothing was measured.
 
-use super::{Derived, DeviceKind, Estimate, Precision};
+use super::readable::{COPIES, numbers_per_row, rows_at_once};
+use super::{Derived, DeviceKind, Estimate};
 use crate::experiment::Settings;
 
 /// Bytes in a GiB.
 const GIB: f64 = (1u64 << 30) as f64;
 /// Bytes of the program itself, a small corpus and its tokenizer.
 const PROCESS_BYTES: f64 = 64e6;
+/// Bytes of CUDA's context, kernels and libraries on a GPU.
+const DEVICE_BYTES: f64 = 600e6;
 /// Numbers that each layer keeps per token and channel.
 const LAYER_ACTIVATIONS: f64 = 13.5;
 /// Bytes kept per token and channel outside of the layers: embeddings, the residual stream, the head.
@@ -34,9 +37,13 @@ fn memory_bytes(derived: &Derived, settings: &Settings) -> f64 {
     // Weights and gradients; Muon's momentum of the matrices; Adam's two moments of the rest. All in f32.
     let state = 8.0 * total + 4.0 * matrices + 8.0 * (total - matrices);
     let model = &derived.model;
-    let tokens = settings.profile.device_batch_size as f64 * model.sequence_len as f64;
-    let is_half = settings.profile.dtype == Precision::Bf16 && settings.profile.device != DeviceKind::Cpu;
-    let element = if is_half { 2.0 } else { 4.0 };
-    let per_channel = model.n_layer as f64 * LAYER_ACTIVATIONS * element + STREAM_BYTES;
+    let rows = settings.profile.device_batch_size;
+    if settings.profile.device != DeviceKind::Cpu {
+        let rows = rows.min(rows_at_once(model, model.sequence_len) as u64) as f64;
+        let pass = COPIES * total + rows * numbers_per_row(model, model.sequence_len);
+        return DEVICE_BYTES + state + 4.0 * pass;
+    }
+    let tokens = rows as f64 * model.sequence_len as f64;
+    let per_channel = model.n_layer as f64 * LAYER_ACTIVATIONS * 4.0 + STREAM_BYTES;
     PROCESS_BYTES + state + tokens * model.n_embd as f64 * per_channel
 }

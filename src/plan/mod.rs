@@ -8,6 +8,7 @@ mod expand;
 mod hand_worked_tests;
 mod hash;
 mod outlook;
+mod readable;
 mod run_id;
 pub mod shape;
 mod types;
@@ -17,6 +18,7 @@ pub use error::PlanError;
 pub use expand::{Expansion, PLAN_SCHEMA, Resolved, expand, expand_cells, resolve};
 pub use hash::{deciding, plan_hash};
 pub use outlook::{Change, Outlook, OutlookState, PlanSet, Power};
+pub use readable::rows_at_once;
 pub use shape::{
     decode_flops, flops_per_token, has_value_embedding, kv_bytes_per_token, kv_read_bytes, padded_vocab_size,
     parameter_counts, prefill_flops, window_sizes,

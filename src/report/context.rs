@@ -355,7 +355,7 @@ fn run_view(run: &RunDocuments, cells: &[CellSummary]) -> RunView {
         train_loss: summary.and_then(|summary| summary.train_loss),
         tokens_per_second: summary.and_then(|summary| summary.tokens_per_second),
         elapsed_seconds: summary.map(|summary| summary.elapsed_seconds),
-        peak_rss_bytes: summary.map(|summary| summary.peak_rss_bytes),
+        peak_rss_bytes: summary.map(|summary| summary.peak_memory_bytes()),
         weights_sha256: summary.and_then(|summary| summary.weights_sha256.as_deref().map(clean)),
     }
 }

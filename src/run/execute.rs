@@ -167,6 +167,7 @@ fn conclude(
         elapsed_seconds: history.elapsed_seconds,
         startup_seconds: None,
         peak_rss_bytes: history.peak_rss_bytes,
+        peak_device_bytes: history.peak_device_bytes,
         weights_sha256: (status != RunStatus::Failed).then(|| tensors_sha256(&weights)).transpose()?,
         loss_trace_sha256: Some(loss_trace_sha256(&history.steps)),
         data_sha256: hashes.data,

@@ -50,6 +50,7 @@ pub fn record(plan: &RunPlan, folder: &RunFolder, error: &RunError, hardware_mat
         elapsed_seconds: 0.0,
         startup_seconds: None,
         peak_rss_bytes: memory::peak_resident_bytes(),
+        peak_device_bytes: None,
         weights_sha256: None,
         loss_trace_sha256: Some(loss_trace_sha256(&[])),
         data_sha256: String::new(),

@@ -131,7 +131,7 @@ fn figures(document: &BenchDocument) -> Vec<Figure> {
                 one("a step: backward", "s", Lower, phases.backward),
                 one("a step: optimizer", "s", Lower, phases.optimizer),
                 one("first step after", "s", Lower, bench.first_step_after_seconds),
-                one("peak memory", "MiB", Lower, bench.peak_rss_bytes as f64 / f64::from(1 << 20)),
+                one("peak memory", "MiB", Lower, bench.peak_memory_bytes() as f64 / f64::from(1 << 20)),
                 one("achieved", "GFLOP/s", Higher, bench.achieved_gflops),
                 one("matrix products reach", "GFLOP/s", Neither, bench.gemm_gflops),
                 one("share of that (MFU)", "", Higher, bench.mfu),

@@ -90,7 +90,7 @@ pub(super) fn figures(
     let evals = if evals.is_file() { read_evals(&evals)? } else { Vec::new() };
     let mut candidate = BlockArm {
         tokens_per_second: candidate_rate,
-        peak_rss_bytes: Some(pair.summary.peak_rss_bytes),
+        peak_rss_bytes: Some(pair.summary.peak_memory_bytes()),
         startup_seconds: pair.summary.startup_seconds,
         target_seconds_with_startup: None,
         target_seconds_in_steps: None,

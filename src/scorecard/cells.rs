@@ -100,7 +100,7 @@ fn judge(
         std_val_bpb: statistics::variance(&bpb).map(|variance| rounded(variance.sqrt())),
         interval_val_bpb: interval.as_ref().map(quality::rounded_interval),
         tokens_per_second: statistics::median(&rates).map(rounded),
-        peak_rss_bytes: summaries().map(|summary| summary.peak_rss_bytes).max(),
+        peak_rss_bytes: summaries().map(|summary| summary.peak_memory_bytes()).max(),
     })
 }
 

@@ -59,7 +59,7 @@ fn as_baseline(run: &RunDocuments, summary: &Summary) -> Result<BaselineRun, Sco
         step_seconds: steps.iter().map(|step| step.seconds).collect(),
         training_seconds: Some(summary.training_seconds),
         elapsed_seconds: Some(summary.elapsed_seconds),
-        peak_rss_bytes: Some(summary.peak_rss_bytes),
+        peak_rss_bytes: Some(summary.peak_memory_bytes()),
         data_sha256: Some(summary.data_sha256.clone()),
         tokenizer_sha256: Some(summary.tokenizer_sha256.clone()),
         first_batch_sha256: summary.first_batch_sha256.clone(),

@@ -10,9 +10,10 @@ pub const DEFAULT: &str = "cpu";
 /// Where a project keeps its profiles.
 pub const FOLDER: &str = "experiments/hardware";
 /// The built-in profiles.
-pub const BUILT_IN: [(&str, &str); 6] = [
+pub const BUILT_IN: [(&str, &str); 7] = [
     ("cpu", include_str!("../../experiments/hardware/cpu.yaml")),
     ("cpu-smoke", include_str!("../../experiments/hardware/cpu-smoke.yaml")),
+    ("cuda", include_str!("../../experiments/hardware/cuda.yaml")),
     ("h100-x1", include_str!("../../experiments/hardware/h100-x1.yaml")),
     ("h100-x8", include_str!("../../experiments/hardware/h100-x8.yaml")),
     ("h200-x1", include_str!("../../experiments/hardware/h200-x1.yaml")),

@@ -42,6 +42,9 @@ pub struct History {
     pub elapsed_seconds: f64,
     /// Highest resident memory seen, in bytes, over all sittings.
     pub peak_rss_bytes: u64,
+    /// Most memory seen in use on a GPU, in bytes.
+    #[serde(default)]
+    pub peak_device_bytes: Option<u64>,
     /// SHA-256 of the first micro-batch.
     pub first_batch_sha256: Option<String>,
     /// Evaluations that failed: step and reason.

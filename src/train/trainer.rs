@@ -329,6 +329,7 @@ impl<'a> Trainer<'a> {
         self.loader.restore(data)?;
         self.clock = Clock::start(before.elapsed_seconds);
         self.history.peak_rss_bytes = before.peak_rss_bytes;
+        self.history.peak_device_bytes = before.peak_device_bytes;
         self.history.first_batch_sha256 = before.first_batch_sha256;
         self.history.rollbacks = before.rollbacks;
         let skipped_tokens = skipped_steps * self.plan.total_batch_size;
@@ -363,8 +364,14 @@ impl<'a> Trainer<'a> {
                 self.history.first_batch_sha256 = Some(batch.sha256());
             }
             let (ids, targets) = tensors(&batch, &self.device)?;
-            let part = &mut |part| observe(Event::Phase(Phase::Model(part)));
+            let mut in_use = self.history.peak_device_bytes;
+            let part = &mut |part| {
+                // When the way back begins, all that the way forward leaves for it is there.
+                in_use = in_use.max(memory::device_bytes_in_use(&self.device));
+                observe(Event::Phase(Phase::Model(part)));
+            };
             let loss = self.model.accumulate_gradients_observed(&ids, &targets, scale, &mut self.gradients, part)?;
+            self.history.peak_device_bytes = in_use;
             #[cfg(test)]
             let loss = if self.poisoned == Some(batch.sha256()) { f32::NAN } else { loss };
             loss_sum += f64::from(loss);
@@ -449,6 +456,7 @@ impl<'a> Trainer<'a> {
     pub fn note_resources(&mut self) {
         self.history.elapsed_seconds = self.clock.elapsed_seconds();
         self.history.peak_rss_bytes = self.history.peak_rss_bytes.max(memory::peak_resident_bytes());
+        self.history.peak_device_bytes = self.history.peak_device_bytes.max(memory::device_bytes_in_use(&self.device));
     }
 }
 

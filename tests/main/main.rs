@@ -5,6 +5,7 @@ mod bench;
 mod cache;
 mod evidence;
 mod export;
+mod gpu;
 mod import;
 mod inference;
 mod malformed;

@@ -19,7 +19,7 @@ use crate::model::operands;
 use crate::ops::kernels::gemm::Operands;
 use crate::ops::kernels::rotary::Heads;
 use crate::plan::shape::{MLP_EXPANSION, head_dim, kv_dim};
-use crate::plan::{ModelShape, RunPlan};
+use crate::plan::{DeviceKind, ModelShape, RunPlan};
 use crate::run::environment;
 
 /// How kernels are measured.
@@ -36,13 +36,16 @@ pub struct KernelOptions {
 /// Measures every kernel at the sizes of a plan's micro-step.
 ///
 /// # Errors
-/// A twin that candle can't compute.
+/// A plan for another device, a twin that candle can't compute.
 pub fn kernels(
     plan: &RunPlan,
     options: KernelOptions,
     observe: &mut dyn FnMut(&BenchKernel),
 ) -> Result<BenchKernels, BenchError> {
-    let (gemm_gflops, copy_gbs) = (limits::gemm_gflops(plan.dtype), hardware::copy_gbs());
+    if plan.device != DeviceKind::Cpu {
+        return Err(BenchError::KernelsOfProcessor { profile: plan.hardware.clone() });
+    }
+    let (gemm_gflops, copy_gbs) = (limits::gemm_gflops(plan.dtype, &Device::Cpu), hardware::copy_gbs());
     let sizes = Sizes::of(plan);
     let mut bench = Bench { options, gemm_gflops, copy_gbs, done: Vec::new(), observe };
     products::measure(&mut bench, &sizes)?;

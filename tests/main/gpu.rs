@@ -1,0 +1,99 @@
+//! Plans for a GPU: carried out there where there is one, and refused with the reason where there is none.
+
+use serde_json::Value;
+
+use super::program::{Project, Ran};
+
+/// A two-layer model of some seconds, on any NVIDIA GPU.
+const TINY: &str = "\
+schema: nanochat.experiment/v1
+name: tiny
+description: small enough for a test
+baseline: { commit: 92d63d4e8bb4df75c3b71618f31ddde2378b2bcd }
+seed: 7
+hardware: cuda
+data: { source: synthetic, seed: 3, bytes: 400000 }
+tokenizer: { train: { vocab_size: 300 } }
+model: { depth: 2, n_embd: 32, head_dim: 16, sequence_len: 32, window_pattern: L }
+budget: { iterations: 12 }
+optimizer: { total_batch_size: 256, warmup_steps: 2 }
+eval: { every: 5, tokens: 512 }
+checkpoint: { every: 4, keep: 2 }
+quality: { metric: val_bpb, tolerance: { relative: 0.002 } }
+speed: { metric: tokens_per_second, min_ratio: 1.0 }
+reproducibility: { repeats: 1, require: bitwise }
+ruleset: v1
+";
+
+/// What keeps this program from a GPU on this machine; none where one can be used.
+fn obstacle(project: &Project) -> Option<String> {
+    let report: Value =
+        serde_json::from_str(&project.run(&["doctor", "--no-measure", "--format", "json"]).stdout()).expect("JSON");
+    report["cuda"]["problem"].as_str().map(str::to_owned)
+}
+
+#[track_caller]
+fn names_the_obstacle(ran: &Ran, obstacle: &str) {
+    // Long lines are wrapped for the terminal.
+    let words = |text: &str| {
+        text.split(|c: char| c.is_whitespace() || c == '│')
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert!(words(&ran.stderr()).contains(&words(obstacle)), "{}\nwithout\n{obstacle}", ran.stderr());
+}
+
+#[test]
+fn a_run_on_a_gpu_is_bitwise_or_says_what_is_missing() {
+    let project = Project::new();
+    project.write("tiny.yaml", TINY);
+    let ran =
+        |arguments: &[&str]| project.run(&[&["run", "tiny.yaml", "--allow-hardware-mismatch"], arguments].concat());
+    if let Some(obstacle) = obstacle(&project) {
+        println!("skipped on a GPU: {obstacle}");
+        for dtype in ["f32", "bf16"] {
+            let refused = ran(&["--set", &format!("hardware.dtype={dtype}")]).exits(1);
+            names_the_obstacle(&refused, &obstacle);
+        }
+        assert_eq!(
+            project.files("results").iter().filter(|file| file.contains("step_")).count(),
+            0,
+            "it trained elsewhere"
+        );
+        return;
+    }
+    for dtype in ["f32", "bf16"] {
+        let ran = ran(&["--force", "--set", &format!("hardware.dtype={dtype}")]).exits(0);
+        assert!(ran.stdout().contains("bitwise"), "{}", ran.stdout());
+    }
+    for file in project.files("results").iter().filter(|file| file.ends_with("environment.json")) {
+        let text = std::fs::read_to_string(project.path().join(file)).expect("a document");
+        let environment: Value = serde_json::from_str(&text).expect("JSON");
+        assert!(environment["gpus"].as_array().is_some_and(|gpus| !gpus.is_empty()), "{file}");
+        assert!(environment["libraries"]["cuda"].is_string(), "{file}");
+    }
+}
+
+#[test]
+fn commands_on_a_gpu_work_there_or_say_what_is_missing() {
+    let project = Project::new();
+    let fixture = super::program::root().join("fixtures/parity");
+    let files: Vec<String> = std::fs::read_dir(&fixture)
+        .expect("fixtures")
+        .flatten()
+        .map(|entry| entry.path().display().to_string())
+        .filter(|path| path.ends_with(".safetensors"))
+        .collect();
+    let mut parity = vec!["parity", "--device", "cuda"];
+    parity.extend(files.iter().map(String::as_str));
+    match obstacle(&project) {
+        None => {
+            project.run(&parity).exits(0);
+        }
+        Some(obstacle) => {
+            println!("skipped on a GPU: {obstacle}");
+            names_the_obstacle(&project.run(&parity).exits(1), &obstacle);
+        }
+    }
+}
