@@ -6,11 +6,12 @@ use crate::artifacts::{
     ArtifactError, Environment, ExperimentFolder, ExperimentRecord, ResultsRoot, RunFolder, RunStatus, Scorecard,
     Summary, write_document,
 };
-use crate::plan::RunPlan;
+use crate::hardware::DeviceError;
+use crate::plan::{DeviceKind, RunPlan};
 use crate::{report, scorecard};
 
 use super::execute::{self, Step};
-use super::resources::Resources;
+use super::resources::{Resources, open_device};
 use super::{RunError, RunState, Stop, failure, state_of};
 
 /// How an experiment is carried out.
@@ -103,6 +104,7 @@ pub fn carry_out(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, RunError> {
     let folder = root.experiment(&record.name)?;
+    refuse_absent_device(plans, &folder, options.force)?;
     write_document(&folder.record(), record)?;
     let mut work = Work {
         folder: &folder,
@@ -134,6 +136,23 @@ pub fn carry_out(
         scorecard,
         reports,
     })
+}
+
+/// Refuses the whole experiment where the GPU that its runs want can't be used, before anything is written: each of them
+/// would fail for the same reason. One whose runs are all done needs no GPU.
+fn refuse_absent_device(plans: &[RunPlan], folder: &ExperimentFolder, force: bool) -> Result<(), RunError> {
+    for plan in plans.iter().filter(|plan| plan.device != DeviceKind::Cpu) {
+        let done = !force && matches!(state_of(plan, &folder.run(&plan.run_id)?), RunState::Done { .. });
+        if done {
+            continue;
+        }
+        return match open_device(plan) {
+            // Another run may be smaller.
+            Err(RunError::Device(DeviceError::LittleMemory { .. })) | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+    }
+    Ok(())
 }
 
 #[derive(Default)]

@@ -56,11 +56,7 @@ fn a_run_on_a_gpu_is_bitwise_or_says_what_is_missing() {
             let refused = ran(&["--set", &format!("hardware.dtype={dtype}")]).exits(1);
             names_the_obstacle(&refused, &obstacle);
         }
-        assert_eq!(
-            project.files("results").iter().filter(|file| file.contains("step_")).count(),
-            0,
-            "it trained elsewhere"
-        );
+        assert_eq!(project.files("results"), Vec::<String>::new(), "something was left");
         return;
     }
     for dtype in ["f32", "bf16"] {
