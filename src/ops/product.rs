@@ -16,9 +16,14 @@ use super::kernels::gemm::Operands;
 /// Shapes or types that don't fit, and what the device says.
 pub fn product(a: &Tensor, b: &Tensor, operands: Operands) -> Result<Tensor> {
     match operands {
-        Operands::Full => a.matmul(b),
+        Operands::Full => plain(a)?.matmul(&plain(b)?),
         Operands::Bf16 => a.apply_op2(b, RoundedProduct),
     }
+}
+
+/// A matrix laid out row by row or column by column with nothing between, copied where it isn't: cuBLAS takes no other.
+fn plain(x: &Tensor) -> Result<Tensor> {
+    if x.is_contiguous() || x.t()?.is_contiguous() { Ok(x.clone()) } else { x.contiguous() }
 }
 
 struct RoundedProduct;
@@ -154,6 +159,19 @@ mod tests {
         let store = (result * &slopes).unwrap().sum_all().unwrap().backward().unwrap();
         assert_eq!(numbers(store.get(&variables.0).unwrap()), differences(&a, &|a| value(a, &b)));
         assert_eq!(numbers(store.get(&variables.1).unwrap()), differences(&b, &|b| value(&a, b)));
+    }
+
+    #[test]
+    fn matrices_within_others_are_copied_and_transposed_ones_are_not() {
+        let whole = Tensor::arange(0f64, 60.0, &Device::Cpu).and_then(|x| x.reshape((3, 4, 5))).unwrap();
+        let within = whole.narrow(2, 1, 3).unwrap();
+        assert!(!within.is_contiguous() && plain(&within).unwrap().is_contiguous());
+        let turned = whole.t().unwrap();
+        assert_eq!(plain(&turned).unwrap().stride(), turned.stride());
+        let ones = Tensor::ones((3, 3, 2), DType::F64, &Device::Cpu).unwrap();
+        let sums = product(&within, &ones, Operands::Full).unwrap();
+        let expected = within.sum_keepdim(2).unwrap().broadcast_as((3, 4, 2)).unwrap();
+        assert_eq!(numbers(&sums), numbers(&expected));
     }
 
     #[test]
