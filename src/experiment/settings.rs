@@ -3,6 +3,7 @@
 use super::problem::Problem;
 use super::sources;
 use crate::hardware::Profile;
+use crate::plan::shape::MAX_WIDTH;
 use crate::plan::{
     BudgetPlan, CheckpointPlan, CorePlan, DataPlan, DeriveInputs, EvalPlan, InitPlan, OnDivergence, OptimizerPlan,
     TokenizerPlan,
@@ -11,8 +12,6 @@ use crate::spec::document::{self, InitKind, SpecDocument};
 
 /// Where the evaluation bundle lies unless the spec says otherwise.
 const DEFAULT_BUNDLE: &str = "~/.cache/nanochat/eval_bundle";
-/// The widest model that is planned for, in channels.
-const MAX_WIDTH: usize = 131_072;
 
 /// The settings of one cell.
 #[derive(Debug, Clone, PartialEq)]

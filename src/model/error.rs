@@ -4,14 +4,30 @@ use thiserror::Error;
 
 use crate::plan::shape::ShapeError;
 
+/// Problems that an error tells of at most.
+const MOST_TOLD: usize = 12;
+/// Characters of each at most: names of tensors come from files, which may hold anything.
+const LONGEST_TOLD: usize = 240;
+
+/// Problems as lines under an error's first: as many as help.
+pub(crate) fn listed(problems: &[String]) -> String {
+    let told = problems.iter().take(MOST_TOLD).map(|problem| match problem.char_indices().nth(LONGEST_TOLD) {
+        Some((end, _)) => format!("{}…", &problem[..end]),
+        None => problem.clone(),
+    });
+    let more = problems.len().saturating_sub(MOST_TOLD);
+    let rest = (more > 0).then(|| format!("… and {more} more"));
+    told.chain(rest).collect::<Vec<_>>().join("\n  ")
+}
+
 /// Errors of the model room.
 #[derive(Debug, Error)]
 pub enum ModelError {
     /// The shape can't be built.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// Given weights don't fit the shape; every problem is listed.
-    #[error("the weights don't fit the model's shape:\n  {}", .problems.join("\n  "))]
+    /// Given weights don't fit the shape; every problem is kept, and the first ones are told.
+    #[error("the weights don't fit the model's shape:\n  {}", listed(.problems))]
     Weights {
         /// One line a missing, unknown, misshaped, wrongly typed or non-finite tensor.
         problems: Vec<String>,
@@ -76,4 +92,18 @@ pub enum ModelError {
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_tells_of_as_many_problems_as_help() {
+        let problems = |count: usize| (0..count).map(|number| format!("tensor {number}: missing")).collect::<Vec<_>>();
+        assert_eq!(listed(&problems(2)), "tensor 0: missing\n  tensor 1: missing");
+        assert!(listed(&problems(12)).ends_with("tensor 11: missing"));
+        assert!(listed(&problems(5000)).ends_with("tensor 11: missing\n  … and 4988 more"));
+        assert_eq!(listed(&["é".repeat(1000)]).chars().count(), LONGEST_TOLD + 1);
+    }
 }

@@ -32,6 +32,7 @@ pub use decoder::Decoder;
 pub(crate) use decoder::cache_bytes;
 pub(crate) use decoding::score_row;
 pub use error::ModelError;
+pub(crate) use error::listed;
 pub(crate) use gpt::operands;
 pub use gpt::{Engine, Gpt, Part};
 pub use gradients::Gradients;

@@ -2,13 +2,13 @@
 
 use thiserror::Error;
 
-use crate::model::ModelError;
+use crate::model::{ModelError, listed};
 
 /// Errors of the optimizer room.
 #[derive(Debug, Error)]
 pub enum OptimError {
-    /// Given state doesn't fit the model; every problem is listed.
-    #[error("the optimizer state doesn't fit the model:\n  {}", .problems.join("\n  "))]
+    /// Given state doesn't fit the model; every problem is kept, and the first ones are told.
+    #[error("the optimizer state doesn't fit the model:\n  {}", listed(.problems))]
     State {
         /// One line a missing, unknown or misshaped tensor.
         problems: Vec<String>,

@@ -67,7 +67,10 @@ impl PlanError {
     pub fn key(&self) -> &'static str {
         match self {
             Self::Shape(
-                ShapeError::Zero { .. } | ShapeError::HeadsDontDivide { .. } | ShapeError::TooNarrow { .. },
+                ShapeError::Zero { .. }
+                | ShapeError::TooLarge { .. }
+                | ShapeError::HeadsDontDivide { .. }
+                | ShapeError::TooNarrow { .. },
             ) => "model.n_embd",
             Self::Shape(ShapeError::OddHead { .. }) => "model.head_dim",
             Self::Shape(ShapeError::GroupsDontDivide { .. }) => "model.n_kv_head",

@@ -15,6 +15,12 @@ pub const SMEAR_CHANNELS: usize = 24;
 pub const VALUE_GATE_CHANNELS: usize = 12;
 /// Width of the feed-forward layer as a multiple of the residual stream's.
 pub const MLP_EXPANSION: usize = 4;
+/// Channels of the residual stream at most.
+pub const MAX_WIDTH: usize = 131_072;
+/// Layers at most.
+const MAX_LAYERS: usize = 1000;
+/// Tokens of the context and entries of the vocabulary at most.
+const MAX_TOKENS: usize = 1 << 24;
 /// Short windows are rounded up to a multiple of this many tokens.
 const WINDOW_TILE: usize = 128;
 /// A short window is this fraction of the context.
@@ -28,6 +34,16 @@ pub enum ShapeError {
     Zero {
         /// The dimension's name.
         name: &'static str,
+    },
+    /// A dimension is beyond all that is planned for: a damaged or hostile file may say anything.
+    #[error("model.{name} is {size}; it must be at most {limit}")]
+    TooLarge {
+        /// The dimension's name.
+        name: &'static str,
+        /// What it is.
+        size: usize,
+        /// The most it may be.
+        limit: usize,
     },
     /// Heads don't divide the width.
     #[error("model.n_embd ({n_embd}) must be a multiple of model.n_head ({n_head})")]
@@ -70,15 +86,19 @@ pub enum ShapeError {
 /// Refuses shapes that the architecture can't have; the first problem found.
 pub fn validate(shape: &ModelShape) -> Result<(), ShapeError> {
     let dimensions = [
-        ("sequence_len", shape.sequence_len),
-        ("vocab_size", shape.vocab_size),
-        ("n_layer", shape.n_layer),
-        ("n_head", shape.n_head),
-        ("n_kv_head", shape.n_kv_head),
-        ("n_embd", shape.n_embd),
+        ("sequence_len", shape.sequence_len, MAX_TOKENS),
+        ("vocab_size", shape.vocab_size, MAX_TOKENS),
+        ("n_layer", shape.n_layer, MAX_LAYERS),
+        ("n_head", shape.n_head, MAX_WIDTH),
+        ("n_kv_head", shape.n_kv_head, MAX_WIDTH),
+        ("n_embd", shape.n_embd, MAX_WIDTH),
     ];
-    if let Some((name, _)) = dimensions.into_iter().find(|(_, size)| *size == 0) {
-        return Err(ShapeError::Zero { name });
+    for (name, size, limit) in dimensions {
+        match size {
+            0 => return Err(ShapeError::Zero { name }),
+            _ if size > limit => return Err(ShapeError::TooLarge { name, size, limit }),
+            _ => {}
+        }
     }
     if !shape.n_embd.is_multiple_of(shape.n_head) {
         return Err(ShapeError::HeadsDontDivide { n_embd: shape.n_embd, n_head: shape.n_head });
@@ -295,6 +315,14 @@ mod tests {
     fn impossible_shapes_are_refused() {
         let cases = [
             (shape(0, 64, 1, (1, 1), 64, "L"), ShapeError::Zero { name: "sequence_len" }),
+            (
+                shape(8, 64, 1001, (1, 1), 64, "L"),
+                ShapeError::TooLarge { name: "n_layer", size: 1001, limit: MAX_LAYERS },
+            ),
+            (
+                shape(8, usize::MAX, 1, (1, 1), 64, "L"),
+                ShapeError::TooLarge { name: "vocab_size", size: usize::MAX, limit: MAX_TOKENS },
+            ),
             (shape(8, 64, 1, (3, 3), 64, "L"), ShapeError::HeadsDontDivide { n_embd: 64, n_head: 3 }),
             (shape(8, 64, 1, (9, 9), 27, "L"), ShapeError::OddHead { head_dim: 3 }),
             (shape(8, 64, 1, (4, 3), 64, "L"), ShapeError::GroupsDontDivide { n_head: 4, n_kv_head: 3 }),

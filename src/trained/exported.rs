@@ -5,10 +5,9 @@ use std::path::Path;
 use candle_core::Device;
 use serde::Deserialize;
 
-use super::{Trained, TrainedError, fitting_tokenizer};
+use super::{Trained, TrainedError, fitting_tokenizer, model_of};
 use crate::artifacts::{ArtifactError, Export, read_document};
 use crate::checkpoint::load_tensors;
-use crate::model::Gpt;
 use crate::plan::ModelShape;
 
 const WEIGHTS: &str = "model.safetensors";
@@ -58,8 +57,8 @@ pub(super) fn open(
     if let Some(wanted) = step.filter(|wanted| *wanted != own) {
         return Err(incomplete(format!("it is of step {own}, not of {wanted}")));
     }
-    let weights = load_tensors(&folder.join(WEIGHTS), device)?;
-    let model = Gpt::from_tensors(&shape, &weights.into_iter().collect(), device)?;
+    let stored = folder.join(WEIGHTS);
+    let model = model_of(&shape, load_tensors(&stored, device)?.into_iter().collect(), &path, &stored, device)?;
     let stored = folder.join("tokenizer.json");
     let found = tokenizer.map(Path::to_path_buf).or_else(|| stored.is_file().then_some(stored));
     let tokenizer = fitting_tokenizer(found, folder, &shape)?;

@@ -6,14 +6,16 @@
 
 mod exported;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use crate::artifacts::{ArtifactError, RunFolder, parse_document, read_document};
 use crate::checkpoint::{CheckpointError, Checkpoints, Loaded, baseline};
-use crate::model::{Gpt, ModelError};
+use crate::model::Gpt;
+use crate::plan::shape::validate;
 use crate::plan::{ModelShape, RunPlan};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
@@ -80,9 +82,6 @@ pub enum TrainedError {
     /// The plan can't be read.
     #[error(transparent)]
     Plan(#[from] ArtifactError),
-    /// The weights don't fit the shape.
-    #[error(transparent)]
-    Model(#[from] ModelError),
     /// The tokenizer can't be read.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -128,7 +127,21 @@ fn own_model(folder: &Path, step: Option<u64>, device: &Device) -> Result<(Gpt, 
         path: loaded.path.clone(),
         reason: "it has no tensors `model`".into(),
     })?;
-    Ok((Gpt::from_tensors(&plan.model, &weights.into_iter().collect(), device)?, plan, loaded))
+    let model = model_of(&plan.model, weights.into_iter().collect(), &loaded.path, &loaded.path, device)?;
+    Ok((model, plan, loaded))
+}
+
+/// The model of a shape that the file or folder `described` says, and of weights that lie in `stored`.
+fn model_of(
+    shape: &ModelShape,
+    weights: HashMap<String, Tensor>,
+    described: &Path,
+    stored: &Path,
+    device: &Device,
+) -> Result<Gpt, TrainedError> {
+    let incomplete = |path: &Path, reason: String| TrainedError::Incomplete { path: path.to_path_buf(), reason };
+    validate(shape).map_err(|error| incomplete(described, error.to_string()))?;
+    Gpt::from_tensors(shape, &weights, device).map_err(|error| incomplete(stored, error.to_string()))
 }
 
 /// One of the baseline's checkpoints.
@@ -143,9 +156,10 @@ struct FromBaseline {
 fn baseline_model(folder: &Path, step: Option<u64>, device: &Device) -> Result<FromBaseline, TrainedError> {
     let loaded = baseline::load(folder, step, device)?;
     let path = folder.join(format!("model_{:06}.pt", loaded.step));
+    let described = folder.join(format!("meta_{:06}.json", loaded.step));
     let shape: ModelShape = serde_json::from_value(loaded.model_config)
-        .map_err(|error| TrainedError::Incomplete { path: path.clone(), reason: error.to_string() })?;
-    let model = Gpt::from_tensors(&shape, &loaded.weights.into_iter().collect(), device)?;
+        .map_err(|error| TrainedError::Incomplete { path: described.clone(), reason: error.to_string() })?;
+    let model = model_of(&shape, loaded.weights.into_iter().collect(), &described, &path, device)?;
     Ok(FromBaseline { model, path, step: loaded.step, mended: loaded.mended })
 }
 

@@ -11,6 +11,7 @@ use nanochat::data::Corpus;
 use nanochat::evals::core::Bundle;
 use nanochat::plan::DataPlan;
 use nanochat::tokenizer::Tokenizer;
+use nanochat::trained::Trained;
 use serde_json::{Value, json};
 
 use super::program::root;
@@ -247,12 +248,59 @@ fn bundles(cases: &mut Cases) {
     }
 }
 
+/// Descriptions of models that say what can't be, beside sound weights and the other way round.
+fn models(cases: &mut Cases) {
+    let meta: Value = serde_json::from_slice(&fixture("parity/checkpoint/meta_000016.json")).unwrap();
+    let weights = fixture("parity/checkpoint/model_000016.pt");
+    let sound = meta["model_config"].clone();
+    let lies = [
+        ("n_layer", json!(1_000_000_000_000_000u64)),
+        ("vocab_size", json!(u64::MAX)),
+        ("n_embd", json!(0)),
+        ("n_embd", json!(1u64 << 40)),
+        ("n_head", json!(-1)),
+        ("n_head", json!(u64::MAX)),
+        ("n_layer", json!(999)),
+        ("sequence_len", json!("long")),
+        ("window_pattern", json!("")),
+        ("n_kv_head", Value::Null),
+    ];
+    let mut exported = std::collections::HashMap::new();
+    exported
+        .insert("lm_head.weight", candle_core::Tensor::zeros((8, 4), candle_core::DType::F32, &Device::Cpu).unwrap());
+    let stored = cases.folder.path().join("model.safetensors");
+    candle_core::safetensors::save(&exported, &stored).unwrap();
+    let stored = std::fs::read(stored).unwrap();
+    for (key, value) in lies {
+        let mut config = sound.clone();
+        config[key] = value;
+        let mut meta = meta.clone();
+        meta["model_config"] = config.clone();
+        let (meta, config) = (meta.to_string(), config.to_string());
+        let folder = cases.files(&[("meta_000016.json", meta.as_bytes()), ("model_000016.pt", &weights)]);
+        cases.refused(key, "_000016.", || Trained::open(&folder, None, None, &Device::Cpu));
+        let folder = cases.files(&[("config.json", config.as_bytes()), ("model.safetensors", &stored)]);
+        cases.refused(key, &folder.display().to_string(), || Trained::open(&folder, None, None, &Device::Cpu));
+    }
+    let config = sound.to_string();
+    for cut in cuts(&stored, 6).chain([[0xff; 64].as_slice()]) {
+        let folder = cases.files(&[("config.json", config.as_bytes()), ("model.safetensors", cut)]);
+        cases.refused("cut weights", "model.safetensors", || Trained::open(&folder, None, None, &Device::Cpu));
+    }
+    let folder = cases.files(&[
+        ("config.json", config.as_bytes()),
+        ("export.json", b"{\"schema\": 1}"),
+        ("model.safetensors", &stored),
+    ]);
+    cases.refused("a record of another kind", "export.json", || Trained::open(&folder, None, None, &Device::Cpu));
+}
+
 /// All of it, in a process whose memory is watched.
 #[test]
 #[ignore = "only means something alone in its process"]
 fn alone_in_its_process() {
     let mut cases = Cases { folder: tempfile::tempdir().unwrap(), count: 0 };
-    for kind in [torch_files, tokenizers, checkpoints, texts, bundles] {
+    for kind in [torch_files, tokenizers, checkpoints, texts, bundles, models] {
         kind(&mut cases);
     }
     println!("cases: {}; peak: {}", cases.count, nanochat::hardware::memory::peak_resident_bytes());
