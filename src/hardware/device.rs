@@ -73,12 +73,12 @@ pub enum DeviceError {
     NoGpu,
     /// A library of CUDA's can't be loaded.
     #[error(
-        "a library of CUDA's can't be loaded: {reason}; put the folder that holds libcublas, libcublasLt and libcurand of CUDA {cuda} \
-         on LD_LIBRARY_PATH"
+        "CUDA's lib{library} can't be loaded; put the folder that holds libcublas, libcublasLt and libcurand of CUDA {cuda} on \
+         LD_LIBRARY_PATH"
     )]
     NoLibrary {
-        /// Which, and where it was looked for.
-        reason: String,
+        /// Its name, such as `cublas`.
+        library: String,
         /// CUDA release that the binary was built with.
         cuda: String,
     },

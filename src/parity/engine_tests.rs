@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
-use super::{Check, ParityError, bpb, core, figures, greedy, model, optimizer};
+use super::{Check, FileOutcome, ParityError, bpb, check_file, core, figures, greedy, model, optimizer};
 use crate::hardware::open_device;
 use crate::plan::DeviceKind;
 
@@ -89,4 +89,26 @@ fn bits_per_byte_equal_the_reference() {
             println!("skipped: there is no {} or no {}", file.display(), data.display());
         }
     }
+}
+
+#[test]
+fn every_fixture_is_within_bounds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/parity");
+    let corpus = folder.join("corpus");
+    let mut compared = 0;
+    for file in files("", "").into_iter().filter(|file| file.starts_with(&folder) && file.is_file()) {
+        if file.extension().is_some_and(|extension| extension == "md") {
+            continue;
+        }
+        match check_file(&file, Some(&corpus), &Device::Cpu) {
+            Ok(FileOutcome::Checked(checks)) => {
+                within(&file, &checks);
+                compared += checks.len();
+            }
+            Ok(FileOutcome::Skipped(reason)) => println!("{}: {reason}", file.display()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    // Models, optimizer, counts, derived values, ranks, trajectory, evaluations, continuations.
+    assert!(compared > 180, "{compared}");
 }

@@ -78,7 +78,8 @@ pub(super) fn explain(reason: &str, built: &Built) -> DeviceError {
     } else if says(&["dynamically load the \"cuda\"", "CUDA_ERROR_STUB_LIBRARY"]) {
         DeviceError::NoDriver
     } else if says(&["dynamically load"]) {
-        DeviceError::NoLibrary { reason: reason.to_string(), cuda: built.release() }
+        let library = reason.split('"').nth(1).unwrap_or("cublas").to_string();
+        DeviceError::NoLibrary { library, cuda: built.release() }
     } else {
         DeviceError::Failed { what: "CUDA", reason: reason.to_string() }
     }
@@ -135,7 +136,7 @@ mod tests {
             |library: &str| format!("Unable to dynamically load the \"{library}\" shared library - searched for …");
         assert_eq!(explained(&missing("cuda")), DeviceError::NoDriver);
         let told = explained(&missing("cublas")).to_string();
-        assert!(told.contains("cublas") && told.contains("LD_LIBRARY_PATH"), "{told}");
+        assert!(told.contains("libcublas can't be loaded") && told.contains("LD_LIBRARY_PATH"), "{told}");
         assert!(explained("something new").to_string().contains("something new"));
     }
 }
