@@ -393,6 +393,7 @@ fn mean(losses: &Tensor, targets: &[i64]) -> Result<f32, ModelError> {
     if counted(targets) == 0 {
         return Err(ModelError::NothingToPredict);
     }
-    let losses = losses.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    // Not every GPU has f64.
+    let losses = losses.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     Ok((losses.iter().sum::<f64>() / counted(targets) as f64) as f32)
 }

@@ -68,7 +68,7 @@ fn is_finite(tensor: &Tensor) -> bool {
 }
 
 fn norm(tensor: &Tensor) -> Option<f64> {
-    let sum =
-        tensor.to_dtype(candle_core::DType::F64).and_then(|wide| wide.sqr()).and_then(|squares| squares.sum_all());
-    sum.and_then(|sum| sum.to_scalar::<f64>()).ok().map(f64::sqrt)
+    // Not every GPU has f64.
+    let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).ok()?;
+    Some(values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt())
 }

@@ -3,27 +3,7 @@
 use serde_json::Value;
 
 use super::program::{Project, Ran};
-
-/// A two-layer model of some seconds, on any NVIDIA GPU.
-const TINY: &str = "\
-schema: nanochat.experiment/v1
-name: tiny
-description: small enough for a test
-baseline: { commit: 92d63d4e8bb4df75c3b71618f31ddde2378b2bcd }
-seed: 7
-hardware: cuda
-data: { source: synthetic, seed: 3, bytes: 400000 }
-tokenizer: { train: { vocab_size: 300 } }
-model: { depth: 2, n_embd: 32, head_dim: 16, sequence_len: 32, window_pattern: L }
-budget: { iterations: 12 }
-optimizer: { total_batch_size: 256, warmup_steps: 2 }
-eval: { every: 5, tokens: 512 }
-checkpoint: { every: 4, keep: 2 }
-quality: { metric: val_bpb, tolerance: { relative: 0.002 } }
-speed: { metric: tokens_per_second, min_ratio: 1.0 }
-reproducibility: { repeats: 1, require: bitwise }
-ruleset: v1
-";
+use super::run_experiment::TINY;
 
 /// What keeps this program from a GPU on this machine; none where one can be used.
 fn obstacle(project: &Project) -> Option<String> {
@@ -47,7 +27,7 @@ fn names_the_obstacle(ran: &Ran, obstacle: &str) {
 #[test]
 fn a_run_on_a_gpu_is_bitwise_or_says_what_is_missing() {
     let project = Project::new();
-    project.write("tiny.yaml", TINY);
+    project.write("tiny.yaml", &TINY.replace("hardware: cpu-smoke", "hardware: cuda"));
     let ran =
         |arguments: &[&str]| project.run(&[&["run", "tiny.yaml", "--allow-hardware-mismatch"], arguments].concat());
     if let Some(obstacle) = obstacle(&project) {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::program::Project;
 
 /// A two-layer model of some seconds: one cell, one seed, one repeat.
-const TINY: &str = "\
+pub const TINY: &str = "\
 schema: nanochat.experiment/v1
 name: tiny
 description: small enough for a test
