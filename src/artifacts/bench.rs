@@ -58,7 +58,8 @@ pub struct BenchTrain {
     pub flops_per_token: u64,
     /// FLOPs per token times tokens per second, in GFLOP/s.
     pub achieved_gflops: f64,
-    /// The best rate of this program's own matrix products in this arithmetic on this machine, in GFLOP/s, measured
+    /// The best rate of matrix products in this arithmetic on this machine (this program's own on a processor, candle's on a
+    /// GPU), in GFLOP/s, measured
     /// after the steps.
     pub gemm_gflops: f64,
     /// `achieved_gflops` over `gemm_gflops`: the share of the machine that training uses.

@@ -49,6 +49,9 @@ pub enum BenchError {
         /// Why.
         reason: String,
     },
+    /// What the device does at best can't be measured.
+    #[error("what the device does at best can't be measured: {0}; see `nanochat doctor`")]
+    Limit(#[from] candle_core::Error),
     /// The model can't be put to work.
     #[error(transparent)]
     Model(#[from] ModelError),

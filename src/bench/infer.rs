@@ -64,8 +64,8 @@ pub fn infer(
 ) -> Result<BenchInfer, BenchError> {
     options.check()?;
     let model = model(plan, options, resources)?;
-    let gemm_gflops = limits::gemm_gflops(Precision::F32, model.device());
-    let read_gbs = limits::read_gbs(model.device());
+    let gemm_gflops = limits::gemm_gflops(Precision::F32, model.device())?;
+    let read_gbs = limits::read_gbs(model.device())?;
     let prompt = prompt(&model, options.prompt_tokens);
     let (mut prefills, mut first_tokens) = (Vec::new(), Vec::new());
     for round in 0..=options.repeats {

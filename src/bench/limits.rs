@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 
-use crate::hardware::{self, GPU_FLOATS, GPU_SIDE, measure_device};
+use crate::hardware::{self, GPU_FLOATS, GPU_SIDE};
 use crate::model::operands;
 use crate::ops::kernels::gemm::{Matrix, Onto, Threads, multiply};
 use crate::plan::Precision;
@@ -15,21 +15,23 @@ const PRODUCTS: [[usize; 3]; 2] = [[1024, 1024, 1024], [4096, 1024, 256]];
 const BUDGET: Duration = Duration::from_millis(400);
 
 /// The best rate of matrix products, in GFLOP/s: of our kernels on all threads of a processor, of candle's on a GPU.
-pub fn gemm_gflops(dtype: Precision, device: &Device) -> f64 {
-    if !device.is_cpu() {
-        let rates = measure_device(device, GPU_SIDE, GPU_FLOATS);
-        let tflops = if dtype == Precision::Bf16 { rates.bf16_tflops } else { rates.f32_tflops };
-        return tflops.unwrap_or(f64::NAN) * 1e3;
+///
+/// # Errors
+/// What a GPU says.
+pub fn gemm_gflops(dtype: Precision, device: &Device) -> candle_core::Result<f64> {
+    if device.is_cpu() {
+        return Ok(PRODUCTS.into_iter().map(|product| product_gflops(product, dtype)).fold(0.0, f64::max));
     }
-    PRODUCTS.into_iter().map(|product| product_gflops(product, dtype)).fold(0.0, f64::max)
+    let element = if dtype == Precision::Bf16 { DType::BF16 } else { DType::F32 };
+    Ok(hardware::device_tflops(device, element, GPU_SIDE)? * 1e3)
 }
 
 /// Bytes read in GB/s: on all threads of a processor; by a GPU's copy, which reads and writes.
-pub fn read_gbs(device: &Device) -> f64 {
-    if device.is_cpu() {
-        return hardware::read_gbs();
-    }
-    measure_device(device, 1, GPU_FLOATS).copy_gbs.unwrap_or(f64::NAN)
+///
+/// # Errors
+/// What a GPU says.
+pub fn read_gbs(device: &Device) -> candle_core::Result<f64> {
+    if device.is_cpu() { Ok(hardware::read_gbs()) } else { hardware::device_copy_gbs(device, GPU_FLOATS) }
 }
 
 fn product_gflops([m, n, k]: [usize; 3], dtype: Precision) -> f64 {

@@ -120,7 +120,7 @@ pub fn train(
     let steady = &measured.seconds[warmup as usize..];
     let tokens_per_second = plan.total_batch_size as f64 / median(steady);
     let achieved_gflops = plan.flops_per_token as f64 * tokens_per_second / 1e9;
-    let gemm_gflops = limits::gemm_gflops(plan.dtype, &device);
+    let gemm_gflops = limits::gemm_gflops(plan.dtype, &device)?;
     let rows = &trainer.history().steps;
     Ok(BenchTrain {
         schema: "nanochat.bench_train/v1".to_string(),

@@ -189,5 +189,6 @@ fn cuda_rows(cuda: &Cuda, row: &mut dyn FnMut(&str, String)) {
         row("gpu f32 products", rate(rates.f32_tflops, "TFLOP/s"));
         row("gpu bf16 products", rate(rates.bf16_tflops, "TFLOP/s"));
         row("gpu memory copy", rate(rates.copy_gbs, "GB/s"));
+        rates.problems.iter().for_each(|problem| row("gpu problem", problem.clone()));
     }
 }

@@ -72,22 +72,41 @@ pub struct DeviceRates {
     pub bf16_tflops: Option<f64>,
     /// Bytes read and written in GB/s (10^9 a second) by a copy; none when it failed.
     pub copy_gbs: Option<f64>,
+    /// Why what failed did.
+    pub problems: Vec<String>,
 }
 
 /// Measures a device on matrices of `side` × `side` and a buffer of `floats`, each for a third of a second.
 pub fn measure_device(device: &Device, side: usize, floats: usize) -> DeviceRates {
-    let tflops = |dtype: DType| {
-        let matrix = || Tensor::rand(-1f32, 1f32, (side, side), device)?.to_dtype(dtype);
-        let (a, b) = (matrix()?, matrix()?);
-        let seconds = best_on(device, || a.matmul(&b).map(drop))?;
-        Ok::<_, candle_core::Error>(2.0 * (side as f64).powi(3) / seconds / 1e12)
+    let mut problems = Vec::new();
+    let mut kept = |what: &str, measured: candle_core::Result<f64>| {
+        measured.map_err(|error| problems.push(format!("{what}: {error}"))).ok()
     };
-    let copy = || {
-        let buffer = Tensor::ones(floats, DType::F32, device)?;
-        let seconds = best_on(device, || buffer.copy().map(drop))?;
-        Ok::<_, candle_core::Error>((2 * floats * size_of::<f32>()) as f64 / seconds / 1e9)
-    };
-    DeviceRates { f32_tflops: tflops(DType::F32).ok(), bf16_tflops: tflops(DType::BF16).ok(), copy_gbs: copy().ok() }
+    let f32_tflops = kept("f32 products", device_tflops(device, DType::F32, side));
+    let bf16_tflops = kept("bf16 products", device_tflops(device, DType::BF16, side));
+    let copy_gbs = kept("copies", device_copy_gbs(device, floats));
+    DeviceRates { f32_tflops, bf16_tflops, copy_gbs, problems }
+}
+
+/// Matrix products of `side` × `side` on a device in TFLOP/s; measures for a third of a second.
+///
+/// # Errors
+/// What the device says.
+pub fn device_tflops(device: &Device, dtype: DType, side: usize) -> candle_core::Result<f64> {
+    let matrix = || Tensor::rand(-1f32, 1f32, (side, side), device)?.to_dtype(dtype);
+    let (a, b) = (matrix()?, matrix()?);
+    let seconds = best_on(device, || a.matmul(&b).map(drop))?;
+    Ok(2.0 * (side as f64).powi(3) / seconds / 1e12)
+}
+
+/// Bytes read and written in GB/s (10^9 a second) by a device's copy of `floats`; measures for a third of a second.
+///
+/// # Errors
+/// What the device says.
+pub fn device_copy_gbs(device: &Device, floats: usize) -> candle_core::Result<f64> {
+    let buffer = Tensor::ones(floats, DType::F32, device)?;
+    let seconds = best_on(device, || buffer.copy().map(drop))?;
+    Ok((2 * floats * size_of::<f32>()) as f64 / seconds / 1e9)
 }
 
 /// The shortest time of `work`, which a device may only queue: as many in a row as its own overhead asks for.

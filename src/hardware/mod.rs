@@ -17,7 +17,10 @@ pub use cuda::{Built, built};
 pub use device::{Capability, DeviceError, DeviceMemory, device_memory, has_room, is_out_of_memory, open_device};
 pub use fit::{TooLarge, fits};
 pub use machine::{Gpu, Machine, this_machine};
-pub use measure::{DeviceRates, GPU_FLOATS, GPU_SIDE, Rates, copy_gbs, measure, measure_device, read_gbs};
+pub use measure::{
+    DeviceRates, GPU_FLOATS, GPU_SIDE, Rates, copy_gbs, device_copy_gbs, device_tflops, measure, measure_device,
+    read_gbs,
+};
 pub use place::{Cache, caches, free_bytes, is_writable};
 pub use process::process_age_seconds;
 pub use profile::{Mismatch, Profile, Requirements, check};

@@ -45,7 +45,7 @@ pub fn kernels(
     if plan.device != DeviceKind::Cpu {
         return Err(BenchError::KernelsOfProcessor { profile: plan.hardware.clone() });
     }
-    let (gemm_gflops, copy_gbs) = (limits::gemm_gflops(plan.dtype, &Device::Cpu), hardware::copy_gbs());
+    let (gemm_gflops, copy_gbs) = (limits::gemm_gflops(plan.dtype, &Device::Cpu)?, hardware::copy_gbs());
     let sizes = Sizes::of(plan);
     let mut bench = Bench { options, gemm_gflops, copy_gbs, done: Vec::new(), observe };
     products::measure(&mut bench, &sizes)?;
