@@ -7,7 +7,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use nanochat::experiment::{LoadOptions, load_bytes};
-use nanochat::plan::expand;
+use nanochat::experiment::expand;
 
 fuzz_target!(|bytes: &[u8]| {
     let path = Path::new("fixtures/specs/broken/fuzzed.yaml");

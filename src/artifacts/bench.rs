@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ArtifactError, Environment, parse_document};
-use crate::plan::{ModelShape, Precision};
+use nanochat_plan::{ModelShape, Precision};
 
 /// What `nanochat bench train` measured: a plan's first steps, without a trace in the experiment's results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

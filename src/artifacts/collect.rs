@@ -3,7 +3,7 @@
 use super::{
     ArtifactError, Environment, ExperimentFolder, ExperimentRecord, RunFolder, RunStatus, Summary, read_document,
 };
-use crate::plan::RunPlan;
+use nanochat_plan::RunPlan;
 
 /// The documents of one run. A run that was planned and not yet started has a plan at most.
 #[derive(Debug, Clone)]

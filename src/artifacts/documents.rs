@@ -213,7 +213,7 @@ pub struct BaselineRun {
     /// Flags given to the baseline's training script.
     pub flags: Vec<String>,
     /// Model shape.
-    pub model: crate::plan::ModelShape,
+    pub model: nanochat_plan::ModelShape,
     /// Optimizer steps.
     pub steps: u64,
     /// Tokens trained on.
@@ -247,7 +247,7 @@ pub struct BaselineRun {
     /// SHA-256 of the first micro-batch, when known.
     pub first_batch_sha256: Option<String>,
     /// Arithmetic.
-    pub dtype: crate::plan::Precision,
+    pub dtype: nanochat_plan::Precision,
     /// Digest of the machine, as in `environment.json`.
     pub machine_id: Option<String>,
     /// Versions: torch, Python, and so on.

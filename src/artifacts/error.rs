@@ -4,6 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// An error while reading or writing artifacts.
+/// Longest file or folder name, in bytes; leaves room below the usual 255 for suffixes.
+pub const MAX_NAME_BYTES: usize = 200;
+
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[non_exhaustive]
 pub enum ArtifactError {
@@ -100,7 +103,7 @@ pub enum ArtifactError {
     #[error("{what} `{}` can't be a file name: {why}", name.escape_debug())]
     #[diagnostic(help(
         "use letters, digits, `-`, `_` and `.`, beginning with a letter or digit, at most {} bytes",
-        super::layout::MAX_NAME_BYTES
+        MAX_NAME_BYTES
     ))]
     Name {
         /// What the name is for.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
-use crate::plan::ModelShape;
+use nanochat_plan::ModelShape;
 
 /// `export.json`: what an exported folder holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +60,26 @@ pub enum ExportType {
     F16,
     /// bfloat16.
     Bf16,
+}
+
+impl ExportType {
+    /// As the command line and the files' descriptions write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// PyTorch's name of it.
+    pub fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
 }
 
 /// Where an exported model comes from.

@@ -171,33 +171,3 @@ impl Writer<'_> {
         }
     }
 }
-
-macro_rules! documents {
-    ($($kind:ty => $schema:literal),* $(,)?) => {$(
-        impl Document for $kind {
-            const SCHEMA: &'static str = $schema;
-
-            fn schema(&self) -> &str {
-                &self.schema
-            }
-        }
-    )*};
-}
-
-documents! {
-    crate::plan::RunPlan => "nanochat.plan/v1",
-    crate::plan::PlanSet => "nanochat.plan_set/v1",
-    super::Summary => "nanochat.summary/v1",
-    super::Environment => "nanochat.environment/v1",
-    super::BaselineResult => "nanochat.baseline/v1",
-    super::Scorecard => "nanochat.scorecard/v1",
-    super::NoiseRecord => "nanochat.noise/v1",
-    super::Export => "nanochat.export/v1",
-    super::ExperimentRecord => "nanochat.experiment_record/v1",
-    super::BenchData => "nanochat.bench_data/v1",
-    super::BenchInfer => "nanochat.bench_infer/v1",
-    super::BenchKernels => "nanochat.bench_kernels/v1",
-    super::BenchTokenizer => "nanochat.bench_tokenizer/v1",
-    super::BenchTrain => "nanochat.bench_train/v1",
-    super::Generation => "nanochat.generation/v1",
-}

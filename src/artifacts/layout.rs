@@ -6,11 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::ArtifactError;
-use crate::plan::RunPlan;
-
-/// Longest file or folder name, in bytes; leaves room below the usual 255 for suffixes.
-pub const MAX_NAME_BYTES: usize = 200;
+use super::{ArtifactError, MAX_NAME_BYTES};
+use nanochat_plan::RunPlan;
 
 /// Checks that a name can be one part of a path on every system.
 ///

@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use polars::prelude::*;
+use polars::prelude::{Column, DataFrame, PolarsError};
+use polars_io::prelude::{ParquetCompression, ParquetReader, ParquetWriter, SerReader as _};
 use sha2::{Digest, Sha256};
 
 use super::{ArtifactError, EvalRow, StepRow, write_atomic};

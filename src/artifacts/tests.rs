@@ -182,7 +182,7 @@ fn names_stay_inside_their_folder() {
     for name in ["d20-matched", "a.b_c-1", "9lives", "console"] {
         assert!(root.experiment(name).is_ok(), "{name}");
     }
-    let long = "x".repeat(layout::MAX_NAME_BYTES + 1);
+    let long = "x".repeat(crate::MAX_NAME_BYTES + 1);
     let bad = [
         "", ".", "..", "../up", "a/b", "a\\b", ".hidden", "-rf", "a b", "nul", "COM1.txt", "dot.", "é", "a\0b", "a\nb",
         &long,

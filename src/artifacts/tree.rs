@@ -11,7 +11,7 @@ use super::{
     ArtifactError, Document, Environment, ExperimentRecord, RunDocuments, RunFolder, StepRow, Summary, check_name,
     parse_document, rows,
 };
-use crate::plan::RunPlan;
+use nanochat_plan::RunPlan;
 
 /// Where results are read from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,13 +17,13 @@ use super::process::{Ending, Finished, Limits, Stream, run};
 use super::python::{Environment, Python, set_variables};
 use super::words::{Scrub, hex};
 use super::{BaselineError, Checkout, flags_of};
-use crate::artifacts::{
+use crate::hardware::Machine;
+use nanochat_artifacts::{
     BaselineBlock, BaselineMeasurement, BaselineProvenance, BaselineRun, RunStatus, median_tokens_per_second,
     training_seconds,
 };
-use crate::checkpoint;
-use crate::hardware::Machine;
-use crate::plan::{Precision, RunPlan};
+use nanochat_engine::checkpoint;
+use nanochat_plan::{Precision, RunPlan};
 
 /// The seed that the baseline fixes in its code (`compute_init`); it has no flag for it.
 pub const BASELINE_SEED: u64 = 42;

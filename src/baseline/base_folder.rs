@@ -7,13 +7,14 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use polars::prelude::{Column, DataFrame, ParquetCompression, ParquetWriter, PolarsError};
+use polars::prelude::{Column, DataFrame, PolarsError};
+use polars_io::prelude::{ParquetCompression, ParquetWriter};
 
 use super::BaselineError;
 use super::torch_file::int32_vector;
-use crate::data::{Corpus, Shard, Split, resolve};
-use crate::plan::DataPlan;
-use crate::tokenizer::{Tokenizer, TokenizerFormat};
+use nanochat_engine::data::{Corpus, Shard, Split, resolve};
+use nanochat_engine::tokenizer::{Tokenizer, TokenizerFormat};
+use nanochat_plan::DataPlan;
 
 /// Marks a folder that was made here.
 const MARK: &str = ".nanochat-baseline";

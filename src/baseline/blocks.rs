@@ -1,7 +1,7 @@
 //! Alternating blocks: one run of each arm, back to back on one machine, the order changing from block to block, so that
 //! what drifts over a sitting (heat, other work) weighs on both arms alike.
 
-use crate::artifacts::BaselineBlock;
+use nanochat_artifacts::BaselineBlock;
 
 /// One side of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //! cut, mixed with another's, or damaged.
 
 use super::log::LogEvent;
-use crate::artifacts::StepRow;
-use crate::plan::Precision;
+use nanochat_artifacts::StepRow;
+use nanochat_plan::Precision;
 
 /// Most warnings that are kept.
 const MOST_WARNINGS: usize = 20;

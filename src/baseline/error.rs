@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::artifacts::ArtifactError;
-use crate::checkpoint::CheckpointError;
-use crate::data::DataError;
-use crate::tokenizer::TokenizerError;
+use nanochat_artifacts::ArtifactError;
+use nanochat_engine::checkpoint::CheckpointError;
+use nanochat_engine::data::DataError;
+use nanochat_engine::tokenizer::TokenizerError;
 
 /// Why the baseline couldn't be driven or read. What goes wrong inside a run that was started is no error of this kind: it
 /// ends in a result whose status is `failed`.

@@ -1,6 +1,6 @@
 //! The baseline's command line for a run plan: what makes both arms train the same model on the same budget.
 
-use crate::plan::{BudgetPlan, DeriveInputs, RunPlan, derive};
+use nanochat_plan::{BudgetPlan, DeriveInputs, RunPlan, derive};
 
 use super::BaselineError;
 

@@ -9,10 +9,10 @@ use super::arm::BASELINE_SEED;
 use super::collect::Record;
 use super::words::Scrub;
 use super::{BaselineError, read_log};
-use crate::artifacts::{
+use nanochat_artifacts::{
     BaselineProvenance, BaselineRun, RunStatus, bytes_sha256, median_tokens_per_second, training_seconds,
 };
-use crate::plan::{ModelShape, Precision};
+use nanochat_plan::{ModelShape, Precision};
 
 /// Larger files are no logs.
 const LARGEST_LOG: u64 = 1 << 30;

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::plan::Precision;
+use nanochat_plan::Precision;
 
 /// Something that a line of the log says.
 #[derive(Debug, Clone, PartialEq)]

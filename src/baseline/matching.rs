@@ -8,10 +8,10 @@ use super::arm::{Matching, Variant, variables};
 use super::base_folder::BaseFolder;
 use super::python::{Python, Script};
 use super::{BaselineError, Checkout};
-use crate::artifacts::bytes_sha256;
-use crate::data::{Corpus, Loader, Split};
-use crate::plan::RunPlan;
-use crate::tokenizer::Tokenizer;
+use nanochat_artifacts::bytes_sha256;
+use nanochat_engine::data::{Corpus, Loader, Split};
+use nanochat_engine::tokenizer::Tokenizer;
+use nanochat_plan::RunPlan;
 
 /// The answer of `first_batches.py`.
 #[derive(Deserialize)]

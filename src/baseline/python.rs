@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::process::{Ending, Limits, Stream, run};
 use super::{BaselineError, Checkout};
-use crate::plan::DeviceKind;
+use nanochat_plan::DeviceKind;
 
 /// What the training script imports at the pinned commit: module and distribution.
 const PACKAGES: [(&str, &str); 10] = [

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::BaselineError;
-use crate::artifacts::{BaselineResult, BaselineRun, Document, ResultsRoot, RunStatus, read_document, write_document};
+use nanochat_artifacts::{
+    BaselineResult, BaselineRun, Document, ResultsRoot, RunStatus, read_document, write_document,
+};
 
 /// A recording that grows run by run, on disk after each.
 ///

@@ -9,11 +9,11 @@ use super::base_folder::BaseFolder;
 use super::matching::compare_batches;
 use super::python::{Environment, Python};
 use super::{BaselineError, Checkout, Recording, blocks, flags_of};
-use crate::artifacts::{BaselineRun, RunStatus};
-use crate::data::{Corpus, resolve};
 use crate::hardware::Machine;
-use crate::plan::RunPlan;
-use crate::tokenizer::Tokenizer;
+use nanochat_artifacts::{BaselineRun, RunStatus};
+use nanochat_engine::data::{Corpus, resolve};
+use nanochat_engine::tokenizer::Tokenizer;
+use nanochat_plan::RunPlan;
 
 /// What all runs of a sitting share.
 pub struct Sitting {
@@ -130,7 +130,7 @@ impl Sitting {
         plan: &RunPlan,
         matching: &Matching,
         variant: Variant,
-        block: Option<crate::artifacts::BaselineBlock>,
+        block: Option<nanochat_artifacts::BaselineBlock>,
         stop: &dyn Fn() -> bool,
         report: &mut dyn FnMut(Report<'_>),
     ) -> Result<BaselineRun, BaselineError> {

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use super::process::{self, Ending, Limits, Stream};
 use super::*;
-use crate::artifacts::RunStatus;
-use crate::data::Corpus;
-use crate::plan::{
+use nanochat_artifacts::RunStatus;
+use nanochat_engine::data::Corpus;
+use nanochat_engine::tokenizer::Tokenizer;
+use nanochat_plan::{
     BudgetPlan, CheckpointPlan, DataPlan, DeriveInputs, DeviceKind, Estimate, EvalPlan, InitPlan, OnDivergence,
     OptimizerPlan, Precision, RunPlan, ScalingPlan, TokenizerPlan, derive,
 };
-use crate::tokenizer::Tokenizer;
 
 /// A plan that the baseline can train within seconds.
 fn plan(data: DataPlan, iterations: u64) -> RunPlan {
@@ -159,7 +159,7 @@ impl StandIn {
         &self,
         timeout: Duration,
         stop: &dyn Fn() -> bool,
-    ) -> Result<crate::artifacts::BaselineRun, BaselineError> {
+    ) -> Result<nanochat_artifacts::BaselineRun, BaselineError> {
         let plan = plan(synthetic(), 8);
         let (checkout, python) = (self.checkout(), Python::new(&self.python));
         let environment = python.probe(SCRIPT_TIMEOUT, &|| false)?;
@@ -198,7 +198,7 @@ fn a_whole_run_is_recorded() {
     assert_eq!((measured.eval_printed_seconds.len(), measured.step_printed_seconds.len()), (3, 8));
     assert!(measured.startup_seconds.is_some_and(|seconds| run.elapsed_seconds.is_some_and(|all| seconds <= all)));
     let provenance = run.provenance.expect("provenance");
-    assert_eq!(provenance.log_sha256, crate::artifacts::bytes_sha256(log(8).as_bytes()));
+    assert_eq!(provenance.log_sha256, nanochat_artifacts::bytes_sha256(log(8).as_bytes()));
     assert_eq!(provenance.environment.get("NANOCHAT_BASE_DIR").map(String::as_str), Some("<base folder>"));
     assert!(provenance.warnings.iter().any(|warning| warning == "no FA3"), "{:?}", provenance.warnings);
     assert!(provenance.warnings.iter().any(|warning| warning.contains("checkpoint")), "{:?}", provenance.warnings);
@@ -420,16 +420,16 @@ fn a_base_folder_holds_the_same_documents_and_leaves_foreign_folders_alone() {
 #[test]
 fn a_recording_keeps_what_was_there_until_a_run_is_finished() {
     let folder = tempfile::tempdir().expect("a folder");
-    let root = crate::artifacts::ResultsRoot::new(folder.path());
+    let root = nanochat_artifacts::ResultsRoot::new(folder.path());
     let commit = "92d63d4e8bb4df75c3b71618f31ddde2378b2bcd";
     let good = StandIn::new("cat log.txt", log(8).as_bytes()).record(MINUTE, &|| false).expect("a result");
     let bad = StandIn::new("exit 1", b"").record(MINUTE, &|| false).expect("a result");
     let statuses = || {
         let path = root.baseline(commit, "small").expect("a path");
-        let result: crate::artifacts::BaselineResult = crate::artifacts::read_document(&path).expect("readable");
+        let result: nanochat_artifacts::BaselineResult = nanochat_artifacts::read_document(&path).expect("readable");
         result.runs.iter().map(|run| run.status == RunStatus::Finished).collect::<Vec<_>>()
     };
-    let sitting = |append: bool, runs: &[&crate::artifacts::BaselineRun]| {
+    let sitting = |append: bool, runs: &[&nanochat_artifacts::BaselineRun]| {
         let mut recording = Recording::open(&root, commit, "small", append).expect("opened");
         runs.iter().for_each(|run| recording.add((*run).clone()).expect("written"));
     };

@@ -104,7 +104,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::baseline::{TorchValue, read_torch_file};
+    use nanochat_engine::checkpoint::baseline::{TorchValue, read_torch_file};
 
     #[test]
     fn the_checksum_is_the_one_of_the_standard() {

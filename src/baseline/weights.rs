@@ -10,9 +10,9 @@ use super::arm::{Variant, variables};
 use super::base_folder::BaseFolder;
 use super::python::{Python, Script, device_type};
 use super::{BaselineError, Checkout};
-use crate::artifacts::{ResultsRoot, write_atomic};
-use crate::checkpoint::baseline::{TorchValue, read_torch_file};
-use crate::plan::RunPlan;
+use nanochat_artifacts::{ResultsRoot, write_atomic};
+use nanochat_engine::checkpoint::baseline::{TorchValue, read_torch_file};
+use nanochat_plan::RunPlan;
 
 /// Writes the weights of every plan that starts from them to where `nanochat run` looks, those that are there already
 /// left alone. Returns the files.

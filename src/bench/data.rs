@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::BenchError;
-use crate::artifacts::BenchData;
-use crate::data::{Loader, Split};
-use crate::plan::RunPlan;
 use crate::run::{Resources, RunError, environment};
+use nanochat_artifacts::BenchData;
+use nanochat_engine::data::{Loader, Split};
+use nanochat_plan::RunPlan;
 
 /// How the data path is measured.
 #[derive(Debug, Clone, Copy)]

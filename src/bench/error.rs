@@ -1,11 +1,11 @@
 //! Why nothing could be measured.
 
-use crate::generate::GenerateError;
-use crate::model::ModelError;
-use crate::plan::ModelShape;
 use crate::run::RunError;
-use crate::train::TrainError;
-use crate::trained::TrainedError;
+use nanochat_engine::generate::GenerateError;
+use nanochat_engine::model::ModelError;
+use nanochat_engine::train::TrainError;
+use nanochat_engine::trained::TrainedError;
+use nanochat_plan::ModelShape;
 
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]

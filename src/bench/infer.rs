@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use super::BenchError;
 use super::limits::{self, median};
-use crate::artifacts::{BenchDecoding, BenchInfer};
-use crate::generate::{Prompt, Request, Sampling, Token, continuations};
-use crate::hardware::memory;
-use crate::model::{Gpt, cache_bytes};
-use crate::plan::{Precision, RunPlan, decode_flops, kv_read_bytes, parameter_counts, prefill_flops};
 use crate::run::{Resources, environment, open_device};
-use crate::trained::open_model;
+use nanochat_artifacts::{BenchDecoding, BenchInfer};
+use nanochat_engine::device::memory;
+use nanochat_engine::generate::{Prompt, Request, Sampling, Token, continuations};
+use nanochat_engine::model::{Gpt, cache_bytes};
+use nanochat_engine::trained::open_model;
+use nanochat_plan::{Precision, RunPlan, decode_flops, kv_read_bytes, parameter_counts, prefill_flops};
 
 /// Tokens of the prompt that decoding follows.
 const DECODE_PROMPT: usize = 32;
@@ -146,7 +146,7 @@ fn prefill_seconds(model: &Gpt, prompt: &[u32]) -> Result<f64, BenchError> {
         let started = Instant::now();
         let mut cache = decoder.new_cache(prompt.len())?;
         decoder.prefill(prompt, &mut cache)?;
-        Ok::<_, crate::model::ModelError>(started.elapsed().as_secs_f64())
+        Ok::<_, nanochat_engine::model::ModelError>(started.elapsed().as_secs_f64())
     })??;
     Ok(seconds)
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use candle_core::{DType, Device};
 
 use crate::hardware::{self, GPU_FLOATS, GPU_SIDE};
-use crate::model::operands;
-use crate::ops::kernels::gemm::{Matrix, Onto, Threads, multiply};
-use crate::plan::Precision;
+use nanochat_engine::model::operands;
+use nanochat_kernels::gemm::{Matrix, Onto, Threads, multiply};
+use nanochat_plan::Precision;
 
 /// Products that are tried, as rows, columns and inner size: a cube, and the form of a linear layer over many tokens.
 const PRODUCTS: [[usize; 3]; 2] = [[1024, 1024, 1024], [4096, 1024, 256]];

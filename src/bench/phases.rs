@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::artifacts::BenchPhases;
-use crate::model::Part;
-use crate::train::Phase;
+use nanochat_artifacts::BenchPhases;
+use nanochat_engine::model::Part;
+use nanochat_engine::train::Phase;
 
 /// Seconds by phase of one step.
 pub type Seconds = [f64; 5];

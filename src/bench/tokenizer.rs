@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::BenchError;
 use super::limits::median;
-use crate::artifacts::BenchTokenizer;
-use crate::data::{Corpus, Split, train_tokenizer, training_bytes};
-use crate::plan::{RunPlan, TokenizerPlan};
 use crate::run::{Resources, RunError, environment};
+use nanochat_artifacts::BenchTokenizer;
+use nanochat_engine::data::{Corpus, Split, train_tokenizer, training_bytes};
+use nanochat_plan::{RunPlan, TokenizerPlan};
 
 /// Limits of a training that the plan doesn't state, as the baseline's script has them.
 const CHARACTERS_PER_DOCUMENT: u64 = 10_000;

@@ -6,12 +6,13 @@ use std::time::Instant;
 use super::BenchError;
 use super::limits::{self, median};
 use super::phases::{self, PhaseClock, Seconds};
-use crate::artifacts::{BenchEvaluation, BenchStartup, BenchTrain, loss_trace_sha256};
-use crate::hardware::{memory, process_age_seconds};
-use crate::model::Part;
-use crate::plan::RunPlan;
+use crate::hardware::process_age_seconds;
 use crate::run::{Resources, environment, open_device};
-use crate::train::{Event, Inputs, Nowhere, Phase, Trainer};
+use nanochat_artifacts::{BenchEvaluation, BenchStartup, BenchTrain, loss_trace_sha256};
+use nanochat_engine::device::memory;
+use nanochat_engine::model::Part;
+use nanochat_engine::train::{Event, Inputs, Nowhere, Phase, Trainer};
+use nanochat_plan::RunPlan;
 
 /// How training is measured.
 #[derive(Debug, Clone, Copy)]

@@ -11,16 +11,16 @@ use super::output::table;
 use super::plan::{Overlay, select};
 use super::progress::thousands;
 use super::{CliError, CliResult, Exit, Format};
-use crate::artifacts::{BaselineRun, RunStatus};
 use crate::baseline::{
     self, BaseFolder, BaselineError, Checkout, PINNED_COMMIT, Python, Recording, SCRIPT_TIMEOUT, Sitting, Tally,
     Variant, recording_name,
 };
-use crate::experiment::{self, Experiment};
-use crate::plan::{DeviceKind, Precision, RunPlan};
+use crate::hardware;
 use crate::run::{Resources, Stop};
-use crate::spec::SpecErrors;
-use crate::{hardware, plan};
+use nanochat_artifacts::{BaselineRun, RunStatus};
+use nanochat_experiment::config::SpecErrors;
+use nanochat_experiment::{self as experiment, Experiment};
+use nanochat_plan::{DeviceKind, Precision, RunPlan};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -209,7 +209,7 @@ fn plans(spec: &Path, overlay: &Overlay, only: &[String]) -> Result<(Experiment,
     if !missing.is_empty() {
         return Err(CliError::invalid(SpecErrors::new(spec.display().to_string(), missing)));
     }
-    let expansion = plan::expand_cells(&experiment, select(&experiment, only)?).map_err(|error| {
+    let expansion = experiment::expand_cells(&experiment, select(&experiment, only)?).map_err(|error| {
         let help = error.way_out();
         CliError::usage(error, help.as_deref())
     })?;

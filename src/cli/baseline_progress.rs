@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::progress::thousands;
 use crate::baseline::{Event, LogEvent, Report};
-use crate::plan::RunPlan;
+use nanochat_plan::RunPlan;
 
 /// Without a terminal, a step is printed at most this often.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);

@@ -8,15 +8,15 @@ use super::plan::{Overlay, select};
 use super::progress::thousands;
 use super::run::{check_hardware, use_threads};
 use super::{CliError, CliResult, Exit, Format};
-use crate::artifacts::{
+use crate::bench::{self, BenchError, DataOptions, InferOptions, KernelOptions, TokenizerOptions, TrainOptions};
+use crate::run::Resources;
+use nanochat_artifacts::{
     BenchData, BenchDecoding, BenchInfer, BenchKernel, BenchKernels, BenchTokenizer, BenchTrain, Document,
     write_document,
 };
-use crate::bench::{self, BenchError, DataOptions, InferOptions, KernelOptions, TokenizerOptions, TrainOptions};
-use crate::experiment;
-use crate::plan::{self, Precision, RunPlan};
-use crate::run::Resources;
-use crate::spec::SpecErrors;
+use nanochat_experiment as experiment;
+use nanochat_experiment::config::SpecErrors;
+use nanochat_plan::{Precision, RunPlan};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -179,7 +179,7 @@ impl Common {
             return Err(CliError::invalid(SpecErrors::new(self.spec.display().to_string(), missing)));
         }
         let cells = select(&experiment, &self.only)?;
-        let expansion = plan::expand_cells(&experiment, cells.into_iter().take(1)).map_err(|error| {
+        let expansion = experiment::expand_cells(&experiment, cells.into_iter().take(1)).map_err(|error| {
             let help = error.way_out();
             CliError::usage(error, help.as_deref())
         })?;

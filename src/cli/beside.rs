@@ -6,15 +6,15 @@ use std::time::Duration;
 use super::CliError;
 use super::baseline::{failed, variants};
 use super::baseline_progress::Progress;
-use crate::artifacts::ResultsRoot;
 use crate::baseline::blocks::{Arm, order};
 use crate::baseline::{
     self, BaseFolder, BaselineError, Beside, Checkout, Python, Recording, Sitting, one_of_each_budget, recording_name,
 };
-use crate::experiment::Experiment;
 use crate::hardware;
-use crate::plan::{InitPlan, RunPlan};
 use crate::run::{OtherArm, Resources, Stop};
+use nanochat_artifacts::ResultsRoot;
+use nanochat_experiment::Experiment;
+use nanochat_plan::{InitPlan, RunPlan};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -9,7 +9,7 @@ use rustyline::error::ReadlineError;
 
 use super::generate::{ModelArgs, Stream};
 use super::{CliError, CliResult, Exit, input};
-use crate::generate::{Chat, End, Sampling, TextStream, Token};
+use nanochat_engine::generate::{Chat, End, Sampling, TextStream, Token};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -96,7 +96,7 @@ impl<'l> Line<'l> {
 /// A conversation on its way.
 struct Talk<'m> {
     chat: Chat<'m>,
-    tokenizer: &'m crate::tokenizer::Tokenizer,
+    tokenizer: &'m nanochat_engine::tokenizer::Tokenizer,
     flags: Arc<Flags>,
 }
 

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{CliError, CliResult, Exit};
-use crate::artifacts::{BenchDocument, Tree, Verdict, write_atomic};
-use crate::report;
-use crate::scorecard::compare::{Comparison, compare, gate};
-use crate::scorecard::{BenchComparison, Gate, ScorecardError, compare_benches};
+use nanochat_artifacts::{BenchDocument, Tree, Verdict, write_atomic};
+use nanochat_lab::report;
+use nanochat_lab::scorecard::compare::{Comparison, compare, gate};
+use nanochat_lab::scorecard::{BenchComparison, Gate, ScorecardError, compare_benches};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

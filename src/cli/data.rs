@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{CliError, CliResult, Exit, Format};
-use crate::cache::{Cache, DEFAULT_LIMIT};
-use crate::data::{Corpus, ShardFormat, Split, bigram_bits_per_byte, detect, train_tokenizer, write_shards};
-use crate::plan::DataPlan;
-use crate::tokenizer::Tokenizer;
+use nanochat_engine::cache::{Cache, DEFAULT_LIMIT};
+use nanochat_engine::data::{Corpus, ShardFormat, Split, bigram_bits_per_byte, detect, train_tokenizer, write_shards};
+use nanochat_engine::tokenizer::Tokenizer;
+use nanochat_plan::DataPlan;
 
 /// Where a run's tokenizer training cuts documents by default.
 const CHARACTERS_PER_DOCUMENT: u64 = 10_000;

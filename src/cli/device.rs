@@ -1,8 +1,8 @@
 //! The device that a command computes on.
 
 use super::CliError;
-use crate::hardware;
-use crate::plan::DeviceKind;
+use nanochat_engine::device::open_device;
+use nanochat_plan::DeviceKind;
 
 /// Where to compute. Never another device than the one that is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -24,6 +24,6 @@ impl DeviceArg {
             Self::Cuda => DeviceKind::Cuda,
             Self::Metal => DeviceKind::Metal,
         };
-        hardware::open_device(kind).map_err(|error| CliError::failed(miette::miette!("{error}")))
+        open_device(kind).map_err(|error| CliError::failed(miette::miette!("{error}")))
     }
 }

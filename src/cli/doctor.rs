@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::output::table;
 use super::{CliError, CliResult, Exit, Format};
-use crate::experiment;
 use crate::hardware::{self, Cache, DeviceRates, Machine, Rates};
-use crate::plan::DeviceKind;
+use nanochat_experiment as experiment;
+use nanochat_plan::DeviceKind;
 
 /// Folders that experiments write to.
 const FOLDERS: [&str; 3] = ["results", "reports", "schemas"];
@@ -95,10 +95,10 @@ pub fn execute(args: Args) -> CliResult {
 }
 
 fn cuda(measured: bool) -> Cuda {
-    let built = hardware::built();
-    let opened = hardware::open_device(DeviceKind::Cuda);
+    let built = nanochat_engine::device::built();
+    let opened = nanochat_engine::device::open_device(DeviceKind::Cuda);
     let device = opened.as_ref().ok();
-    let memory = device.and_then(hardware::device_memory);
+    let memory = device.and_then(nanochat_engine::device::device_memory);
     Cuda {
         built_with: built.map(|built| built.release()),
         compute_capability: built.map(|built| built.capability.to_string()),

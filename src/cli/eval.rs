@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::device::DeviceArg;
 use super::{CliError, CliResult, Exit, Format};
-use crate::data::{Corpus, Split};
-use crate::evals::core::{Bundle, CoreOptions, CoreResult, Method, evaluate};
-use crate::evals::{EvalError, SplitBits, bits_per_byte_of_split};
-use crate::model::Engine;
-use crate::plan::DataPlan;
-use crate::trained::Trained;
+use nanochat_engine::data::{Corpus, Split};
+use nanochat_engine::evals::core::{Bundle, CoreOptions, CoreResult, Method, evaluate};
+use nanochat_engine::evals::{EvalError, SplitBits, bits_per_byte_of_split};
+use nanochat_engine::model::Engine;
+use nanochat_engine::trained::Trained;
+use nanochat_plan::DataPlan;
 
 /// Rows a batch where no plan says otherwise.
 const BATCH: usize = 8;

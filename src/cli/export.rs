@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use candle_core::Device;
 
 use super::{CliError, CliResult, Exit, Format, output};
-use crate::artifacts::{Export, ExportLayout, ExportType};
-use crate::export::{ExportError, ExportOptions, LARGEST_MESSAGE, export};
-use crate::trained::Trained;
+use nanochat_artifacts::{Export, ExportLayout, ExportType};
+use nanochat_engine::trained::Trained;
+use nanochat_export::{ExportError, ExportOptions, LARGEST_MESSAGE, export};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -68,6 +68,7 @@ pub fn execute(args: Args) -> CliResult {
         eprintln!("note: {remark}");
     }
     let options = ExportOptions {
+        program_commit: option_env!("NANOCHAT_CODE_COMMIT").map(str::to_string),
         layout: match args.to {
             Layout::Safetensors => ExportLayout::Safetensors,
             Layout::Onnx => ExportLayout::Onnx,

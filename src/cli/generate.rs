@@ -10,11 +10,11 @@ use super::bench::Dtype;
 use super::device::DeviceArg;
 use super::output::json;
 use super::{CliError, CliResult, Exit, Format, input};
-use crate::artifacts::{Document, EndedBy, GeneratedSample, Generation};
-use crate::generate::{End, Prompt, Request, Sample, Sampling, TextStream, Token, continuations};
 use crate::hardware;
-use crate::tokenizer::{Tokenizer, special};
-use crate::trained::Trained;
+use nanochat_artifacts::{Document, EndedBy, GeneratedSample, Generation};
+use nanochat_engine::generate::{End, Prompt, Request, Sample, Sampling, TextStream, Token, continuations};
+use nanochat_engine::tokenizer::{Tokenizer, special};
+use nanochat_engine::trained::Trained;
 
 /// Which model, and in what its weights are kept.
 #[derive(Debug, clap::Args)]

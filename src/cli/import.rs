@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::plan::{Overlay, select};
 use super::{CliError, CliResult, Exit};
 use crate::run::{Resources, adopt};
-use crate::{experiment, plan};
+use nanochat_experiment as experiment;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -28,7 +28,7 @@ pub struct Args {
 pub fn execute(args: Args) -> CliResult {
     let experiment = experiment::load(&args.spec, &args.overlay.options()).map_err(CliError::invalid)?;
     let cells = select(&experiment, &args.only)?;
-    let plans = plan::expand_cells(&experiment, cells).map_err(|error| CliError::usage(error, None))?;
+    let plans = experiment::expand_cells(&experiment, cells).map_err(|error| CliError::usage(error, None))?;
     let [plan] = plans.runs.as_slice() else {
         let told = format!("the spec has {} runs, and a checkpoint begins one", plans.runs.len());
         let help = "name one with --only AXIS=VALUE and --set seed=N, and set reproducibility.repeats to 0";

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::{CliError, CliResult, Exit, Format};
-use crate::artifacts::{ResultsRoot, Verdict};
-use crate::scorecard::{ExperimentOverview, RunOverview, overview};
+use nanochat_artifacts::{ResultsRoot, Verdict};
+use nanochat_lab::scorecard::{ExperimentOverview, RunOverview, overview};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -98,8 +98,9 @@ fn print_experiments(experiments: &[ExperimentOverview]) {
     let mut table =
         super::output::table(&["experiment", "runs", "quality", "speed", "reproducibility", "best bpb", "tokens/s"]);
     for one in experiments {
-        let verdict =
-            |get: fn(&crate::scorecard::Verdicts) -> Verdict| one.verdicts.as_ref().map_or("–", |v| word(get(v)));
+        let verdict = |get: fn(&nanochat_lab::scorecard::Verdicts) -> Verdict| {
+            one.verdicts.as_ref().map_or("–", |v| word(get(v)))
+        };
         table.add_row([
             one.name.clone(),
             format!("{}/{}", one.finished, one.planned),

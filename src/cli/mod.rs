@@ -36,7 +36,7 @@ pub use plan::Overlay;
 
 use clap::{Parser, Subcommand};
 
-use crate::artifacts::ResultsRoot;
+use nanochat_artifacts::ResultsRoot;
 
 /// Prove that a pretraining change is better: specs in, scorecards and reports out.
 #[derive(Debug, Parser)]

@@ -7,11 +7,12 @@ use super::plan::{Overlay, select};
 use super::progress::Progress;
 use super::run::{check_hardware, stop_on_signals, use_threads};
 use super::{CliError, CliResult, Exit, Format};
-use crate::artifacts::{Judgement, NoiseEntry, NoiseRecord, ResultsRoot, read_experiment, write_document};
-use crate::experiment::{self, Experiment};
 use crate::run::{Options, Stop, carry_out};
-use crate::spec::SpecErrors;
-use crate::{plan, report, scorecard};
+use nanochat_artifacts::{Judgement, NoiseEntry, NoiseRecord, ResultsRoot, read_experiment, write_document};
+use nanochat_experiment::config::SpecErrors;
+use nanochat_experiment::{self as experiment, Experiment};
+use nanochat_lab::report;
+use nanochat_lab::scorecard;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -45,7 +46,7 @@ pub fn execute(args: Args) -> CliResult {
     let cell = select(&experiment, &args.only)?.first().map(|cell| (*cell).clone());
     let of = experiment.name.clone();
     against_itself(&mut experiment, args.seeds);
-    let plans = plan::expand_cells(&experiment, cell.iter()).map_err(|error| {
+    let plans = experiment::expand_cells(&experiment, cell.iter()).map_err(|error| {
         let help = error.way_out();
         CliError::usage(error, help.as_deref())
     })?;

@@ -32,5 +32,5 @@ pub fn json<T: serde::Serialize>(value: &T) -> Result<(), super::CliError> {
 /// # Errors
 /// A value that JSON can't hold (exit code 1).
 pub fn json_text<T: serde::Serialize>(value: &T) -> Result<String, super::CliError> {
-    crate::artifacts::canonical_json(std::path::Path::new("standard output"), value).map_err(super::CliError::failed)
+    nanochat_artifacts::canonical_json(std::path::Path::new("standard output"), value).map_err(super::CliError::failed)
 }

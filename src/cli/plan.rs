@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::plan_text;
 use super::{CliError, CliResult, Exit, Format};
-use crate::artifacts::{ArtifactError, BaselineResult, ResultsRoot, read_document};
-use crate::experiment::{self, Cell, Experiment, LoadOptions};
-use crate::plan::{self, PlanSet, Power, RunPlan};
-use crate::{run, scorecard};
+use crate::run;
+use nanochat_artifacts::{ArtifactError, BaselineResult, ResultsRoot, read_document};
+use nanochat_experiment::{self as experiment, Cell, Experiment, LoadOptions};
+use nanochat_lab::scorecard;
+use nanochat_plan::{PlanSet, Power, RunPlan};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -47,8 +48,19 @@ impl Overlay {
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        LoadOptions { overrides: self.set.clone(), environment, profile: self.profile.clone() }
+        LoadOptions {
+            overrides: self.set.clone(),
+            environment,
+            profile: self.profile.clone(),
+            vocabulary: Some(vocabulary_size),
+        }
     }
+}
+
+/// The vocabulary size of a stored tokenizer.
+pub fn vocabulary_size(path: &Path) -> Result<usize, String> {
+    let tokenizer = nanochat_engine::tokenizer::Tokenizer::load(path).map_err(|error| error.to_string())?;
+    Ok(tokenizer.vocab_size())
 }
 
 pub fn execute(args: Args) -> CliResult {
@@ -63,7 +75,7 @@ pub fn execute(args: Args) -> CliResult {
     }
     plan_text::warn(&experiment);
     let cells = select(&experiment, &args.only)?;
-    let expansion = plan::expand_cells(&experiment, cells).map_err(|error| {
+    let expansion = experiment::expand_cells(&experiment, cells).map_err(|error| {
         let help = error.way_out();
         CliError::usage(error, help.as_deref())
     })?;
@@ -77,7 +89,7 @@ pub fn execute(args: Args) -> CliResult {
         Format::Json => {
             let set = PlanSet::new(&experiment.name, expansion.runs, outlook, power);
             let text =
-                crate::artifacts::canonical_json(&args.spec, &set).map_err(|error| CliError::usage(error, None))?;
+                nanochat_artifacts::canonical_json(&args.spec, &set).map_err(|error| CliError::usage(error, None))?;
             print!("{text}");
         }
     }

@@ -3,9 +3,9 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::Format;
-use crate::experiment::{self, Experiment};
-use crate::plan::{Expansion, Outlook, OutlookState, Power, RunPlan};
-use crate::spec::{Diagnostic, Severity};
+use nanochat_experiment::config::{Diagnostic, Severity};
+use nanochat_experiment::{self as experiment, Expansion, Experiment};
+use nanochat_plan::{Outlook, OutlookState, Power, RunPlan};
 
 /// What the author should know, on standard error.
 pub fn warn(experiment: &Experiment) {

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::artifacts::{EvalRow, RunStatus, StepRow, Summary};
-use crate::plan::RunPlan;
 use crate::run::Event;
 use crate::run::RunStep;
-use crate::train;
+use nanochat_artifacts::{EvalRow, RunStatus, StepRow, Summary};
+use nanochat_engine::train;
+use nanochat_plan::RunPlan;
 
 /// Without a terminal, a line is printed at most this often within a run.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{CliError, CliResult, Exit, Format};
-use crate::artifacts::{ExperimentFolder, ResultsRoot};
-use crate::{report, scorecard};
+use nanochat_artifacts::{ExperimentFolder, ResultsRoot};
+use nanochat_lab::report;
+use nanochat_lab::scorecard;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -9,13 +9,13 @@ use super::plan_text;
 use super::output::table;
 use super::progress::{Progress, thousands};
 use super::{CliError, CliResult, Exit, Format};
-use crate::artifacts::{Judgement, ResultsRoot, Summary, Verdict, read_document};
-use crate::experiment::{self, Experiment};
-use crate::plan::RunPlan;
+use crate::hardware;
 use crate::run::{Options, OtherArm, Outcome, Stop, carry_out};
-use crate::scorecard::{self, Gate};
-use crate::spec::SpecErrors;
-use crate::{hardware, plan};
+use nanochat_artifacts::{Judgement, ResultsRoot, Summary, Verdict, read_document};
+use nanochat_experiment::config::SpecErrors;
+use nanochat_experiment::{self as experiment, Experiment};
+use nanochat_lab::scorecard::{self, Gate};
+use nanochat_plan::RunPlan;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -53,7 +53,7 @@ pub fn execute(args: Args) -> CliResult {
         return Err(CliError::invalid(SpecErrors::new(args.spec.display().to_string(), missing)));
     }
     let cells = select(&experiment, &args.only)?;
-    let plans = plan::expand_cells(&experiment, cells).map_err(|error| {
+    let plans = experiment::expand_cells(&experiment, cells).map_err(|error| {
         let help = error.way_out();
         CliError::usage(error, help.as_deref())
     })?;

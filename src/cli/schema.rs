@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{CliError, CliResult, Exit};
-use crate::schemas;
+use nanochat_lab::schemas;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

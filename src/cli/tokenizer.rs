@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::data::{Source, failed, invalid};
 use super::{CliError, CliResult, Exit, Format, input};
-use crate::data::train_tokenizer;
-use crate::tokenizer::{Difference, Piece, Published, PublishedName, Tokenizer, TokenizerFormat};
+use nanochat_engine::data::train_tokenizer;
+use nanochat_engine::tokenizer::{Difference, Piece, Published, PublishedName, Tokenizer, TokenizerFormat};
 
 /// Train, convert and check tokenizers.
 #[derive(Debug, clap::Args)]

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::plan::vocabulary_size;
 use super::{CliError, CliResult, Exit};
-use crate::schemas::{self, Validated};
-use crate::spec::{Diagnostic, Severity, SpecErrors};
+use nanochat_experiment::LoadOptions;
+use nanochat_experiment::config::{Diagnostic, Severity, SpecErrors};
+use nanochat_lab::schemas::{self, Validated};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -31,7 +33,8 @@ enum Output {
 }
 
 pub fn execute(args: Args) -> CliResult {
-    let validated = schemas::validate(&args.paths);
+    let options = LoadOptions { vocabulary: Some(vocabulary_size), ..LoadOptions::default() };
+    let validated = schemas::validate(&args.paths, &options);
     let errors =
         validated.iter().flat_map(|file| &file.diagnostics).filter(|found| found.severity == Severity::Error).count();
     if validated.iter().all(|file| file.kind.is_none() && file.diagnostics.is_empty()) {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::{CliError, CliResult, Exit, Format};
-use crate::artifacts::ResultsRoot;
-use crate::report;
+use nanochat_artifacts::ResultsRoot;
+use nanochat_lab::report;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Experiment;
-use crate::spec::{self, Diagnostic, LayerKind, Source, SpecErrors, suggest};
+use crate::config::{self as spec, Diagnostic, LayerKind, Source, SpecErrors, suggest};
 
 /// A value and its origin.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use serde_json::{Map, Value};
 
 use super::patch;
-use crate::spec::{
+use crate::config::{
     Diagnostic, Entry, Kind, LayerKind, MAX_PROBLEMS, Merged, Node, Place, check, expand_short_forms, rivalry, suggest,
 };
 
@@ -408,7 +408,7 @@ pub fn stand_in_patch(merged: &Merged) -> Option<Value> {
 
 /// Whether a patch sets a key.
 pub fn sets(patch: &Value, key: &str) -> bool {
-    let rival = crate::spec::RIVALS.iter().any(|(section, members)| {
+    let rival = crate::config::RIVALS.iter().any(|(section, members)| {
         let Some((parent, leaf)) = key.rsplit_once('.') else { return false };
         parent == section.join(".")
             && members.contains(&leaf)

@@ -10,11 +10,11 @@ use super::matrix::{self, CellSettings};
 use super::problem::Problem;
 use super::settings::{self, Context};
 use super::{BaselineVariant, Cell, Experiment, patch, paths, sources};
-use crate::artifacts::{DriftRule, QualityRule, ReproducibilityLevel, ReproducibilityRule, SpeedRule, check_name};
-use crate::spec::document::{
+use crate::config::document::{
     BaselineSpec, QualityMetric, QualitySpec, ReproducibilitySpec, Require, SpecDocument, SpeedSpec, VariantSpec,
 };
-use crate::spec::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors};
+use crate::config::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors, VocabularyReader};
+use nanochat_artifacts::{DriftRule, QualityRule, ReproducibilityLevel, ReproducibilityRule, SpeedRule, check_name};
 
 /// Cells that are told of when many have the same fault.
 const MAX_FAULTS: usize = 20;
@@ -36,7 +36,7 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         Err(error) => return Err(SpecErrors::one(subject, Diagnostic::error("bad-spec", error.to_string()))),
     };
     let cells = match matrix::expand(&merged, &base) {
-        Ok(cells) => read_cells(&merged, &base, &cells, &mut problems),
+        Ok(cells) => read_cells(&merged, &base, &cells, loaded.vocabulary, &mut problems),
         Err(found) => {
             problems.extend(found);
             Vec::new()
@@ -82,11 +82,19 @@ fn variant(stated: &VariantSpec) -> BaselineVariant {
 }
 
 /// The meaning of every cell.
-fn read_cells(merged: &Merged, base: &Value, cells: &[CellSettings], problems: &mut Vec<Diagnostic>) -> Vec<Cell> {
+fn read_cells(
+    merged: &Merged,
+    base: &Value,
+    cells: &[CellSettings],
+    reader: Option<VocabularyReader>,
+    problems: &mut Vec<Diagnostic>,
+) -> Vec<Cell> {
     let stand_in = matrix::stand_in_patch(merged).unwrap_or_else(matrix::nothing);
     let known: RefCell<HashMap<String, Result<Option<usize>, String>>> = RefCell::default();
-    let vocabulary =
-        |path: &str| known.borrow_mut().entry(path.to_owned()).or_insert_with(|| paths::vocabulary(path)).clone();
+    let vocabulary = |path: &str| {
+        let look = || paths::vocabulary(path, reader);
+        known.borrow_mut().entry(path.to_owned()).or_insert_with(look).clone()
+    };
     let mut read = Vec::with_capacity(cells.len());
     for cell in cells {
         let mut document = base.clone();
@@ -125,7 +133,7 @@ fn read_cell(
         .map_err(|error| vec![Diagnostic::error("bad-spec", error.to_string()).at(merged.place(&["matrix"]))])?;
     let settings = settings::read(&document, &Context { stated: &stated, vocabulary });
     let settings = settings.map_err(|problems| problems.into_iter().map(blame).collect::<Vec<_>>())?;
-    match crate::plan::resolve(&settings) {
+    match crate::resolve(&settings) {
         Ok(_) => Ok(settings),
         Err(error) => {
             let problem = Problem::new("impossible", error.key(), error.to_string());

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::spec::RIVALS;
+use crate::config::RIVALS;
 
 /// Lays `patch` over `document`.
 pub fn apply(document: &mut Value, patch: &Value) {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Experiment;
-use crate::plan::{DataPlan, InitPlan, TokenizerPlan};
-use crate::spec::Diagnostic;
+use crate::config::{Diagnostic, VocabularyReader};
+use nanochat_plan::{DataPlan, InitPlan, TokenizerPlan};
 
 /// A path of a spec as the system knows it: `~` is the home folder, the rest relative to where the program was started.
 pub fn resolve_path(text: &str) -> PathBuf {
@@ -20,14 +20,13 @@ fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).map(PathBuf::from)
 }
 
-/// Vocabulary of a stored tokenizer, special tokens included; nothing when it isn't there.
-pub fn vocabulary(path: &str) -> Result<Option<usize>, String> {
+/// Vocabulary of a stored tokenizer, special tokens included; nothing when it isn't there, or nobody here can read one.
+pub fn vocabulary(path: &str, reader: Option<VocabularyReader>) -> Result<Option<usize>, String> {
     let file = resolve_path(path);
-    if !file.exists() {
-        return Ok(None);
+    match reader {
+        Some(read) if file.exists() => read(&file).map(Some),
+        _ => Ok(None),
     }
-    let tokenizer = crate::tokenizer::Tokenizer::load(&file).map_err(|error| error.to_string())?;
-    Ok(Some(tokenizer.vocab_size()))
 }
 
 /// What a run of this experiment would look for and not find: an error each, at the place that names it.

@@ -1,8 +1,8 @@
 //! Hardware profiles outside of any spec.
 
 use super::sources;
-use crate::hardware::Profile;
-use crate::spec::{self, SpecErrors, document::HardwareSpec, profiles};
+use crate::config::{self as spec, SpecErrors, document::HardwareSpec, profiles};
+use nanochat_plan::Profile;
 
 /// The names of all profiles there are, in order.
 pub fn profile_names() -> Vec<String> {

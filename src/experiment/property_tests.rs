@@ -7,11 +7,12 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::{Experiment, LoadOptions, load_bytes};
-use crate::plan::expand;
-use crate::spec::SpecErrors;
+use crate::config::SpecErrors;
+use crate::expand;
 
 /// Specs of the project and broken ones, to start mutations from.
 fn seeds() -> Vec<String> {
+    super::tests::enter_project();
     let folders = ["experiments", "experiments/hardware", "fixtures/specs/broken", "fixtures/specs/found"];
     let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten());
     let mut paths: Vec<_> =
@@ -44,7 +45,7 @@ fn take(bytes: &[u8]) -> Result<Experiment, SpecErrors> {
                 let resolved = experiment.resolved_yaml();
                 let again = load_bytes(&experiment.path, resolved.as_bytes(), &LoadOptions::default());
                 let again = expand(&again.unwrap_or_else(|errors| panic!("{errors}\n{resolved}"))).unwrap();
-                let hashes = |plans: &[crate::plan::RunPlan]| -> Vec<String> {
+                let hashes = |plans: &[nanochat_plan::RunPlan]| -> Vec<String> {
                     plans.iter().map(|plan| plan.plan_hash.clone()).collect()
                 };
                 assert_eq!(hashes(&again), hashes(&plans), "{resolved}");

@@ -1,8 +1,8 @@
 //! What the scorecard needs to know of the spec.
 
 use super::Experiment;
-use crate::artifacts::ExperimentRecord;
-use crate::plan::RunPlan;
+use nanochat_artifacts::ExperimentRecord;
+use nanochat_plan::RunPlan;
 
 impl Experiment {
     /// The record that lies beside the results, so that they can be judged without the spec.

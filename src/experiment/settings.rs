@@ -2,13 +2,13 @@
 
 use super::problem::Problem;
 use super::sources;
-use crate::hardware::Profile;
-use crate::plan::shape::MAX_WIDTH;
-use crate::plan::{
+use crate::config::document::{self, InitKind, SpecDocument};
+use nanochat_plan::Profile;
+use nanochat_plan::shape::MAX_WIDTH;
+use nanochat_plan::{
     BudgetPlan, CheckpointPlan, CorePlan, DataPlan, DeriveInputs, EvalPlan, InitPlan, OnDivergence, OptimizerPlan,
     TokenizerPlan,
 };
-use crate::spec::document::{self, InitKind, SpecDocument};
 
 /// Where the evaluation bundle lies unless the spec says otherwise.
 const DEFAULT_BUNDLE: &str = "~/.cache/nanochat/eval_bundle";

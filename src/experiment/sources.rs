@@ -1,9 +1,9 @@
 //! Data, tokenizer and hardware: what a spec says about them, complete or refused.
 
 use super::problem::Problem;
-use crate::hardware::{Profile, Requirements};
-use crate::plan::{DataPlan, DeviceKind, Precision, TokenizerPlan};
-use crate::spec::document::{DataSource, DataSpec, Device, Dtype, HardwareSpec, MatchSpec, System, TokenizerSpec};
+use crate::config::document::{DataSource, DataSpec, Device, Dtype, HardwareSpec, MatchSpec, System, TokenizerSpec};
+use nanochat_plan::{DataPlan, DeviceKind, Precision, TokenizerPlan};
+use nanochat_plan::{Profile, Requirements};
 
 /// The baseline's vocabulary, characters a document and characters in all for tokenizer training.
 const TRAIN_DEFAULTS: (u64, u64, u64) = (32_768, 10_000, 2_000_000_000);

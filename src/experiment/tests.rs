@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use super::{Experiment, LoadOptions, load};
-use crate::plan::{RunPlan, expand, expand_cells};
-use crate::spec::SpecErrors;
+use nanochat_plan::RunPlan;
+
+use super::{expand, expand_cells};
+use crate::config::SpecErrors;
 
 /// A minimal spec; lines are appended.
 const BASE: &str = "schema: nanochat.experiment/v1
@@ -40,7 +42,13 @@ fn plans(text: &str, overrides: &[&str]) -> Vec<RunPlan> {
     }
 }
 
+/// Goes to the project's folder, which specs, profiles and messages are relative to; cargo starts tests in the crate's.
+pub(super) fn enter_project() {
+    std::env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).unwrap();
+}
+
 fn specs_in(folder: &str) -> Vec<PathBuf> {
+    enter_project();
     let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     paths.sort();
@@ -79,6 +87,7 @@ fn own_experiments_plan() {
 /// A stand-in may take back what the spec says: the smoke test of a large model doesn't ask for the CORE metric.
 #[test]
 fn a_stand_in_replaces_and_takes_back() {
+    enter_project();
     let options = LoadOptions { profile: Some("cpu-smoke".to_owned()), ..LoadOptions::default() };
     let experiment = load(Path::new("experiments/d20-matched.yaml"), &options).unwrap();
     let plans = expand(&experiment).unwrap();
@@ -132,7 +141,7 @@ fn layers_merge_key_by_key() {
     assert_eq!(plan.wall_clock_seconds, Some(43_200.0));
     let plan = &plans(&text, &["data={source: text, path: here}", "tokenizer={path: there, vocab_size: 300}"])[0];
     assert_eq!(plan.model.vocab_size, 300);
-    assert_eq!(plan.data, crate::plan::DataPlan::Text { path: "here".to_owned() });
+    assert_eq!(plan.data, nanochat_plan::DataPlan::Text { path: "here".to_owned() });
 }
 
 /// The hash covers what decides the result, and nothing else.

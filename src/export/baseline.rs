@@ -10,12 +10,12 @@ use serde_json::json;
 use super::compare::compare;
 use super::source::Origin;
 use super::{ExportError, Subject, Written, resume};
-use crate::artifacts::{ExportType, create_folder};
-use crate::checkpoint::Loaded;
-use crate::checkpoint::baseline::{load_token_bytes, save, save_token_bytes};
-use crate::plan::{DataPlan, RunPlan};
-use crate::tokenizer::TokenizerFormat;
-use crate::trained::Trained;
+use nanochat_artifacts::{ExportType, create_folder};
+use nanochat_engine::checkpoint::Loaded;
+use nanochat_engine::checkpoint::baseline::{load_token_bytes, save, save_token_bytes};
+use nanochat_engine::tokenizer::TokenizerFormat;
+use nanochat_engine::trained::Trained;
+use nanochat_plan::{DataPlan, RunPlan};
 
 /// Writes the folder and opens it again as `--checkpoint` would.
 pub(super) fn write(subject: &Subject<'_>, folder: &Path) -> Result<Written, ExportError> {

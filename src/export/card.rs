@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::artifacts::{Export, ExportLayout};
+use nanochat_artifacts::{Export, ExportLayout};
 
 /// The text of `README.md`.
 pub(super) fn text(export: &Export) -> String {

@@ -3,10 +3,10 @@
 use candle_core::{Device, Tensor};
 
 use super::ExportError;
-use crate::artifacts::ExportCheck;
-use crate::model::Gpt;
-use crate::plan::ModelShape;
-use crate::plan::shape::window_sizes;
+use nanochat_artifacts::ExportCheck;
+use nanochat_engine::model::Gpt;
+use nanochat_plan::ModelShape;
+use nanochat_plan::shape::window_sizes;
 
 /// Sequences compared.
 const ROWS: usize = 2;

@@ -6,14 +6,14 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::ExportError;
-use crate::artifacts::{ExportType, canonical_json, write_atomic};
-use crate::ops::reference::{LOGIT_CAP, NORM_EPSILON, QK_SCALE, ROTARY_BASE, VALUE_GATE_SCALE};
-use crate::plan::ModelShape;
-use crate::plan::shape::{
+use nanochat_artifacts::{ExportType, canonical_json, write_atomic};
+use nanochat_engine::ops::reference::{LOGIT_CAP, NORM_EPSILON, QK_SCALE, ROTARY_BASE, VALUE_GATE_SCALE};
+use nanochat_engine::tokenizer::Tokenizer;
+use nanochat_engine::trained::Trained;
+use nanochat_plan::ModelShape;
+use nanochat_plan::shape::{
     MLP_EXPANSION, SMEAR_CHANNELS, VALUE_GATE_CHANNELS, has_value_embedding, head_dim, padded_vocab_size, window_sizes,
 };
-use crate::tokenizer::Tokenizer;
-use crate::trained::Trained;
 
 /// The token that ends a reply.
 const REPLY_END: &str = "<|assistant_end|>";

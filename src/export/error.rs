@@ -3,12 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::artifacts::{ArtifactError, ExportCheck};
-use crate::checkpoint::CheckpointError;
-use crate::model::ModelError;
-use crate::optim::OptimError;
-use crate::tokenizer::TokenizerError;
-use crate::trained::TrainedError;
+use nanochat_artifacts::{ArtifactError, ExportCheck};
+use nanochat_engine::checkpoint::CheckpointError;
+use nanochat_engine::model::ModelError;
+use nanochat_engine::optim::OptimError;
+use nanochat_engine::tokenizer::TokenizerError;
+use nanochat_engine::trained::TrainedError;
 
 /// An error of the export room.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

@@ -7,8 +7,8 @@ use candle_core::{DType, Device, Tensor};
 
 use super::ExportError;
 use super::compare::Probe;
-use crate::checkpoint::save_tensors;
-use crate::model::Gpt;
+use nanochat_engine::checkpoint::save_tensors;
+use nanochat_engine::model::Gpt;
 
 /// The file.
 pub(super) const FILE: &str = "expected.safetensors";

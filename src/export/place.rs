@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ExportError;
-use crate::artifacts::{Export, ExportFile, create_folder, file_sha256, parse_document, sync_folder, write_atomic};
+use nanochat_artifacts::{Export, ExportFile, create_folder, file_sha256, parse_document, sync_folder, write_atomic};
 
 /// The document that makes a folder an export.
 pub(super) const FILE: &str = "export.json";

@@ -6,12 +6,12 @@ use candle_core::Device;
 use serde_json::{Value, json};
 
 use super::ExportError;
-use crate::artifacts::StepRow;
-use crate::checkpoint::baseline::{TorchValue, load_optimizer, write_torch_file};
-use crate::checkpoint::{Checkpoints, Loaded, tensors_sha256};
-use crate::optim::{GroupState, LearningRates, SavedGroup, Schedule, Setting, from_baseline, to_baseline};
-use crate::plan::{DataPlan, RunPlan};
-use crate::trained::Trained;
+use nanochat_artifacts::StepRow;
+use nanochat_engine::checkpoint::baseline::{TorchValue, load_optimizer, write_torch_file};
+use nanochat_engine::checkpoint::{Checkpoints, Loaded, tensors_sha256};
+use nanochat_engine::optim::{GroupState, LearningRates, SavedGroup, Schedule, Setting, from_baseline, to_baseline};
+use nanochat_engine::trained::Trained;
+use nanochat_plan::{DataPlan, RunPlan};
 
 /// Decay of the loss that the baseline shows.
 const LOSS_DECAY: f64 = 0.9;

@@ -6,8 +6,8 @@ use candle_core::Device;
 
 use super::compare::compare;
 use super::{ExportError, Subject, Written, config};
-use crate::checkpoint::save_tensors;
-use crate::trained::Trained;
+use nanochat_engine::checkpoint::save_tensors;
+use nanochat_engine::trained::Trained;
 
 /// The weights' file.
 const FILE: &str = "model.safetensors";

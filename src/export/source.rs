@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::ExportError;
-use crate::artifacts::{
+use nanochat_artifacts::{
     Document, Environment, ExperimentFolder, ExportFigures, ExportSource, ExportVerdict, RunFolder, Scorecard, Summary,
     read_document, read_evals,
 };
-use crate::checkpoint::tensors_sha256;
-use crate::plan::RunPlan;
-use crate::trained::Trained;
+use nanochat_engine::checkpoint::tensors_sha256;
+use nanochat_engine::trained::Trained;
+use nanochat_plan::RunPlan;
 
 /// What is known of a model's making.
 pub(super) struct Origin {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::*;
-use crate::checkpoint::{load_tensors, tensors_sha256};
-use crate::model::testing::{random_model, shape};
-use crate::plan::ModelShape;
-use crate::tokenizer::{SPECIAL_TOKENS, Tokenizer};
+use crate::testing::{random_model, shape};
+use nanochat_engine::checkpoint::{load_tensors, tensors_sha256};
+use nanochat_engine::tokenizer::{SPECIAL_TOKENS, Tokenizer};
+use nanochat_plan::ModelShape;
 
 /// A vocabulary of all bytes, some pairs, and the special tokens.
 pub(super) const VOCABULARY: usize = 256 + 31 + SPECIAL_TOKENS.len();
@@ -38,7 +38,7 @@ pub(super) fn trained(shape: &ModelShape) -> Trained {
 }
 
 pub(super) fn options(layout: ExportLayout, weights: ExportType) -> ExportOptions {
-    ExportOptions { layout, weights, external_above: LARGEST_MESSAGE }
+    ExportOptions { layout, weights, external_above: LARGEST_MESSAGE, program_commit: None }
 }
 
 fn names(document: &Export) -> Vec<&str> {
@@ -71,7 +71,7 @@ fn safetensors_hold_the_model_and_open_as_a_checkpoint() {
         let other = Trained::open(&out, Some(41), None, &Device::Cpu).unwrap_err();
         assert!(other.to_string().contains("of step 42, not of 41"), "{other}");
         for (name, file) in &document.files {
-            assert_eq!(crate::artifacts::file_sha256(&out.join(name)).unwrap(), file.sha256, "{name}");
+            assert_eq!(nanochat_artifacts::file_sha256(&out.join(name)).unwrap(), file.sha256, "{name}");
         }
     }
 }

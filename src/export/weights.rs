@@ -5,33 +5,13 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Tensor};
 
 use super::ExportError;
-use crate::artifacts::ExportType;
+use nanochat_artifacts::ExportType;
 
-impl ExportType {
-    /// As the command line and the files' descriptions write it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
-
-    /// PyTorch's name of it.
-    pub(super) fn torch_name(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::F16 => "float16",
-            Self::Bf16 => "bfloat16",
-        }
-    }
-
-    pub(super) fn dtype(self) -> DType {
-        match self {
-            Self::F32 => DType::F32,
-            Self::F16 => DType::F16,
-            Self::Bf16 => DType::BF16,
-        }
+fn dtype(weights: ExportType) -> DType {
+    match weights {
+        ExportType::F32 => DType::F32,
+        ExportType::F16 => DType::F16,
+        ExportType::Bf16 => DType::BF16,
     }
 }
 
@@ -47,7 +27,7 @@ pub(super) fn rounded(
         if tensor.rank() < 2 || weights == ExportType::F32 {
             return Ok((name.clone(), tensor.clone()));
         }
-        let stored = tensor.to_dtype(weights.dtype())?;
+        let stored = tensor.to_dtype(dtype(weights))?;
         let largest = stored.abs()?.to_dtype(DType::F32)?.max_all()?.to_scalar::<f32>()?;
         if !largest.is_finite() {
             let reason = format!("{name} holds numbers beyond the range of {}", weights.word());

@@ -1,7 +1,7 @@
 //! Whether planned runs fit in this machine's memory, before anything is allocated.
 
 use super::Machine;
-use crate::plan::{DeviceKind, RunPlan};
+use nanochat_plan::{DeviceKind, RunPlan};
 
 /// Bytes in a GiB.
 const GIB: f64 = (1u64 << 30) as f64;

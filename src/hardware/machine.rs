@@ -2,28 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::cuda::driver_is_loaded;
-
-/// Where the driver's tool lies, on the path or off it.
-const TOOLS: [&str; 3] = ["nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi"];
-
-/// A GPU.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Gpu {
-    /// Model.
-    pub name: String,
-    /// Memory in bytes.
-    pub memory_bytes: u64,
-    /// Version of the driver.
-    pub driver: String,
-    /// Compute capability, such as `9.0`; none where the driver doesn't say.
-    pub compute_capability: Option<String>,
-}
+use nanochat_engine::device::{Gpu, gpus};
 
 /// What is here.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -126,33 +109,6 @@ fn control_group_limit(root: &Path) -> Option<u64> {
     lowest
 }
 
-/// What NVIDIA's driver shows; its tool is only asked where the driver is loaded.
-pub(super) fn gpus() -> Vec<Gpu> {
-    if !driver_is_loaded() {
-        return Vec::new();
-    }
-    // Older tools don't know the last field, and refuse a query that has it.
-    let queries = ["name,memory.total,driver_version,compute_cap", "name,memory.total,driver_version"];
-    let shown = queries.map(|fields| format!("--query-gpu={fields}")).into_iter().find_map(|query| {
-        let ask = |tool: &&str| Command::new(tool).args([&query, "--format=csv,noheader,nounits"]).output().ok();
-        let output = TOOLS.iter().find_map(ask).filter(|output| output.status.success())?;
-        Some(parse_gpus(&String::from_utf8_lossy(&output.stdout)))
-    });
-    shown.unwrap_or_default()
-}
-
-fn parse_gpus(text: &str) -> Vec<Gpu> {
-    let parse = |line: &str| {
-        let mut fields = line.split(',').map(str::trim);
-        let name = fields.next().filter(|name| !name.is_empty())?.to_owned();
-        let mib: u64 = fields.next()?.parse().ok()?;
-        let driver = fields.next()?.to_owned();
-        let compute_capability = fields.next().filter(|text| text.contains('.')).map(str::to_owned);
-        Some(Gpu { name, memory_bytes: mib << 20, driver, compute_capability })
-    };
-    text.lines().filter_map(parse).collect()
-}
-
 #[cfg(target_arch = "x86_64")]
 fn cpu_features() -> Vec<String> {
     macro_rules! present {
@@ -197,20 +153,5 @@ mod tests {
         assert!(machine.cores >= 1 && machine.memory_bytes > 1 << 28, "{machine:?}");
         assert_eq!(machine.machine_id(), this_machine().machine_id());
         assert_eq!(machine.machine_id().len(), 16);
-    }
-
-    #[test]
-    fn what_the_driver_prints_is_read() {
-        let gpu = |compute_capability: Option<&str>| Gpu {
-            name: "NVIDIA H100 80GB HBM3".into(),
-            memory_bytes: 81559 << 20,
-            driver: "550.54.15".into(),
-            compute_capability: compute_capability.map(str::to_owned),
-        };
-        let line = "NVIDIA H100 80GB HBM3, 81559, 550.54.15";
-        assert_eq!(
-            parse_gpus(&format!("{line}\n\ngarbage\n{line}, 9.0\n{line}, [N/A]\n")),
-            [gpu(None), gpu(Some("9.0")), gpu(None)]
-        );
     }
 }

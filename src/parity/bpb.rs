@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::checkpoint::{Beside, document};
 use super::{Check, Differences, ParityError};
-use crate::data::{Corpus, Loader, Split};
-use crate::evals::bits_per_byte;
-use crate::plan::DataPlan;
+use nanochat_engine::data::{Corpus, Loader, Split};
+use nanochat_engine::evals::bits_per_byte;
+use nanochat_plan::DataPlan;
 
 /// Relative bound. The reference sums some thousand losses in f32, which alone may shift a sum by 1e-6 of itself; our own
 /// sum is in f64.

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 
 use super::ParityError;
-use crate::checkpoint::baseline;
-use crate::model::Gpt;
-use crate::plan::ModelShape;
-use crate::tokenizer::Tokenizer;
+use nanochat_engine::checkpoint::baseline;
+use nanochat_engine::model::Gpt;
+use nanochat_engine::tokenizer::Tokenizer;
+use nanochat_plan::ModelShape;
 
 /// The model that the figures were measured on.
 pub(super) struct Beside {

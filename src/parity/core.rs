@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::checkpoint::{Beside, document, folder_of};
 use super::{Check, Differences, ParityError};
-use crate::evals::core::{Bundle, CoreOptions, CoreResult, Method, evaluate};
+use nanochat_engine::evals::core::{Bundle, CoreOptions, CoreResult, Method, evaluate};
 
 #[derive(Deserialize)]
 struct Reference {
@@ -52,7 +52,7 @@ fn compare(file: &Path, label: &str, ours: &CoreResult, expected: &Reference) ->
     let correct: Vec<bool> = ours.tasks.iter().flat_map(|task| task.correct.iter().copied()).collect();
     let wrong = correct.iter().zip(&expected.correct_in_order).filter(|(ours, theirs)| ours != theirs).count()
         + correct.len().abs_diff(expected.correct_in_order.len());
-    let by_task = |value: fn(&crate::evals::core::TaskResult) -> f64| {
+    let by_task = |value: fn(&nanochat_engine::evals::core::TaskResult) -> f64| {
         ours.tasks.iter().map(|task| (task.label.clone(), value(task))).collect::<BTreeMap<_, _>>()
     };
     let same_tasks = |values: &BTreeMap<String, f64>, reference: &BTreeMap<String, f64>| {

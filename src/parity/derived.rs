@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::value::RawValue;
 
 use super::{Check, Differences, ParityError};
-use crate::plan::{BudgetPlan, DeriveInputs, Derived, derive};
+use nanochat_plan::{BudgetPlan, DeriveInputs, Derived, derive};
 
 /// Bound on the relative difference of a float.
 const BOUND: f64 = 1e-12;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 
 use super::{Check, FileOutcome, ParityError, bpb, check_file, core, figures, greedy, model, optimizer};
-use crate::hardware::open_device;
-use crate::plan::DeviceKind;
+use nanochat_engine::device::open_device;
+use nanochat_plan::DeviceKind;
 
 /// Reference files whose names begin and end so, from the fixtures and the reference folder beside the project.
 fn files(prefix: &str, suffix: &str) -> Vec<PathBuf> {

@@ -6,11 +6,11 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Check, ParityError};
-use crate::plan::shape::{
+use nanochat_plan::shape::{
     decode_flops, flops_per_token, kv_bytes_per_token, kv_read_bytes, parameter_counts, prefill_flops, validate,
     window_sizes,
 };
-use crate::plan::{ModelShape, ParameterCounts};
+use nanochat_plan::{ModelShape, ParameterCounts};
 
 /// Bytes of a number in the reference's cache, which is in f32.
 const ELEMENT_BYTES: u64 = 4;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::checkpoint::{Beside, document};
 use super::{Check, ParityError};
-use crate::generate::{Sampling, generate};
+use nanochat_engine::generate::{Sampling, generate};
 
 #[derive(Deserialize)]
 struct Case {

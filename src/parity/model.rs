@@ -6,8 +6,8 @@ use candle_core::{DType, Device, IndexOp, Tensor};
 
 use super::tensors::{ReferenceTensors, numbers};
 use super::{Check, Differences, ParityError};
-use crate::model::{Gpt, Gradients, ModelError};
-use crate::plan::ModelShape;
+use nanochat_engine::model::{Gpt, Gradients, ModelError};
+use nanochat_plan::ModelShape;
 
 /// Absolute bound on logits; the reference's own rounding is a tenth of it.
 const LOGIT_BOUND: f64 = 1e-5;

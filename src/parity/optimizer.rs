@@ -7,9 +7,9 @@ use serde::Deserialize;
 
 use super::tensors::{ReferenceTensors, numbers};
 use super::{Check, Differences, ParityError};
-use crate::model::{Gpt, Gradients};
-use crate::optim::{LearningRates, MuonAdamW, StepSettings};
-use crate::plan::ModelShape;
+use nanochat_engine::model::{Gpt, Gradients};
+use nanochat_engine::optim::{LearningRates, MuonAdamW, StepSettings};
+use nanochat_plan::ModelShape;
 
 /// Absolute bound on parameters; the reference's own rounding is a tenth of it.
 const PARAMETER_BOUND: f64 = 1e-6;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::data::{Corpus, train_tokenizer};
-use crate::plan::DataPlan;
-use crate::tokenizer::Tokenizer;
+use nanochat_engine::data::{Corpus, train_tokenizer};
+use nanochat_engine::tokenizer::Tokenizer;
+use nanochat_plan::DataPlan;
 
 use super::{Check, ParityError};
 

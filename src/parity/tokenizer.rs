@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::tokenizer::{Conversation, Tokenizer};
+use nanochat_engine::tokenizer::{Conversation, Tokenizer};
 
 use super::{Check, ParityError};
 

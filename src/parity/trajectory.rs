@@ -7,14 +7,14 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
-use crate::data::{Batch, Corpus};
-use crate::model::Gpt;
-use crate::plan::{
+use nanochat_engine::data::{Batch, Corpus};
+use nanochat_engine::model::Gpt;
+use nanochat_engine::tokenizer::Tokenizer;
+use nanochat_engine::train::{Event, Inputs, Nowhere, Trainer};
+use nanochat_plan::{
     BudgetPlan, CheckpointPlan, DataPlan, DeriveInputs, DeviceKind, Estimate, EvalPlan, InitPlan, OnDivergence,
     OptimizerPlan, Precision, RunPlan, ScalingPlan, TokenizerPlan, derive,
 };
-use crate::tokenizer::Tokenizer;
-use crate::train::{Event, Inputs, Nowhere, Trainer};
 
 use super::{Check, Differences, ParityError};
 

@@ -6,8 +6,7 @@
 //! memory `readable.rs` counts; there nothing was measured.
 
 use super::readable::{COPIES, numbers_per_row, rows_at_once};
-use super::{Derived, DeviceKind, Estimate};
-use crate::experiment::Settings;
+use super::{Derived, DeviceKind, Estimate, Profile};
 
 /// Bytes in a GiB.
 const GIB: f64 = (1u64 << 30) as f64;
@@ -21,24 +20,23 @@ const LAYER_ACTIVATIONS: f64 = 13.5;
 const STREAM_BYTES: f64 = 110.0;
 
 /// Memory of one device and time of all.
-pub fn estimate(derived: &Derived, settings: &Settings) -> Estimate {
-    let profile = &settings.profile;
+pub fn estimate(derived: &Derived, profile: &Profile) -> Estimate {
     let rate = profile.peak_tflops.map(|tflops| tflops * 1e12 * profile.efficiency * profile.device_count as f64);
     Estimate {
-        memory_gib: memory_bytes(derived, settings) / GIB,
+        memory_gib: memory_bytes(derived, profile) / GIB,
         seconds: rate.map(|rate| derived.total_flops as f64 / rate),
     }
 }
 
 /// Peak bytes of one device.
-fn memory_bytes(derived: &Derived, settings: &Settings) -> f64 {
+fn memory_bytes(derived: &Derived, profile: &Profile) -> f64 {
     let total = derived.parameters.total as f64;
     let matrices = derived.parameters.transformer_matrices as f64;
     // Weights and gradients; Muon's momentum of the matrices; Adam's two moments of the rest. All in f32.
     let state = 8.0 * total + 4.0 * matrices + 8.0 * (total - matrices);
     let model = &derived.model;
-    let rows = settings.profile.device_batch_size;
-    if settings.profile.device != DeviceKind::Cpu {
+    let rows = profile.device_batch_size;
+    if profile.device != DeviceKind::Cpu {
         let rows = rows.min(rows_at_once(model, model.sequence_len) as u64) as f64;
         let pass = COPIES * total + rows * numbers_per_row(model, model.sequence_len);
         return DEVICE_BYTES + state + 4.0 * pass;

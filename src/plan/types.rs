@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The `schema` entry of every run plan.
+pub const RUN_PLAN_SCHEMA: &str = "nanochat.plan/v1";
+
 /// Shape of the transformer, under the baseline's own names (`GPTConfig` in `nanochat/gpt.py`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::artifacts::{RunFolder, create_folder, write_document};
-use crate::checkpoint::{Checkpoints, RunLock, baseline};
-use crate::model::Gpt;
-use crate::optim::{GroupState, from_baseline};
-use crate::plan::{ModelShape, RunPlan};
-use crate::train::{Inputs, Trainer};
+use nanochat_artifacts::{RunFolder, create_folder, write_document};
+use nanochat_engine::checkpoint::{Checkpoints, RunLock, baseline};
+use nanochat_engine::model::Gpt;
+use nanochat_engine::optim::{GroupState, from_baseline};
+use nanochat_engine::train::{Inputs, Trainer};
+use nanochat_plan::{ModelShape, RunPlan};
 
 use super::keeper::StoreKeeper;
 use super::resources::{Resources, open_device};

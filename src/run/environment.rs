@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use crate::artifacts::{Environment, file_sha256};
 use crate::hardware;
-use crate::plan::{DeviceKind, RunPlan};
+use nanochat_artifacts::{Environment, file_sha256};
+use nanochat_plan::{DeviceKind, RunPlan};
 
 /// Describes this machine and this program.
 pub fn environment(plan: &RunPlan, hardware_matches: bool) -> Environment {
@@ -15,7 +15,7 @@ pub fn environment(plan: &RunPlan, hardware_matches: bool) -> Environment {
             .map(|(name, version)| (name.to_string(), version.to_string())),
     );
     if plan.device == DeviceKind::Cuda {
-        libraries.extend(hardware::built().map(|built| ("cuda".to_string(), built.release())));
+        libraries.extend(nanochat_engine::device::built().map(|built| ("cuda".to_string(), built.release())));
         libraries.extend(machine.gpus.first().map(|gpu| ("nvidia-driver".to_string(), gpu.driver.clone())));
     }
     Environment {

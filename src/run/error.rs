@@ -1,15 +1,15 @@
 //! Why an experiment or a run couldn't be carried out.
 
-use crate::artifacts::ArtifactError;
-use crate::checkpoint::CheckpointError;
-use crate::data::DataError;
-use crate::evals::EvalError;
-use crate::hardware::DeviceError;
-use crate::model::ModelError;
-use crate::report::ReportError;
-use crate::scorecard::ScorecardError;
-use crate::tokenizer::TokenizerError;
-use crate::train::TrainError;
+use nanochat_artifacts::ArtifactError;
+use nanochat_engine::checkpoint::CheckpointError;
+use nanochat_engine::data::DataError;
+use nanochat_engine::device::DeviceError;
+use nanochat_engine::evals::EvalError;
+use nanochat_engine::model::ModelError;
+use nanochat_engine::tokenizer::TokenizerError;
+use nanochat_engine::train::TrainError;
+use nanochat_lab::report::ReportError;
+use nanochat_lab::scorecard::ScorecardError;
 
 /// Why an experiment or a run couldn't be carried out.
 #[derive(Debug, thiserror::Error)]

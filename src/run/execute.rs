@@ -5,14 +5,14 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::artifacts::{
+use nanochat_artifacts::{
     RunFolder, RunStatus, Summary, create_folder, file_sha256, loss_trace_sha256, median_tokens_per_second,
     training_seconds, write_document, write_evals, write_steps,
 };
-use crate::checkpoint::{Checkpoints, RunLock, tensors_sha256};
-use crate::hardware::{is_out_of_memory, memory};
-use crate::plan::RunPlan;
-use crate::train::{self, Ending, Inputs, Snapshot, TrainError, Trainer};
+use nanochat_engine::checkpoint::{Checkpoints, RunLock, tensors_sha256};
+use nanochat_engine::device::{is_out_of_memory, memory};
+use nanochat_engine::train::{self, Ending, Inputs, Snapshot, TrainError, Trainer};
+use nanochat_plan::RunPlan;
 
 use super::keeper::StoreKeeper;
 use super::resources::{Resources, open_device};
@@ -186,7 +186,7 @@ struct Log(std::fs::File);
 impl Log {
     fn open(path: &Path) -> Result<Self, RunError> {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        Ok(Self(file.map_err(|error| crate::artifacts::ArtifactError::io("open", path, error))?))
+        Ok(Self(file.map_err(|error| nanochat_artifacts::ArtifactError::io("open", path, error))?))
     }
 
     fn note(&mut self, event: &train::Event<'_>) {

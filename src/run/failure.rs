@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{RunError, environment};
-use crate::artifacts::{
+use nanochat_artifacts::{
     RunFolder, RunStatus, Summary, create_folder, file_sha256, loss_trace_sha256, read_document, write_document,
     write_evals, write_steps,
 };
-use crate::checkpoint::{CheckpointError, Checkpoints};
-use crate::hardware::memory;
-use crate::plan::RunPlan;
+use nanochat_engine::checkpoint::{CheckpointError, Checkpoints};
+use nanochat_engine::device::memory;
+use nanochat_plan::RunPlan;
 
 /// Writes plan, environment, empty tables and a summary with the reason, unless the folder belongs to another process,
 /// has a checkpoint to go on from, or tells of this plan's end already.

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use candle_core::Device;
 
-use crate::artifacts::canonical_json;
-use crate::checkpoint::{Checkpoints, Content};
-use crate::plan::{OnDivergence, RunPlan};
-use crate::train::{Keeper, Snapshot, TrainError};
+use nanochat_artifacts::canonical_json;
+use nanochat_engine::checkpoint::{Checkpoints, Content};
+use nanochat_engine::train::{Keeper, Snapshot, TrainError};
+use nanochat_plan::{OnDivergence, RunPlan};
 
 use super::RunError;
 

@@ -1,5 +1,5 @@
 //! Carries out plans: start, resume, refuse. Decides what is done already, prepares data, tokenizer, weights and device,
-//! hands each run to [`crate::train`], and writes what came out. Cells fail alone: one run's error doesn't stop the others.
+//! hands each run to [`nanochat_engine::train`], and writes what came out. Cells fail alone: one run's error doesn't stop the others.
 
 mod adopt;
 mod environment;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{RunState, state_of};
-use crate::artifacts::{ArtifactError, ExperimentFolder, read_document};
-use crate::plan::{Change, Outlook, OutlookState, RunPlan, deciding};
+use nanochat_artifacts::{ArtifactError, ExperimentFolder, read_document};
+use nanochat_plan::{Change, Outlook, OutlookState, RunPlan, deciding};
 
 /// Most differences that the sentence names.
 const MAX_NAMED: usize = 4;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
-use crate::artifacts::ResultsRoot;
-use crate::cache::{Cache, DEFAULT_LIMIT};
-use crate::data::{Corpus, trained_tokenizer};
-use crate::evals::core::Bundle;
-use crate::hardware::{self, DeviceError};
-use crate::model::Gpt;
-use crate::plan::{DataPlan, InitPlan, RunPlan, TokenizerPlan};
-use crate::tokenizer::Tokenizer;
+use nanochat_artifacts::ResultsRoot;
+use nanochat_engine::cache::{Cache, DEFAULT_LIMIT};
+use nanochat_engine::data::{Corpus, trained_tokenizer};
+use nanochat_engine::device::{self, DeviceError};
+use nanochat_engine::evals::core::Bundle;
+use nanochat_engine::model::Gpt;
+use nanochat_engine::tokenizer::Tokenizer;
+use nanochat_plan::{DataPlan, InitPlan, RunPlan, TokenizerPlan};
 
 use super::RunError;
 
@@ -73,7 +73,7 @@ impl Resources {
             return Ok(tokenizer.clone());
         }
         let tokenizer = Arc::new(match &plan.tokenizer {
-            TokenizerPlan::Path(path) => Tokenizer::load(&crate::data::resolve(path, &self.base))?,
+            TokenizerPlan::Path(path) => Tokenizer::load(&nanochat_engine::data::resolve(path, &self.base))?,
             TokenizerPlan::Train { vocab_size, max_chars_per_document, max_chars } => {
                 trained_tokenizer(corpus, *vocab_size, *max_chars_per_document, *max_chars)?
             }
@@ -90,7 +90,7 @@ impl Resources {
     pub fn bundle(&self, plan: &RunPlan) -> Result<Option<Bundle>, RunError> {
         let Some(core) = &plan.eval.core else { return Ok(None) };
         let most = (core.max_per_task > 0).then_some(core.max_per_task as usize);
-        Ok(Some(Bundle::open(&crate::data::resolve(&core.bundle, &self.base), most)?))
+        Ok(Some(Bundle::open(&nanochat_engine::data::resolve(&core.bundle, &self.base), most)?))
     }
 
     /// A model with the plan's starting weights.
@@ -105,7 +105,7 @@ impl Resources {
                 }
                 weights(plan, &path, device)
             }
-            InitPlan::Weights(path) => weights(plan, &crate::data::resolve(path, &self.base), device),
+            InitPlan::Weights(path) => weights(plan, &nanochat_engine::data::resolve(path, &self.base), device),
         }
     }
 }
@@ -121,9 +121,9 @@ pub fn open_device(plan: &RunPlan) -> Result<Device, RunError> {
     if plan.device_count > 1 {
         return Err(DeviceError::Several { profile: plan.hardware.clone(), count: plan.device_count }.into());
     }
-    let device = hardware::open_device(plan.device)?;
-    if let Some(memory) = hardware::device_memory(&device) {
-        hardware::has_room(&memory, plan.estimate.memory_gib)?;
+    let device = device::open_device(plan.device)?;
+    if let Some(memory) = device::device_memory(&device) {
+        device::has_room(&memory, plan.estimate.memory_gib)?;
     }
     Ok(device)
 }

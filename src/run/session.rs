@@ -2,13 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::artifacts::{
+use nanochat_artifacts::{
     ArtifactError, Environment, ExperimentFolder, ExperimentRecord, ResultsRoot, RunFolder, RunStatus, Scorecard,
     Summary, write_document,
 };
-use crate::hardware::DeviceError;
-use crate::plan::{DeviceKind, RunPlan};
-use crate::{report, scorecard};
+use nanochat_engine::device::DeviceError;
+use nanochat_lab::report;
+use nanochat_lab::scorecard;
+use nanochat_plan::{DeviceKind, RunPlan};
 
 use super::execute::{self, Step};
 use super::resources::{Resources, open_device};

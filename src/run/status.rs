@@ -1,8 +1,8 @@
 //! What is on disk for a plan.
 
-use crate::artifacts::{Environment, RunFolder, RunStatus, Summary, read_document};
-use crate::checkpoint::Checkpoints;
-use crate::plan::RunPlan;
+use nanochat_artifacts::{Environment, RunFolder, RunStatus, Summary, read_document};
+use nanochat_engine::checkpoint::Checkpoints;
+use nanochat_plan::RunPlan;
 
 /// What is on disk for a plan.
 #[derive(Debug, Clone, PartialEq)]

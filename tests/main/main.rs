@@ -7,6 +7,7 @@ mod evidence;
 mod export;
 mod gpu;
 mod import;
+mod imports;
 mod inference;
 mod malformed;
 mod program;

@@ -303,7 +303,7 @@ fn alone_in_its_process() {
     for kind in [torch_files, tokenizers, checkpoints, texts, bundles, models] {
         kind(&mut cases);
     }
-    println!("cases: {}; peak: {}", cases.count, nanochat::hardware::memory::peak_resident_bytes());
+    println!("cases: {}; peak: {}", cases.count, nanochat::device::memory::peak_resident_bytes());
 }
 
 #[test]

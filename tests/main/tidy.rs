@@ -2,73 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::imports::{self, File};
 use super::program::root;
 
-/// What each room may import, as the table in SPECS.md has it. `cli` may import all.
-const ROOMS: &[(&str, &[&str])] = &[
-    ("spec", &[]),
-    ("experiment", &["spec", "plan", "artifacts", "tokenizer", "hardware", "data"]),
-    ("plan", &["experiment"]),
-    ("hardware", &["plan"]),
-    ("artifacts", &["plan"]),
-    ("ops", &[]),
-    ("tokenizer", &[]),
-    ("cache", &[]),
-    ("data", &["cache", "tokenizer", "plan"]),
-    ("model", &["ops", "plan"]),
-    ("optim", &["model", "ops", "plan"]),
-    ("checkpoint", &[]),
-    ("evals", &["model", "data", "tokenizer", "plan", "checkpoint"]),
-    ("generate", &["model", "tokenizer"]),
-    ("train", &["plan", "data", "model", "optim", "evals", "checkpoint", "artifacts", "tokenizer", "hardware"]),
-    (
-        "run",
-        &[
-            "plan",
-            "experiment",
-            "hardware",
-            "artifacts",
-            "cache",
-            "checkpoint",
-            "data",
-            "tokenizer",
-            "model",
-            "optim",
-            "evals",
-            "train",
-            "scorecard",
-            "report",
-        ],
-    ),
-    ("trained", &["checkpoint", "model", "tokenizer", "artifacts", "plan"]),
-    ("export", &["trained", "checkpoint", "model", "tokenizer", "artifacts", "plan", "ops", "optim"]),
-    ("baseline", &["plan", "artifacts", "tokenizer", "data", "checkpoint", "hardware"]),
-    (
-        "bench",
-        &[
-            "plan",
-            "run",
-            "train",
-            "data",
-            "tokenizer",
-            "model",
-            "ops",
-            "optim",
-            "hardware",
-            "artifacts",
-            "generate",
-            "trained",
-        ],
-    ),
-    ("scorecard", &["artifacts", "plan"]),
-    ("report", &["scorecard", "artifacts", "plan"]),
-    ("schemas", &["spec", "experiment", "plan", "artifacts", "scorecard", "report"]),
-    ("scalar", &["plan"]),
-    ("parity", &["plan", "data", "tokenizer", "model", "optim", "evals", "generate", "train", "checkpoint", "scalar"]),
-];
-
 /// Files that are compiled for tests alone, though their names don't say so: measurements that print.
-const TEST_FILES: &[&str] = &["src/ops/kernels/gemm_bf16/measure.rs"];
+const TEST_FILES: &[&str] =
+    &["src/kernels/gemm_bf16/measure.rs", "src/engine/model/testing.rs", "src/lab/scorecard/fabricate.rs"];
 
 /// Longest source file, in lines; tests may be a little longer, since they are data.
 const LONGEST_FILE: usize = 600;
@@ -102,32 +41,86 @@ fn code_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.starts_with("//"))
 }
 
+/// The crates of the workspace by the name of their folder, and what each depends on when it isn't tested.
+fn crates() -> Vec<(String, Vec<String>)> {
+    let folders = std::fs::read_dir(root().join("src")).expect("src").flatten().map(|entry| entry.path());
+    let mut crates: Vec<_> = folders
+        .filter_map(|folder| {
+            let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).ok()?;
+            let dependencies = manifest.split("\n[dependencies]\n").nth(1)?.split("\n[").next()?;
+            let names = dependencies.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
+            let names = names.filter(|name| !name.is_empty()).map(str::to_string).collect();
+            Some((folder.file_name()?.to_string_lossy().into_owned(), names))
+        })
+        .collect();
+    crates.sort();
+    crates
+}
+
+/// Sources of a crate that are not tests, by their path in its folder. The program's own are those in no other crate.
+fn sources_of(name: Option<&str>) -> Vec<File> {
+    let others: Vec<String> = crates().into_iter().map(|(name, _)| name).collect();
+    let folder = name.map_or_else(|| PathBuf::from("src"), |name| Path::new("src").join(name));
+    let in_crate = |path: &Path| match name {
+        Some(_) => path.starts_with(&folder),
+        None => !others.iter().any(|other| path.starts_with(Path::new("src").join(other))),
+    };
+    let files = sources().into_iter().filter(|(path, _)| in_crate(path));
+    let files = files.map(|(path, text)| (path.clone(), without_tests(&path, &text).to_string()));
+    files.map(|(path, text)| (path.strip_prefix(&folder).expect("inside the crate").to_path_buf(), text)).collect()
+}
+
+/// What the compiler holds through the manifests, said once more, so that a new dependency is a decision.
 #[test]
-fn rooms_import_only_what_the_table_allows() {
-    let mut wrong = Vec::new();
-    for (path, text) in sources() {
-        let room = path.components().nth(1).map(|part| part.as_os_str().to_string_lossy().into_owned());
-        let Some((room, allowed)) = ROOMS.iter().find(|(name, _)| Some(*name) == room.as_deref()) else { continue };
-        for line in code_lines(without_tests(&path, &text)) {
-            for rest in line.split("crate::").skip(1) {
-                let imported: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
-                let is_room = imported == "cli" || ROOMS.iter().any(|(name, _)| *name == imported);
-                if is_room && imported != *room && !allowed.contains(&imported.as_str()) {
-                    wrong.push(format!("{}: `{room}` may not import `{imported}`", path.display()));
-                }
-            }
+fn crates_know_only_what_the_architecture_allows() {
+    let forbidden = [
+        ("kernels", &["nanochat-", "candle", "serde", "polars"][..]),
+        ("plan", &["nanochat-", "candle", "polars", "clap", "miette"]),
+        (
+            "artifacts",
+            &["candle", "nanochat-engine", "nanochat-kernels", "nanochat-lab", "nanochat-experiment", "clap"],
+        ),
+        ("experiment", &["candle", "nanochat-engine", "nanochat-kernels", "nanochat-lab", "polars", "clap"]),
+        ("lab", &["candle", "nanochat-engine", "nanochat-kernels", "nanochat-export", "tokenizers", "clap"]),
+        ("engine", &["nanochat-lab", "nanochat-experiment", "nanochat-export", "minijinja", "figment", "clap"]),
+        ("export", &["nanochat-lab", "nanochat-experiment", "minijinja", "clap"]),
+    ];
+    let crates = crates();
+    for (name, prefixes) in forbidden {
+        let (_, dependencies) = crates.iter().find(|(found, _)| found == name).expect(name);
+        for dependency in dependencies {
+            let allowed = !prefixes.iter().any(|prefix| dependency.starts_with(prefix));
+            assert!(allowed, "src/{name}/Cargo.toml: `{name}` must not depend on `{dependency}`");
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn every_room_is_in_the_table() {
-    for entry in std::fs::read_dir(root().join("src")).expect("src").flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let known = name == "cli" || ROOMS.iter().any(|(room, _)| *room == name);
-        assert!(!entry.path().is_dir() || known, "src/{name} is in no table: say in SPECS.md what it is for");
+fn rooms_of_a_crate_import_in_one_direction() {
+    let names: Vec<String> = crates().into_iter().map(|(name, _)| name).collect();
+    for name in names.iter().map(|name| Some(name.as_str())).chain([None]) {
+        let graph = imports::graph(&sources_of(name));
+        let found = imports::cycle(&graph);
+        assert!(found.is_none(), "crate {}: {} ({graph:?})", name.unwrap_or("nanochat"), found.unwrap().join(" → "));
     }
+}
+
+/// The same check finds cycles through grouped imports, re-exports, `super` and paths in expressions.
+#[test]
+fn planted_cycles_are_found() {
+    let file = |path: &str, text: &str| (PathBuf::from(path), text.to_string());
+    let planted = [
+        [file("lib.rs", "mod a;\nmod b;"), file("a.rs", "use crate::{b::B, c};"), file("b.rs", "use super::a::A;")],
+        [file("lib.rs", "pub use b::{B, x::Y};"), file("a.rs", "use crate::Y;"), file("b/x.rs", "crate::a::call();")],
+        [file("lib.rs", ""), file("a/deep/mod.rs", "use super::super::b;"), file("b.rs", "use crate::{\n    a,\n};")],
+    ];
+    for files in planted {
+        let cycle = imports::cycle(&imports::graph(&files)).unwrap_or_default();
+        assert_eq!(cycle, ["a", "b", "a"], "{files:?}");
+    }
+    let sound =
+        [file("lib.rs", "pub use b::B;"), file("a.rs", "use crate::B; use super::b;"), file("b.rs", "// crate::a\n")];
+    assert_eq!(imports::cycle(&imports::graph(&sound)), None);
 }
 
 #[test]
@@ -147,7 +140,7 @@ fn only_the_command_line_prints() {
 #[test]
 fn unsafe_code_is_in_kernels_alone() {
     for (path, text) in sources() {
-        if path.starts_with("src/ops/kernels") {
+        if path.starts_with("src/kernels") {
             continue;
         }
         for line in code_lines(&text) {

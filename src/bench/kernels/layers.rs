@@ -4,9 +4,9 @@ use candle_core::{DType, Device, Tensor};
 
 use super::{Bench, Sizes, Work, numbers, slope_sum, tensor, variable};
 use crate::bench::BenchError;
-use crate::ops::kernels::{rotary, value};
-use crate::ops::reference;
-use crate::plan::shape::VALUE_GATE_CHANNELS;
+use nanochat_engine::ops::reference;
+use nanochat_kernels::{rotary, value};
+use nanochat_plan::shape::VALUE_GATE_CHANNELS;
 
 pub(super) fn measure(bench: &mut Bench<'_>, sizes: &Sizes) -> Result<(), BenchError> {
     let failed = |error: candle_core::Error| BenchError::Twin { kernel: "layer".into(), reason: error.to_string() };

@@ -13,14 +13,14 @@ use candle_core::{Device, Tensor};
 
 use super::BenchError;
 use super::limits::{self, best_seconds};
-use crate::artifacts::{BenchKernel, BenchKernels};
 use crate::hardware;
-use crate::model::operands;
-use crate::ops::kernels::gemm::Operands;
-use crate::ops::kernels::rotary::Heads;
-use crate::plan::shape::{MLP_EXPANSION, head_dim, kv_dim};
-use crate::plan::{DeviceKind, ModelShape, RunPlan};
 use crate::run::environment;
+use nanochat_artifacts::{BenchKernel, BenchKernels};
+use nanochat_engine::model::operands;
+use nanochat_kernels::gemm::Operands;
+use nanochat_kernels::rotary::Heads;
+use nanochat_plan::shape::{MLP_EXPANSION, head_dim, kv_dim};
+use nanochat_plan::{DeviceKind, ModelShape, RunPlan};
 
 /// How kernels are measured.
 #[derive(Debug, Clone, Copy)]

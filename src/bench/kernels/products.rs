@@ -6,13 +6,13 @@ use candle_core::{Device, Tensor};
 
 use super::{Bench, Sizes, Work, numbers, slope_sum, tensor, variable};
 use crate::bench::BenchError;
-use crate::model::{Engine, Gpt, Gradients};
-use crate::ops::kernels::gemm::{Matrix, Onto, Operands, Threads, multiply};
-use crate::ops::kernels::{Scratch, attention, head};
-use crate::ops::reference;
-use crate::optim::{LearningRates, MuonAdamW, StepSettings};
-use crate::plan::RunPlan;
-use crate::plan::shape::window_sizes;
+use nanochat_engine::model::{Engine, Gpt, Gradients};
+use nanochat_engine::ops::reference;
+use nanochat_engine::optim::{LearningRates, MuonAdamW, StepSettings};
+use nanochat_kernels::gemm::{Matrix, Onto, Operands, Threads, multiply};
+use nanochat_kernels::{Scratch, attention, head};
+use nanochat_plan::RunPlan;
+use nanochat_plan::shape::window_sizes;
 
 /// Iterations of Muon's orthogonalisation.
 const MUON_ITERATIONS: f64 = 5.0;

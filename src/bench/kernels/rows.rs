@@ -4,9 +4,9 @@ use candle_core::{Device, Tensor};
 
 use super::{Bench, Sizes, Work, numbers, slope_sum, variable};
 use crate::bench::BenchError;
-use crate::ops::kernels::{embedding, norm, residual, smear, squared_relu};
-use crate::ops::reference;
-use crate::plan::shape::SMEAR_CHANNELS;
+use nanochat_engine::ops::reference;
+use nanochat_kernels::{embedding, norm, residual, smear, squared_relu};
+use nanochat_plan::shape::SMEAR_CHANNELS;
 
 /// Factors of the residual mix.
 const LAMBDAS: [f32; 2] = [0.9, 0.1];

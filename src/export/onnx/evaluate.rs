@@ -11,7 +11,7 @@ use candle_core::{D, DType, Device, Shape, Tensor};
 use prost::Message as _;
 
 use super::proto::{EXTERNAL, Graph, Model, Node, TensorData, element};
-use crate::export::ExportError;
+use crate::ExportError;
 
 /// Values by name. Truth values are u8.
 pub(super) type Values = HashMap<String, Tensor>;

@@ -11,10 +11,10 @@ use prost::Message as _;
 use super::network::Network;
 use super::proto::{EXTERNAL, Entry, Graph, Model, OperatorSet, TensorData, element};
 use super::{CACHED, DATA, IR_VERSION, OPERATOR_SET, WHOLE};
-use crate::checkpoint::with_bytes;
-use crate::export::{ExportError, ExportOptions};
-use crate::model::{HEAD, TOKEN_EMBEDDING};
-use crate::plan::ModelShape;
+use crate::{ExportError, ExportOptions};
+use nanochat_engine::checkpoint::with_bytes;
+use nanochat_engine::model::{HEAD, TOKEN_EMBEDDING};
+use nanochat_plan::ModelShape;
 
 /// Tensors beside the graphs begin at multiples of this, so that readers can map them into memory.
 const PAGE: u64 = 4096;

@@ -15,8 +15,8 @@ use candle_core::{DType, Device, Tensor};
 
 use super::compare::compare;
 use super::{ExportError, Subject, Written, config};
-use crate::plan::ModelShape;
-use crate::plan::shape::head_dim;
+use nanochat_plan::ModelShape;
+use nanochat_plan::shape::head_dim;
 
 use evaluate::Evaluator;
 use network::{IDS, LOGITS, PAST_EMBEDDING, PRESENT_EMBEDDING, cache_names};

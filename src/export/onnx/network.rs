@@ -5,12 +5,14 @@
 
 use super::builder::{Builder, Size, Value, whole};
 use super::proto::{Graph, element};
-use crate::artifacts::ExportType;
-use crate::model::{BACKOUT_SCALAR, HEAD, INPUT_SCALARS, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING};
-use crate::model::{layer_name, value_embedding_name};
-use crate::ops::reference::{LOGIT_CAP, NORM_EPSILON, QK_SCALE, ROTARY_BASE, VALUE_GATE_SCALE};
-use crate::plan::ModelShape;
-use crate::plan::shape::{SMEAR_CHANNELS, VALUE_GATE_CHANNELS, has_value_embedding, head_dim, window_sizes};
+use nanochat_artifacts::ExportType;
+use nanochat_engine::model::{
+    BACKOUT_SCALAR, HEAD, INPUT_SCALARS, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING,
+};
+use nanochat_engine::model::{layer_name, value_embedding_name};
+use nanochat_engine::ops::reference::{LOGIT_CAP, NORM_EPSILON, QK_SCALE, ROTARY_BASE, VALUE_GATE_SCALE};
+use nanochat_plan::ModelShape;
+use nanochat_plan::shape::{SMEAR_CHANNELS, VALUE_GATE_CHANNELS, has_value_embedding, head_dim, window_sizes};
 
 const BATCH: Size = Size::Named("batch");
 const TOKENS: Size = Size::Named("sequence");

@@ -8,11 +8,11 @@ use prost::Message as _;
 
 use super::proto::{EXTERNAL, Graph, Model, Node, element};
 use super::*;
-use crate::artifacts::{Export, ExportLayout, ExportType};
-use crate::checkpoint::load_tensors;
-use crate::export::tests::{options, shapes, trained};
-use crate::export::{ExportOptions, export};
-use crate::plan::shape::padded_vocab_size;
+use crate::tests::{options, shapes, trained};
+use crate::{ExportOptions, export};
+use nanochat_artifacts::{Export, ExportLayout, ExportType};
+use nanochat_engine::checkpoint::load_tensors;
+use nanochat_plan::shape::padded_vocab_size;
 
 fn exported(shape: &ModelShape, options: &ExportOptions, out: &Path) -> Export {
     export(&trained(shape), options, out).unwrap()
@@ -46,12 +46,12 @@ fn graphs_compute_the_models_logits() {
         for weights in [ExportType::F32, ExportType::F16, ExportType::Bf16] {
             for external_above in [0, u64::MAX] {
                 let out = folder.path().join(format!("{number}-{}-{external_above}", weights.word()));
-                let options = ExportOptions { layout: ExportLayout::Onnx, weights, external_above };
+                let options = ExportOptions { external_above, ..options(ExportLayout::Onnx, weights) };
                 let document = exported(shape, &options, &out);
                 let judged: Vec<_> = document.checks.iter().filter(|check| check.bound == Some(1e-4)).collect();
                 assert_eq!(judged.iter().map(|check| check.file.as_str()).collect::<Vec<_>>(), [WHOLE, CACHED]);
                 let numbers =
-                    2 * (crate::plan::shape::window_sizes(shape).iter().min().unwrap() + 16) * shape.vocab_size;
+                    2 * (nanochat_plan::shape::window_sizes(shape).iter().min().unwrap() + 16) * shape.vocab_size;
                 assert!(judged.iter().all(|check| check.numbers == numbers as u64), "{judged:?}");
                 assert_eq!(document.checks.len(), if weights == ExportType::F32 { 2 } else { 3 });
                 assert_eq!(document.files.contains_key(DATA), external_above == 0);
@@ -253,7 +253,7 @@ fn model_names() -> [&'static str; 3] {
 /// What onnxruntime and karpathy/nanochat gave for the files of these very models: logits and greedy tokens are ours.
 #[test]
 fn other_programs_gave_what_the_model_gives() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/export");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/export");
     let recorded = ["onnxruntime.json", "baseline.json"].map(|name| {
         let text = fs::read_to_string(fixtures.join(name)).unwrap();
         serde_json::from_str::<serde_json::Value>(&text).unwrap()
@@ -287,7 +287,7 @@ fn other_programs_gave_what_the_model_gives() {
 fn models_for_the_fixtures() {
     for (name, shape) in model_names().into_iter().zip(shapes()) {
         for (layout, folder) in [(ExportLayout::Onnx, "onnx"), (ExportLayout::Baseline, "baseline")] {
-            let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/export-models").join(folder).join(name);
+            let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/export-models").join(folder).join(name);
             exported(&shape, &options(layout, ExportType::F32), &out);
         }
     }

@@ -1,0 +1,33 @@
+//! The `schema` entry of every kind of document that is stored.
+
+use super::Document;
+
+macro_rules! documents {
+    ($($kind:ty => $schema:literal),* $(,)?) => {$(
+        impl Document for $kind {
+            const SCHEMA: &'static str = $schema;
+
+            fn schema(&self) -> &str {
+                &self.schema
+            }
+        }
+    )*};
+}
+
+documents! {
+    nanochat_plan::RunPlan => "nanochat.plan/v1",
+    nanochat_plan::PlanSet => "nanochat.plan_set/v1",
+    crate::Summary => "nanochat.summary/v1",
+    crate::Environment => "nanochat.environment/v1",
+    crate::BaselineResult => "nanochat.baseline/v1",
+    crate::Scorecard => "nanochat.scorecard/v1",
+    crate::NoiseRecord => "nanochat.noise/v1",
+    crate::Export => "nanochat.export/v1",
+    crate::ExperimentRecord => "nanochat.experiment_record/v1",
+    crate::BenchData => "nanochat.bench_data/v1",
+    crate::BenchInfer => "nanochat.bench_infer/v1",
+    crate::BenchKernels => "nanochat.bench_kernels/v1",
+    crate::BenchTokenizer => "nanochat.bench_tokenizer/v1",
+    crate::BenchTrain => "nanochat.bench_train/v1",
+    crate::Generation => "nanochat.generation/v1",
+}

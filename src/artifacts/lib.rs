@@ -1,0 +1,41 @@
+//! What happened: folder layout, typed rows, atomic writing. Together with `checkpoint` the only room that knows file names.
+//!
+//! Documents are canonical JSON ([`write_document`], [`read_document`]), tables are parquet ([`write_steps`],
+//! [`read_steps`], …), and everything is put in place by [`write_atomic`]. Refuses names that could leave the results
+//! folder, numbers that JSON can't hold, and documents of another kind than asked for.
+
+mod bench;
+mod collect;
+mod documents;
+mod error;
+mod export;
+mod generation;
+mod ignored;
+mod json;
+mod kinds;
+pub mod layout;
+mod noise;
+mod rows;
+mod tree;
+mod verdicts;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use bench::*;
+pub use collect::{ExperimentDocuments, RunDocuments, read_experiment};
+pub use documents::*;
+pub use error::{ArtifactError, MAX_NAME_BYTES};
+pub use export::*;
+pub use generation::{EndedBy, GeneratedSample, Generation};
+pub use json::{Document, canonical_json, parse_document, read_document, write_document};
+pub use layout::{ExperimentFolder, ResultsRoot, RunFolder, check_name};
+pub use noise::{NoiseEntry, NoiseRecord};
+pub use rows::{
+    LAST_WARMUP_STEP, bytes_sha256, file_sha256, loss_trace_sha256, median_tokens_per_second, read_evals, read_steps,
+    steady_steps, training_seconds, write_evals, write_steps,
+};
+pub use tree::{Snapshot, Tree};
+pub use verdicts::*;
+pub use write::{create_folder, sync_folder, write_atomic};

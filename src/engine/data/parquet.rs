@@ -1,0 +1,96 @@
+//! Parquet shards: row groups from the metadata, and of the columns only `text`.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use polars::prelude::DataType;
+use polars_io::prelude::{ParallelStrategy, ParquetReader, SerReader as _};
+
+use super::DataError;
+use super::guard::contain;
+
+/// The column that holds the documents.
+const COLUMN: &str = "text";
+
+/// One parquet file.
+#[derive(Debug)]
+pub(super) struct ParquetShard {
+    path: PathBuf,
+    /// First row of each row group, and the number of rows at the end.
+    starts: Vec<usize>,
+}
+
+impl ParquetShard {
+    /// Reads the metadata. Errors when the file is no parquet, is cut off, or has no text column `text`.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        contain(|| Self::open_unguarded(path)).unwrap_or_else(|panic| Err(damaged(path, panic)))
+    }
+
+    fn open_unguarded(path: &Path) -> Result<Self, DataError> {
+        let mut reader = ParquetReader::new(File::open(path).map_err(DataError::io(path))?);
+        let metadata = reader.get_metadata().map_err(|error| damaged(path, error))?;
+        let mut starts = vec![0usize];
+        for group in &metadata.row_groups {
+            let start = starts[starts.len() - 1].checked_add(group.num_rows());
+            starts.push(start.ok_or_else(|| damaged(path, "more rows than can be counted"))?);
+        }
+        let schema = reader.schema().map_err(|error| damaged(path, error))?;
+        match schema.get(COLUMN) {
+            None => {
+                let names = schema.iter_names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let problem = format!("no column `{COLUMN}`, only {names}; the documents must stand there");
+                Err(DataError::parquet(path, problem))
+            }
+            Some(field) if DataType::from_arrow_field(field) != DataType::String => {
+                let found = DataType::from_arrow_field(field);
+                Err(DataError::parquet(path, format!("column `{COLUMN}` holds {found}, expected text")))
+            }
+            Some(_) => Ok(Self { path: path.to_path_buf(), starts }),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Documents in each row group.
+    pub fn group_sizes(&self) -> Vec<usize> {
+        self.starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    /// The documents of one row group.
+    pub fn read_group(&self, group: usize) -> Result<Vec<String>, DataError> {
+        contain(|| self.read_group_unguarded(group)).unwrap_or_else(|panic| Err(damaged(&self.path, panic)))
+    }
+
+    fn read_group_unguarded(&self, group: usize) -> Result<Vec<String>, DataError> {
+        let (start, count) = (self.starts[group], self.starts[group + 1] - self.starts[group]);
+        let file = File::open(&self.path).map_err(DataError::io(&self.path))?;
+        // One column of one group: nothing to share among threads, and a panic stays on this one.
+        let frame = ParquetReader::new(file)
+            .read_parallel(ParallelStrategy::None)
+            .with_columns(Some(vec![COLUMN.to_string()]))
+            .with_slice(Some((start, count)))
+            .finish()
+            .map_err(|error| damaged(&self.path, error))?;
+        let texts = frame.column(COLUMN).and_then(|column| column.str());
+        let texts = texts.map_err(|error| damaged(&self.path, error))?;
+        if texts.len() != count {
+            return Err(DataError::Changed { path: self.path.clone() });
+        }
+        let mut documents = Vec::with_capacity(count);
+        for (row, text) in texts.iter().enumerate() {
+            let text = text.ok_or_else(|| {
+                let row = start + row;
+                let problem = format!("row {row} of column `{COLUMN}` is null; every row must hold a document");
+                DataError::parquet(&self.path, problem)
+            })?;
+            documents.push(text.to_string());
+        }
+        Ok(documents)
+    }
+}
+
+fn damaged(path: &Path, reason: impl std::fmt::Display) -> DataError {
+    DataError::parquet(path, format!("can't be read as parquet; is it cut off or damaged? ({reason})"))
+}

@@ -1,0 +1,171 @@
+//! Every source, whole and broken.
+
+use std::path::Path;
+
+use crate::data::{Corpus, DataError, ShardFormat, Split, detect, write_shards};
+use nanochat_plan::DataPlan;
+
+fn synthetic(bytes: u64) -> Corpus {
+    Corpus::open(&DataPlan::Synthetic { seed: 5, bytes }, Path::new("")).unwrap()
+}
+
+fn open(path: &Path) -> Result<Corpus, DataError> {
+    Corpus::open(&detect(&path.display().to_string(), "text", Path::new(""))?, Path::new(""))
+}
+
+fn texts(corpus: &Corpus, split: Split) -> Vec<String> {
+    corpus.documents(split).collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn parquet_and_json_lines_read_back_the_same_corpus() {
+    let corpus = synthetic(1_000_000);
+    assert!(corpus.shards(Split::Train).len() > 1);
+    for format in [ShardFormat::Parquet, ShardFormat::Jsonl] {
+        let folder = tempfile::tempdir().unwrap();
+        let written = write_shards(&corpus, folder.path(), format).unwrap();
+        assert_eq!(written.len(), corpus.shards(Split::Train).len() + 1);
+        let read = open(folder.path()).unwrap();
+        assert_eq!(read.sha256().unwrap(), corpus.sha256().unwrap(), "{format:?}");
+        for split in [Split::Train, Split::Validation] {
+            let sizes = |corpus: &Corpus| -> Vec<Vec<usize>> {
+                corpus.shards(split).iter().map(|shard| shard.group_sizes().to_vec()).collect()
+            };
+            assert_eq!(sizes(&read), sizes(&corpus));
+            assert_eq!(read.size(split).unwrap(), corpus.size(split).unwrap());
+        }
+        let again = write_shards(&corpus, folder.path(), format);
+        assert!(matches!(again, Err(DataError::Occupied { .. })));
+    }
+}
+
+#[test]
+fn one_file_is_parted_nine_to_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("all.txt");
+    let paragraphs: Vec<String> = (0..301).map(|i| format!("paragraph {i}\r\nof two lines, ä")).collect();
+    std::fs::write(&file, format!("\n \n{}\n", paragraphs.join("\n\n\t\n"))).unwrap();
+    let corpus = open(&file).unwrap();
+    assert_eq!(texts(&corpus, Split::Train), paragraphs[..270]);
+    assert_eq!(texts(&corpus, Split::Validation), paragraphs[270..]);
+    assert_eq!(corpus.shards(Split::Train)[0].group_sizes(), [128, 128, 14]);
+    // A folder with this one file is the same corpus.
+    assert_eq!(open(folder.path()).unwrap().sha256().unwrap(), corpus.sha256().unwrap());
+}
+
+#[test]
+fn several_files_are_shards_and_the_last_is_validation() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, lines) in
+        [("b.jsonl", "{\"text\": \"3\"}\n"), ("a.jsonl", "{\"id\": [1], \"text\": \"1\"}\n\n{\"text\":\"\\u00e4\"}")]
+    {
+        std::fs::write(folder.path().join(name), lines).unwrap();
+    }
+    std::fs::write(folder.path().join("c.jsonl.tmp"), "unfinished").unwrap();
+    let corpus = open(folder.path()).unwrap();
+    assert_eq!(texts(&corpus, Split::Train), ["1", "ä"]);
+    assert_eq!(texts(&corpus, Split::Validation), ["3"]);
+}
+
+/// Opens a folder with these files (and a sound second shard, unless `alone`) and gives the error with the folder's path
+/// taken out.
+fn error(files: &[(&str, &[u8])]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let read = open(folder.path()).and_then(|corpus| corpus.sha256());
+    read.unwrap_err().to_string().replace(&folder.path().display().to_string(), "DATA")
+}
+
+#[test]
+fn faults_are_named_with_file_and_place() {
+    let sound: &[u8] = b"{\"text\": \"x\"}\n";
+    let cases: [(&[(&str, &[u8])], &str); 11] = [
+        (&[], "DATA: can't tell the kind of data"),
+        (&[("a.jsonl", sound), ("b.txt", b"x")], "DATA: can't tell the kind of data"),
+        (&[("a.jsonl", sound)], "DATA: the train split has no documents"),
+        (&[("a.jsonl", sound), ("b.jsonl", b"")], "DATA: the validation split has no documents"),
+        (
+            &[("a.jsonl", b"{\"text\": \"x\"}\n\n{\"txt\": 1}\n"), ("b.jsonl", sound)],
+            "DATA/a.jsonl, line 3: no field `text`",
+        ),
+        (
+            &[("a.jsonl", b"{\"text\": 1}"), ("b.jsonl", sound)],
+            "DATA/a.jsonl, line 1: invalid type: integer `1`, expected a string",
+        ),
+        (
+            &[("a.jsonl", b"\n[1]"), ("b.jsonl", sound)],
+            "DATA/a.jsonl, line 2: invalid type: sequence, expected a JSON object",
+        ),
+        (
+            &[("a.jsonl", b"{\"text\": \"x\"} y"), ("b.jsonl", sound)],
+            "DATA/a.jsonl, line 1: trailing characters (column 15)",
+        ),
+        (
+            &[("a.jsonl", b"{\"text\": \"x\"}\n{\"text\": \"\xff\"}"), ("b.jsonl", sound)],
+            "DATA/a.jsonl: not UTF-8 at byte 24",
+        ),
+        (&[("a.txt", b"one\n\ntwo \xc3"), ("b.txt", b"x")], "DATA/a.txt: not UTF-8 at byte 9"),
+        (&[("a.parquet", b"PAR1"), ("b.parquet", b"")], "DATA/a.parquet: can't be read as parquet; is it cut off"),
+    ];
+    for (files, expected) in cases {
+        let message = error(files);
+        assert!(message.starts_with(expected), "{message:?} instead of {expected:?}");
+    }
+    let missing = open(Path::new("no/such/folder")).unwrap_err().to_string();
+    assert!(missing.starts_with("no/such/folder: no such folder or file"), "{missing}");
+}
+
+/// A parquet file of one column.
+fn parquet(path: &Path, name: &str, column: polars::prelude::Series) {
+    use polars::prelude::*;
+    use polars_io::prelude::*;
+    let column = column.with_name(name.into()).into_column();
+    let mut frame = DataFrame::new(column.len(), vec![column]).unwrap();
+    ParquetWriter::new(std::fs::File::create(path).unwrap()).finish(&mut frame).unwrap();
+}
+
+#[test]
+fn faults_of_parquet_shards_are_named() {
+    use polars::prelude::*;
+    let folder = tempfile::tempdir().unwrap();
+    let (first, last) = (folder.path().join("shard_0.parquet"), folder.path().join("shard_1.parquet"));
+    let message = || {
+        let read = open(folder.path()).and_then(|corpus| corpus.sha256());
+        read.unwrap_err().to_string().replace(&folder.path().display().to_string(), "DATA")
+    };
+    parquet(&last, "text", Series::new("".into(), ["x", "y"]));
+    assert!(message().starts_with("DATA/shard_1.parquet: only one parquet shard"), "{}", message());
+    parquet(&first, "texts", Series::new("".into(), ["x"]));
+    assert!(message().starts_with("DATA/shard_0.parquet: no column `text`, only `texts`"), "{}", message());
+    parquet(&first, "text", Series::new("".into(), [1i64]));
+    assert!(message().starts_with("DATA/shard_0.parquet: column `text` holds i64, expected text"), "{}", message());
+    parquet(&first, "text", Series::new("".into(), [Some("x"), None]));
+    assert!(message().starts_with("DATA/shard_0.parquet: row 1 of column `text` is null"), "{}", message());
+    let whole = std::fs::read(&last).unwrap();
+    std::fs::write(&first, &whole[..whole.len() - 9]).unwrap();
+    assert!(message().starts_with("DATA/shard_0.parquet: can't be read as parquet; is it cut off"), "{}", message());
+}
+
+#[test]
+fn damaged_parquet_is_an_error_never_a_panic() {
+    use polars::prelude::*;
+    let folder = tempfile::tempdir().unwrap();
+    let (first, last) = (folder.path().join("shard_0.parquet"), folder.path().join("shard_1.parquet"));
+    let texts: Vec<String> = (0..200).map(|i| format!("document {i}")).collect();
+    parquet(&last, "text", Series::new("".into(), texts));
+    let whole = std::fs::read(&last).unwrap();
+    for i in 0..400 {
+        let mut bytes = whole.clone();
+        let at = i * 7919 % bytes.len();
+        match i % 3 {
+            0 => bytes[at] ^= 1 << (i % 8),
+            1 => bytes.truncate(at),
+            _ => bytes[at] = 0xFF,
+        }
+        std::fs::write(&first, &bytes).unwrap();
+        // Some flips leave a readable file; what matters is that nothing worse than an error comes of the others.
+        let _ = open(folder.path()).and_then(|corpus| corpus.sha256());
+    }
+}

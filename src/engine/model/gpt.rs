@@ -1,0 +1,399 @@
+//! The model as others use it.
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{DType, Device, Tensor, Var};
+
+use super::fast::{Batch, Fast, Workspace};
+use super::forward::Forward;
+use super::inference::{self, Buffers, Narrow};
+use super::{Gradients, ModelError, Parameters, initialize, parameters};
+use crate::ops::Element;
+use crate::ops::reference::cross_entropy;
+use nanochat_kernels::gemm::Operands;
+use nanochat_plan::{ModelShape, Precision, rows_at_once, shape};
+
+/// A transformer of some shape with its parameters on one device.
+///
+/// An optimizer changes the parameters in place: whoever keeps a tensor of [`Gpt::parameters`] across a step copies it.
+#[derive(Debug)]
+pub struct Gpt {
+    shape: ModelShape,
+    parameters: Parameters,
+    device: Device,
+    engine: Engine,
+    precision: Precision,
+    /// The kernels' buffers, a [`Workspace`] of the parameters' type; none before the first use.
+    workspace: Mutex<Option<Box<dyn Any + Send>>>,
+    /// The buffers of passes without gradients.
+    inference: Mutex<Buffers>,
+    /// The weights of matrix products rounded to bf16, where decoding shall read these.
+    narrow: Option<Narrow>,
+    /// Rows that the readable operations take at a time, where a test wants fewer than fit.
+    pub(super) rows_at_once: Option<usize>,
+}
+
+/// What computes a model's passes on the CPU; other devices always take the readable operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// Hand-written kernels.
+    #[default]
+    Kernels,
+    /// Candle's elementary operations and its `backward`: the kernels' twin.
+    Readable,
+}
+
+/// A part of one pass with gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// From the ids to the head's input; with the readable operations to the losses.
+    Forward,
+    /// The head, the losses, and the gradients of both, which the kernels compute in one go.
+    Head,
+    /// From the gradient of the head's input, or of the losses, to those of all parameters.
+    Backward,
+}
+
+impl Gpt {
+    /// A model with the baseline's initial distributions, drawn from `seed`; the same on every device and thread count.
+    pub fn initialized(shape: &ModelShape, seed: u64, device: &Device) -> Result<Self, ModelError> {
+        shape::validate(shape)?;
+        Ok(Self::new(shape, initialize::initialized(shape, seed, device)?, device))
+    }
+
+    /// A model with given weights by the baseline's names, copied and converted to f32. One error names every tensor that
+    /// is missing, unknown, misshaped, not of a float type, or not finite.
+    pub fn from_tensors(
+        shape: &ModelShape,
+        tensors: &HashMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        shape::validate(shape)?;
+        Ok(Self::new(shape, parameters::from_tensors(shape, tensors, device)?, device))
+    }
+
+    fn new(shape: &ModelShape, parameters: Parameters, device: &Device) -> Self {
+        let (shape, device) = (shape.clone(), device.clone());
+        Self {
+            shape,
+            parameters,
+            device,
+            engine: Engine::default(),
+            precision: Precision::F32,
+            workspace: Mutex::default(),
+            inference: Mutex::default(),
+            narrow: None,
+            rows_at_once: None,
+        }
+    }
+
+    /// What computes the passes on the CPU.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// Chooses what computes the passes on the CPU.
+    pub fn set_engine(&mut self, engine: Engine) {
+        self.engine = engine;
+    }
+
+    /// The model's shape.
+    pub fn shape(&self) -> &ModelShape {
+        &self.shape
+    }
+
+    /// The device that holds the parameters.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// All parameters by name.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// All parameters by name, to be changed by an optimizer; names and shapes must stay.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        self.narrow = None;
+        &mut self.parameters
+    }
+
+    /// Shape of every parameter by name.
+    pub fn parameter_shapes(shape: &ModelShape) -> BTreeMap<String, Vec<usize>> {
+        parameters::parameter_shapes(shape)
+    }
+
+    /// The arithmetic of matrix products.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Chooses the arithmetic of matrix products, f32 at first. In bf16 operands are rounded and sums are of f32, on every
+    /// device; parameters, gradients and the stream stay in f32.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
+    /// Rounds the weights of matrix products (not the embeddings) to bf16, for good: every pass computes with the rounded
+    /// ones from now on, and decoding reads half as many bytes. Sums stay in f32, and activations are not rounded.
+    pub fn round_weights(&mut self) -> Result<(), ModelError> {
+        self.narrow = Some(inference::narrowed(&self.shape, &mut self.parameters)?);
+        Ok(())
+    }
+
+    /// The weights that decoding reads in bf16, if it does.
+    pub(super) fn narrow(&self) -> Option<&Narrow> {
+        self.narrow.as_ref()
+    }
+
+    /// The same model in another float type; used to hold it against an oracle in f64.
+    #[cfg(test)]
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self, ModelError> {
+        let convert = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), tensor.to_dtype(dtype)?.copy()?));
+        let parameters = self.parameters.iter().map(convert).collect::<Result<_, ModelError>>()?;
+        Ok(Self { engine: self.engine, precision: self.precision, ..Self::new(&self.shape, parameters, &self.device) })
+    }
+
+    /// Logits after the soft cap, (B, T, V) in f32, of `ids` (B, T) in u32.
+    pub fn logits(&self, ids: &Tensor) -> Result<Tensor, ModelError> {
+        let rows = self.check_ids(ids)?;
+        match self.fast() {
+            Some((fast, DType::F64)) => self.fast_logits::<f64>(&fast, &Batch::new(&rows)),
+            Some((fast, _)) => self.fast_logits::<f32>(&fast, &Batch::new(&rows)),
+            None => Ok(self.forward().logits(ids, None)?),
+        }
+    }
+
+    /// Mean cross-entropy in nats over the targets (B, T, i64) that are not −1.
+    pub fn loss(&self, ids: &Tensor, targets: &Tensor) -> Result<f32, ModelError> {
+        mean(&self.losses(ids, targets)?, &self.check_targets(ids, targets)?)
+    }
+
+    /// Cross-entropy in nats of every position, (B, T); 0 where the target is −1.
+    pub fn losses(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
+        let rows = self.check_ids(ids)?;
+        let checked = self.check_targets(ids, targets)?;
+        match self.fast() {
+            Some((fast, DType::F64)) => self.fast_losses::<f64>(&fast, &Batch::new(&rows), &checked),
+            Some((fast, _)) => self.fast_losses::<f32>(&fast, &Batch::new(&rows), &checked),
+            None => self.readable_losses(ids, targets),
+        }
+    }
+
+    /// Adds `scale` times the gradient of the mean loss to `into`, and gives back the mean loss, unscaled.
+    pub fn accumulate_gradients(
+        &self,
+        ids: &Tensor,
+        targets: &Tensor,
+        scale: f64,
+        into: &mut Gradients,
+    ) -> Result<f32, ModelError> {
+        self.accumulate_gradients_observed(ids, targets, scale, into, &mut |_| {})
+    }
+
+    /// The same, telling each part as it begins, for measurements.
+    pub fn accumulate_gradients_observed(
+        &self,
+        ids: &Tensor,
+        targets: &Tensor,
+        scale: f64,
+        into: &mut Gradients,
+        observe: &mut dyn FnMut(Part),
+    ) -> Result<f32, ModelError> {
+        observe(Part::Forward);
+        let rows = self.check_ids(ids)?;
+        let checked = self.check_targets(ids, targets)?;
+        let counted = counted(&checked);
+        if counted == 0 {
+            return Err(ModelError::NothingToPredict);
+        }
+        let factor = scale / counted as f64;
+        let losses = match self.fast() {
+            Some((fast, DType::F64)) => {
+                self.fast_gradients::<f64>(&fast, &Batch::new(&rows), &checked, factor, into, observe)?
+            }
+            Some((fast, _)) => {
+                self.fast_gradients::<f32>(&fast, &Batch::new(&rows), &checked, factor, into, observe)?
+            }
+            None => self.readable_gradients(ids, targets, factor, into, observe)?,
+        };
+        mean(&losses, &checked)
+    }
+
+    /// Adds the gradient of `factor` times the sum of losses by candle's own `backward`; the losses.
+    fn readable_gradients(
+        &self,
+        ids: &Tensor,
+        targets: &Tensor,
+        factor: f64,
+        into: &mut Gradients,
+        observe: &mut dyn FnMut(Part),
+    ) -> Result<Tensor, ModelError> {
+        let variables: Vec<(&String, Var)> = (self.parameters.iter())
+            .map(|(name, tensor)| Ok((name, Var::from_tensor(tensor)?)))
+            .collect::<Result<_, ModelError>>()?;
+        let parameters = variables.iter().map(|(name, var)| ((*name).clone(), var.as_tensor().clone())).collect();
+        let forward = Forward { shape: &self.shape, parameters: &parameters, operands: operands(self.precision) };
+        let mut all = Vec::new();
+        for (ids, targets) in self.slices(ids, targets)? {
+            if !all.is_empty() {
+                observe(Part::Forward);
+            }
+            let losses = losses(&forward, &ids, &targets)?;
+            observe(Part::Backward);
+            let store = losses.sum_all()?.affine(factor, 0.0)?.backward()?;
+            for (name, variable) in &variables {
+                let gradient = store.get(variable).ok_or_else(|| ModelError::Missing { name: (*name).clone() })?;
+                into.add(name, gradient)?;
+            }
+            all.push(losses.detach());
+        }
+        Ok(Tensor::cat(&all, 0)?)
+    }
+
+    /// Cross-entropy of every position by the readable operations, (B, T).
+    fn readable_losses(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
+        let slices = self.slices(ids, targets)?.into_iter();
+        let all = slices.map(|(ids, targets)| losses(&self.forward(), &ids, &targets));
+        Ok(Tensor::cat(&all.collect::<Result<Vec<_>, _>>()?, 0)?)
+    }
+
+    /// Ids and targets (B, T) by as many rows as the readable operations take at a time.
+    fn slices(&self, ids: &Tensor, targets: &Tensor) -> Result<Vec<(Tensor, Tensor)>, ModelError> {
+        let (rows, length) = ids.dims2()?;
+        let most = self.rows_at_once.unwrap_or_else(|| rows_at_once(&self.shape, length));
+        let slice = |start: usize| {
+            let count = most.min(rows - start);
+            Ok((ids.narrow(0, start, count)?, targets.narrow(0, start, count)?))
+        };
+        (0..rows).step_by(most).map(slice).collect()
+    }
+
+    fn fast_logits<T: Element + candle_core::WithDType>(
+        &self,
+        fast: &Fast<'_>,
+        batch: &Batch,
+    ) -> Result<Tensor, ModelError> {
+        let logits = self.with_workspace(|workspace| fast.logits::<T>(batch, workspace))?;
+        Ok(Tensor::from_vec(logits, (batch.rows, batch.length, self.shape.vocab_size), &self.device)?)
+    }
+
+    fn fast_losses<T: Element + candle_core::WithDType>(
+        &self,
+        fast: &Fast<'_>,
+        batch: &Batch,
+        targets: &[i64],
+    ) -> Result<Tensor, ModelError> {
+        let losses = self.with_workspace(|workspace| fast.losses::<T>(batch, targets, workspace))?;
+        Ok(Tensor::from_vec(losses, (batch.rows, batch.length), &self.device)?)
+    }
+
+    fn fast_gradients<T: Element + candle_core::WithDType>(
+        &self,
+        fast: &Fast<'_>,
+        batch: &Batch,
+        targets: &[i64],
+        factor: f64,
+        into: &Gradients,
+        observe: &mut dyn FnMut(Part),
+    ) -> Result<Tensor, ModelError> {
+        let losses =
+            self.with_workspace(|workspace| fast.gradients::<T>(batch, targets, factor, into, workspace, observe))?;
+        Ok(Tensor::from_vec(losses, (batch.rows, batch.length), &self.device)?)
+    }
+
+    /// The kernels and the type they work in, if they serve this model and are chosen.
+    pub(super) fn fast(&self) -> Option<(Fast<'_>, DType)> {
+        self.kernels().filter(|_| self.engine == Engine::Kernels)
+    }
+
+    /// The kernels and the type they work in, if they serve this model.
+    pub(super) fn kernels(&self) -> Option<(Fast<'_>, DType)> {
+        let fast = Fast { shape: &self.shape, parameters: &self.parameters, operands: operands(self.precision) };
+        let dtype = fast.serves()?;
+        Some((fast, dtype))
+    }
+
+    /// Calls `work` with the buffers of passes without gradients.
+    pub(super) fn with_inference<R>(&self, work: impl FnOnce(&mut Buffers) -> R) -> R {
+        // A poisoned lock only says that another pass panicked: what the buffers hold never matters.
+        work(&mut self.inference.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Calls `work` with the buffers that were used before, or fresh ones.
+    fn with_workspace<T: Element, R>(&self, work: impl FnOnce(&mut Workspace<T>) -> R) -> R {
+        let mut slot = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = slot.take().and_then(|kept| kept.downcast::<Workspace<T>>().ok());
+        let mut workspace = kept.unwrap_or_default();
+        let result = work(&mut workspace);
+        *slot = Some(workspace);
+        result
+    }
+
+    pub(super) fn forward(&self) -> Forward<'_> {
+        Forward { shape: &self.shape, parameters: &self.parameters, operands: operands(self.precision) }
+    }
+
+    /// Refuses ids of the wrong form or outside the vocabulary; gives them back as rows.
+    pub(super) fn check_ids(&self, ids: &Tensor) -> Result<Vec<Vec<u32>>, ModelError> {
+        if ids.rank() != 2 || ids.elem_count() == 0 || ids.dtype() != DType::U32 {
+            let got = format!("{:?} {}", ids.dims(), ids.dtype().as_str());
+            return Err(ModelError::Batch { what: "ids", expected: "u32", got });
+        }
+        let rows = ids.to_vec2::<u32>()?;
+        let vocab_size = self.shape.vocab_size;
+        match rows.iter().flatten().find(|id| **id as usize >= vocab_size) {
+            Some(id) => Err(ModelError::OutsideVocabulary { what: "ids", value: i64::from(*id), vocab_size }),
+            None => Ok(rows),
+        }
+    }
+
+    /// Refuses targets of the wrong form or outside the vocabulary; gives them back in order.
+    fn check_targets(&self, ids: &Tensor, targets: &Tensor) -> Result<Vec<i64>, ModelError> {
+        if targets.dims() != ids.dims() || targets.dtype() != DType::I64 {
+            let got = format!("{:?} {} beside ids {:?}", targets.dims(), targets.dtype().as_str(), ids.dims());
+            return Err(ModelError::Batch { what: "targets", expected: "i64", got });
+        }
+        let values = targets.flatten_all()?.to_vec1::<i64>()?;
+        let vocab_size = self.shape.vocab_size;
+        match values.iter().find(|value| **value < -1 || **value >= vocab_size as i64) {
+            Some(value) => Err(ModelError::OutsideVocabulary { what: "targets", value: *value, vocab_size }),
+            None => Ok(values),
+        }
+    }
+}
+
+/// Cross-entropy of every position, (B, T), 0 where the target is −1; gradients flow through it.
+fn losses(forward: &Forward, ids: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
+    let logits = forward.logits(ids, None)?;
+    let flat = targets.flatten_all()?;
+    let counted = flat.ge(0i64)?.to_dtype(logits.dtype())?;
+    let picked = flat.maximum(&flat.zeros_like()?)?;
+    let losses = cross_entropy(&logits.flatten_to(1)?, &picked)?;
+    Ok((losses * counted)?.reshape(targets.dims())?)
+}
+
+/// What products in that precision round their operands to.
+pub fn operands(precision: Precision) -> Operands {
+    match precision {
+        Precision::F32 => Operands::Full,
+        Precision::Bf16 => Operands::Bf16,
+    }
+}
+
+/// How many targets are not ignored.
+fn counted(targets: &[i64]) -> usize {
+    targets.iter().filter(|target| **target >= 0).count()
+}
+
+/// Sum of the losses over the number of counted targets, in f64.
+fn mean(losses: &Tensor, targets: &[i64]) -> Result<f32, ModelError> {
+    if counted(targets) == 0 {
+        return Err(ModelError::NothingToPredict);
+    }
+    // Not every GPU has f64.
+    let losses = losses.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    Ok((losses.iter().sum::<f64>() / counted(targets) as f64) as f32)
+}

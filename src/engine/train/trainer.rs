@@ -1,0 +1,474 @@
+//! The loop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+
+use crate::data::{Batch, Corpus, Loader, Split};
+use crate::device::memory;
+use crate::evals::core::{self, Bundle, CoreOptions};
+use crate::model::{Gpt, Gradients, Part};
+use crate::optim::{LearningRates, MuonAdamW, Schedule, StepSettings};
+use crate::tokenizer::Tokenizer;
+use nanochat_artifacts::{EvalRow, Rollback, StepRow, training_seconds};
+use nanochat_plan::{OnDivergence, RunPlan};
+
+use super::TrainError;
+use super::clock::Clock;
+use super::divergence;
+use super::evaluator::Evaluator;
+use super::state::{History, Snapshot, TrainState};
+
+/// What a run starts from.
+pub struct Inputs<'a> {
+    /// The plan.
+    pub plan: &'a RunPlan,
+    /// Opened data.
+    pub corpus: Arc<Corpus>,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Model with starting weights.
+    pub model: Gpt,
+    /// Where tensors live.
+    pub device: Device,
+    /// The tasks of the CORE metric, where the plan asks for it.
+    pub bundle: Option<Bundle>,
+}
+
+/// What happens, as it happens.
+pub enum Event<'a> {
+    /// A phase of a step begins, and so the one before it ends.
+    Phase(Phase),
+    /// One micro-batch went forward and backward.
+    MicroStep {
+        /// The batch.
+        batch: &'a Batch,
+        /// Its mean loss, nats per token.
+        loss: f32,
+    },
+    /// One optimizer step is done.
+    Step(&'a StepRow),
+    /// An evaluation is done.
+    Evaluated(&'a EvalRow),
+    /// An evaluation failed; training goes on.
+    EvaluationFailed {
+        /// Steps done.
+        step: u64,
+        /// Why.
+        reason: &'a str,
+    },
+    /// Training diverged and went back to a checkpoint.
+    RolledBack(&'a Rollback),
+}
+
+/// What a step spends its time on. On a GPU work is only queued: its time shows where a phase waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Waiting for a batch, and handing it to the device.
+    Data,
+    /// A part of the model's pass.
+    Model(Part),
+    /// Clearing gradients, and the optimizer's step.
+    Optimizer,
+}
+
+/// How a sitting ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All iterations are done.
+    Finished,
+    /// A signal asked to stop.
+    Stopped,
+    /// The plan's wall clock ran out.
+    OutOfTime,
+}
+
+/// One run in progress.
+pub struct Trainer<'a> {
+    plan: &'a RunPlan,
+    model: Gpt,
+    optimizer: MuonAdamW,
+    schedule: Schedule,
+    loader: Loader,
+    evaluator: Evaluator,
+    tokenizer: Arc<Tokenizer>,
+    bundle: Option<Bundle>,
+    gradients: Gradients,
+    history: History,
+    clock: Clock,
+    step: u64,
+    device: Device,
+    /// The batch, by its hash, whose loss a test makes no number.
+    #[cfg(test)]
+    pub(super) poisoned: Option<String>,
+}
+
+/// Keeps snapshots: the caller, who knows where checkpoints go.
+pub trait Keeper {
+    /// Keeps one. `scheduled` tells those at the plan's own steps from those at a stop; the newest scheduled one must stay
+    /// loadable where the plan rolls back.
+    fn save(&mut self, snapshot: Snapshot, scheduled: bool) -> Result<(), TrainError>;
+
+    /// Gives back the scheduled one of a step.
+    fn load(&mut self, step: u64) -> Result<Snapshot, TrainError>;
+}
+
+/// Keeps nothing: for measurements.
+#[derive(Debug, Clone, Copy)]
+pub struct Nowhere;
+
+impl Keeper for Nowhere {
+    fn save(&mut self, _: Snapshot, _: bool) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    fn load(&mut self, _: u64) -> Result<Snapshot, TrainError> {
+        Err(TrainError::State { reason: "nothing was kept".into() })
+    }
+}
+
+impl<'a> Trainer<'a> {
+    /// Sets a run up at step 0.
+    pub fn new(inputs: Inputs<'a>) -> Result<Self, TrainError> {
+        let Inputs { plan, corpus, tokenizer, mut model, device, bundle } = inputs;
+        model.set_precision(plan.dtype);
+        let (batch_size, sequence_len) = (plan.device_batch_size as usize, plan.model.sequence_len);
+        let loader = Loader::new(corpus.clone(), tokenizer.clone(), Split::Train, batch_size, sequence_len)?;
+        let evaluator = Evaluator::new(plan, corpus, tokenizer.clone())?;
+        let optimizer = MuonAdamW::new(&model, &LearningRates::of(plan))?;
+        let gradients = Gradients::zeros(model.parameters())?;
+        Ok(Self {
+            optimizer,
+            schedule: Schedule::of(plan),
+            loader,
+            evaluator,
+            tokenizer,
+            bundle,
+            gradients,
+            history: History::default(),
+            clock: Clock::start(0.0),
+            step: 0,
+            plan,
+            model,
+            device,
+            #[cfg(test)]
+            poisoned: None,
+        })
+    }
+
+    /// Steps done.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Rows so far.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The model as it stands.
+    pub fn model(&self) -> &Gpt {
+        &self.model
+    }
+
+    /// Everything that the rest of the run depends on.
+    pub fn snapshot(&mut self) -> Result<Snapshot, TrainError> {
+        self.note_resources();
+        let state = TrainState {
+            plan_hash: self.plan.plan_hash.clone(),
+            loader: self.loader.state(),
+            history: self.history.clone(),
+        };
+        let state = serde_json::to_value(state).map_err(|error| TrainError::State { reason: error.to_string() })?;
+        let model = self.model.parameters().iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+        let tensors = [("model".to_string(), model), ("optimizer".to_string(), self.optimizer.state()?)].into();
+        Ok(Snapshot { step: self.step, tensors, state })
+    }
+
+    /// Continues from a snapshot of the same plan.
+    pub fn restore(&mut self, mut snapshot: Snapshot) -> Result<(), TrainError> {
+        let state: TrainState = serde_json::from_value(snapshot.state)
+            .map_err(|error| TrainError::State { reason: format!("its state is malformed: {error}") })?;
+        if state.plan_hash != self.plan.plan_hash {
+            let reason = format!("it belongs to plan {}, this is plan {}", state.plan_hash, self.plan.plan_hash);
+            return Err(TrainError::State { reason });
+        }
+        let mut group = |name: &str| {
+            let missing = || TrainError::State { reason: format!("it has no tensors of the {name}") };
+            snapshot.tensors.remove(name).ok_or_else(missing)
+        };
+        let model = group("model")?.into_iter().collect();
+        self.model = Gpt::from_tensors(&self.plan.model, &model, &self.device)?;
+        self.model.set_precision(self.plan.dtype);
+        self.optimizer.load_state(&group("optimizer")?)?;
+        self.loader.restore(state.loader)?;
+        self.clock = Clock::start(state.history.elapsed_seconds);
+        self.history = state.history;
+        self.step = snapshot.step;
+        Ok(())
+    }
+
+    /// Takes over what another program has trained: its weights are the model's already, `optimizer` is its state by this
+    /// program's names, and the batches of its `step` steps are passed over.
+    pub fn adopt(&mut self, step: u64, optimizer: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
+        self.optimizer.load_state(optimizer)?;
+        if self.optimizer.steps() != step {
+            let reason = format!("its optimizer has taken {} steps, not {step}", self.optimizer.steps());
+            return Err(TrainError::State { reason });
+        }
+        for _ in 0..step * self.plan.grad_accum_steps {
+            let batch = self.loader.next_batch()?;
+            self.history.first_batch_sha256.get_or_insert_with(|| batch.sha256());
+        }
+        self.history.adopted_steps = step;
+        self.step = step;
+        Ok(())
+    }
+
+    /// Has a snapshot kept.
+    pub fn save(&mut self, keeper: &mut dyn Keeper) -> Result<(), TrainError> {
+        self.save_once(&mut None, true, keeper)
+    }
+
+    /// Trains to the end of the plan, or until `stop` says so. Saves at the plan's steps, at the end, and when stopped;
+    /// always before evaluating. Where the plan says so, a divergence leads back to the last scheduled snapshot.
+    pub fn run(
+        &mut self,
+        stop: &dyn Fn() -> bool,
+        keeper: &mut dyn Keeper,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Ending, TrainError> {
+        let resumed_at = self.step;
+        let mut saved_at = (self.step > 0).then_some(self.step);
+        loop {
+            match self.advance(resumed_at, &mut saved_at, stop, keeper, observe) {
+                Ok(None) => {}
+                Ok(Some(ending)) => return Ok(ending),
+                Err(TrainError::Diverged { step, what }) if self.rolls_back() => {
+                    self.roll_back(step, what, saved_at, keeper, observe)?;
+                    saved_at = Some(self.step);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What is due after the steps so far, then one step; how the sitting ended if it did.
+    fn advance(
+        &mut self,
+        resumed_at: u64,
+        saved_at: &mut Option<u64>,
+        stop: &dyn Fn() -> bool,
+        keeper: &mut dyn Keeper,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<Ending>, TrainError> {
+        let last = self.step == self.plan.num_iterations;
+        let first = self.step == 0 && self.rolls_back();
+        let scheduled = first || last || due(self.step, self.plan.checkpoint.every);
+        if scheduled && (first || last || self.step != resumed_at) {
+            self.save_once(saved_at, true, keeper)?;
+        }
+        self.evaluate_if_due(last, observe);
+        if last {
+            self.note_resources();
+            return Ok(Some(Ending::Finished));
+        }
+        if let Some(ending) = self.reason_to_stop(stop) {
+            self.save_once(saved_at, scheduled, keeper)?;
+            return Ok(Some(ending));
+        }
+        self.train_step(observe)?;
+        Ok(None)
+    }
+
+    fn save_once(
+        &mut self,
+        saved_at: &mut Option<u64>,
+        scheduled: bool,
+        keeper: &mut dyn Keeper,
+    ) -> Result<(), TrainError> {
+        if *saved_at != Some(self.step) {
+            let snapshot = self.snapshot()?;
+            divergence::refuse_broken(&snapshot)?;
+            keeper.save(snapshot, scheduled)?;
+            *saved_at = Some(self.step);
+        }
+        Ok(())
+    }
+
+    fn rolls_back(&self) -> bool {
+        self.plan.on_divergence == OnDivergence::Rollback
+    }
+
+    /// Goes back to the last scheduled snapshot, but on with the data that comes next, and keeps that at once: a run that is
+    /// killed here or later comes the same way again.
+    fn roll_back(
+        &mut self,
+        from_step: u64,
+        what: String,
+        saved_at: Option<u64>,
+        keeper: &mut dyn Keeper,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), TrainError> {
+        let last = self.step == self.plan.num_iterations;
+        let times = self.history.rollbacks.len();
+        if times >= divergence::MOST_ROLLBACKS {
+            return Err(TrainError::DivergedAgain { step: from_step, what, times });
+        }
+        // What was seen on the way to a snapshot kept that one from being made; in a step, its data is gone too.
+        let in_step = saved_at == Some(self.step) || !(last || due(self.step, self.plan.checkpoint.every));
+        let reached = if in_step { self.step } else { self.step.saturating_sub(1) };
+        let to_step = divergence::scheduled_before(reached, self.plan.checkpoint.every);
+        let data = self.loader.state();
+        self.note_resources();
+        let before = std::mem::take(&mut self.history);
+        let skipped_steps = self.step + u64::from(in_step) - to_step;
+        self.restore(keeper.load(to_step)?)?;
+        self.loader.restore(data)?;
+        self.clock = Clock::start(before.elapsed_seconds);
+        self.history.peak_rss_bytes = before.peak_rss_bytes;
+        self.history.peak_device_bytes = before.peak_device_bytes;
+        self.history.first_batch_sha256 = before.first_batch_sha256;
+        self.history.rollbacks = before.rollbacks;
+        let skipped_tokens = skipped_steps * self.plan.total_batch_size;
+        let record = Rollback { from_step, to_step, reason: what, skipped_tokens };
+        observe(Event::RolledBack(&record));
+        self.history.rollbacks.push(record);
+        keeper.save(self.snapshot()?, true)
+    }
+
+    fn reason_to_stop(&self, stop: &dyn Fn() -> bool) -> Option<Ending> {
+        let cap = self.plan.wall_clock_seconds;
+        if stop() {
+            Some(Ending::Stopped)
+        } else if cap.is_some_and(|cap| self.clock.elapsed_seconds() >= cap) {
+            Some(Ending::OutOfTime)
+        } else {
+            None
+        }
+    }
+
+    /// One optimizer step: micro-steps, then the update.
+    fn train_step(&mut self, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+        let started = Instant::now();
+        observe(Event::Phase(Phase::Optimizer));
+        self.gradients.reset()?;
+        let scale = 1.0 / self.plan.grad_accum_steps as f64;
+        let mut loss_sum = 0.0;
+        for _ in 0..self.plan.grad_accum_steps {
+            observe(Event::Phase(Phase::Data));
+            let batch = self.loader.next_batch()?;
+            if self.history.first_batch_sha256.is_none() {
+                self.history.first_batch_sha256 = Some(batch.sha256());
+            }
+            let (ids, targets) = tensors(&batch, &self.device)?;
+            let mut in_use = self.history.peak_device_bytes;
+            let part = &mut |part| {
+                // When the way back begins, all that the way forward leaves for it is there.
+                in_use = in_use.max(memory::device_bytes_in_use(&self.device));
+                observe(Event::Phase(Phase::Model(part)));
+            };
+            let loss = self.model.accumulate_gradients_observed(&ids, &targets, scale, &mut self.gradients, part)?;
+            self.history.peak_device_bytes = in_use;
+            #[cfg(test)]
+            let loss = if self.poisoned == Some(batch.sha256()) { f32::NAN } else { loss };
+            loss_sum += f64::from(loss);
+            observe(Event::MicroStep { batch: &batch, loss });
+        }
+        observe(Event::Phase(Phase::Optimizer));
+        let loss = loss_sum * scale;
+        divergence::refuse(loss, self.step, &self.model, &self.gradients)?;
+        let settings = self.schedule.at(self.step);
+        self.optimizer.step(&mut self.model, &self.gradients, &settings)?;
+        // A GPU's work is only queued so far; a step's time is that until it is done.
+        self.device.synchronize()?;
+        let row = self.record_step(loss, &settings, started.elapsed().as_secs_f64());
+        observe(Event::Step(&row));
+        Ok(())
+    }
+
+    fn record_step(&mut self, loss: f64, settings: &StepSettings, seconds: f64) -> StepRow {
+        let row = StepRow {
+            step: self.step,
+            tokens: (self.step + 1) * self.plan.total_batch_size,
+            loss,
+            lr_multiplier: settings.lr_multiplier,
+            muon_momentum: settings.muon_momentum,
+            muon_weight_decay: settings.muon_weight_decay,
+            seconds,
+            rss_bytes: memory::resident_bytes(),
+        };
+        self.history.steps.push(row.clone());
+        self.step += 1;
+        row
+    }
+
+    /// Evaluates as at the end of the plan, unless that was done at this step.
+    pub fn evaluate_now(&mut self, observe: &mut dyn FnMut(Event<'_>)) {
+        self.evaluate_if_due(true, observe);
+    }
+
+    /// Evaluates when the plan says so and it wasn't done at this step. A failure is recorded, and training goes on.
+    fn evaluate_if_due(&mut self, last: bool, observe: &mut dyn FnMut(Event<'_>)) {
+        let every = self.plan.eval.every;
+        let bpb_due = last || (every > 0 && self.step.is_multiple_of(every));
+        let core_due = self.plan.eval.core.as_ref().is_some_and(|core| last || due(self.step, core.every));
+        if !(bpb_due || core_due) || self.history.evaluated(self.step) {
+            return;
+        }
+        let (row, failures) = self.evaluate(bpb_due, core_due);
+        if row.val_bpb.is_some() || row.core_metric.is_some() {
+            observe(Event::Evaluated(&row));
+            self.history.evals.push(row);
+        }
+        for error in failures {
+            let reason = error.to_string();
+            observe(Event::EvaluationFailed { step: self.step, reason: &reason });
+            self.history.failed_evals.push((self.step, reason));
+        }
+    }
+
+    /// Evaluates what is asked for: the figures, and what failed.
+    fn evaluate(&mut self, bpb: bool, core: bool) -> (EvalRow, Vec<TrainError>) {
+        let started = Instant::now();
+        let mut failures = Vec::new();
+        let val_bpb = bpb.then(|| self.evaluator.evaluate(&self.model));
+        let val_bpb = val_bpb.and_then(|result| result.map_err(|error| failures.push(error)).ok());
+        let bundle = self.bundle.as_ref().filter(|_| core);
+        let result = bundle
+            .map(|bundle| core::evaluate(&self.model, &self.tokenizer, bundle, &CoreOptions::default(), &mut |_| {}));
+        let core_metric = result.and_then(|result| result.map_err(|error| failures.push(error.into())).ok());
+        let row = EvalRow {
+            step: self.step,
+            tokens: self.step * self.plan.total_batch_size,
+            val_bpb,
+            core_metric: core_metric.map(|result| result.core_metric),
+            training_seconds: training_seconds(&self.history.steps),
+            eval_seconds: started.elapsed().as_secs_f64(),
+            rss_bytes: Some(memory::resident_bytes()),
+        };
+        (row, failures)
+    }
+
+    /// Brings elapsed time and peak memory in the history up to date.
+    pub fn note_resources(&mut self) {
+        self.history.elapsed_seconds = self.clock.elapsed_seconds();
+        self.history.peak_rss_bytes = self.history.peak_rss_bytes.max(memory::peak_resident_bytes());
+        self.history.peak_device_bytes = self.history.peak_device_bytes.max(memory::device_bytes_in_use(&self.device));
+    }
+}
+
+/// Whether something that happens every `every` steps happens after `step` steps; never before the first, never for 0.
+fn due(step: u64, every: u64) -> bool {
+    step > 0 && every > 0 && step.is_multiple_of(every)
+}
+
+/// Token ids (u32) and targets (i64), both (B, T).
+fn tensors(batch: &Batch, device: &Device) -> Result<(Tensor, Tensor), candle_core::Error> {
+    let shape = (batch.batch_size, batch.sequence_len);
+    let ids = Tensor::from_slice(&batch.inputs, shape, device)?;
+    let targets: Vec<i64> = batch.targets.iter().map(|&target| i64::from(target)).collect();
+    Ok((ids, Tensor::from_vec(targets, shape, device)?))
+}

@@ -1,0 +1,104 @@
+//! The comparison of two sets of results, as a Markdown comment and as a page.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::context::{IntervalView, Limits, cleaned, interval};
+use super::text::clean;
+use super::{MAX_COMMENT_CHARS, Rendered, ReportError, templates};
+use crate::scorecard::compare::Comparison;
+use nanochat_artifacts::{Judgement, Verdict};
+
+/// What the templates `compare.md` and `compare.html` are given.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct ComparisonContext {
+    /// The earlier side.
+    pub before: String,
+    /// The later side.
+    pub after: String,
+    /// The worst verdict on quality.
+    pub quality: Verdict,
+    /// The worst verdict on speed.
+    pub speed: Verdict,
+    /// One entry a matrix cell that both sides have.
+    pub rows: Vec<ComparisonRow>,
+    /// Experiments, and runs as `experiment/run`, that only the later side has.
+    pub appeared: Vec<String>,
+    /// Those that only the earlier side has.
+    pub vanished: Vec<String>,
+    /// How much a short report prints.
+    pub limits: Limits,
+    /// Version of this program.
+    pub version: String,
+}
+
+/// One matrix cell on both sides.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct ComparisonRow {
+    /// The experiment.
+    pub experiment: String,
+    /// What its axes say.
+    pub label: String,
+    /// Whether the weights are the same bit for bit.
+    pub identical: bool,
+    /// Quality after against before.
+    pub quality: Judgement,
+    /// Speed after against before.
+    pub speed: Judgement,
+    /// The quality interval as a drawing.
+    pub quality_interval: Option<IntervalView>,
+    /// The speed interval as a drawing.
+    pub speed_interval: Option<IntervalView>,
+}
+
+/// Renders a comparison in both forms.
+///
+/// # Errors
+/// As [`super::render`].
+pub fn render_comparison(comparison: &Comparison, overrides: Option<&Path>) -> Result<Rendered, ReportError> {
+    let environment = templates::environment(overrides)?;
+    let mut context = context(comparison);
+    let html = templates::render(&environment, templates::COMPARE_HTML, &context)?;
+    let mut chars = 0;
+    for limits in Limits::LADDER {
+        context.limits = limits;
+        let markdown = templates::render(&environment, templates::COMPARE_MARKDOWN, &context)?;
+        chars = markdown.chars().count();
+        if chars < MAX_COMMENT_CHARS {
+            return Ok(Rendered { markdown, html });
+        }
+    }
+    Err(ReportError::TooLong { chars })
+}
+
+fn context(comparison: &Comparison) -> ComparisonContext {
+    let rows = comparison.experiments.iter().flat_map(|experiment| {
+        experiment.cells.iter().map(|cell| ComparisonRow {
+            experiment: clean(&experiment.name),
+            label: clean(&cell.label),
+            identical: cell.identical,
+            quality: cleaned(&cell.quality),
+            speed: cleaned(&cell.speed),
+            quality_interval: interval(&cell.quality),
+            speed_interval: interval(&cell.speed),
+        })
+    });
+    let named = |get: fn(&crate::scorecard::compare::ComparedExperiment) -> &Vec<String>, whole: &[String]| {
+        let runs =
+            comparison.experiments.iter().flat_map(|one| get(one).iter().map(|run| format!("{}/{run}", one.name)));
+        whole.iter().cloned().chain(runs).map(|name| clean(&name)).collect::<Vec<_>>()
+    };
+    ComparisonContext {
+        before: clean(&comparison.before),
+        after: clean(&comparison.after),
+        quality: comparison.quality,
+        speed: comparison.speed,
+        rows: rows.collect(),
+        appeared: named(|one| &one.appeared, &comparison.appeared),
+        vanished: named(|one| &one.vanished, &comparison.vanished),
+        limits: Limits::LADDER[0],
+        version: env!("CARGO_PKG_VERSION").to_string(),
+    }
+}

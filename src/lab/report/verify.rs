@@ -1,0 +1,347 @@
+//! Recomputes what can be recomputed: every scorecard and report from the raw artifacts, every figure of a summary from
+//! its tables, every hash. Says of each file what differs; changes nothing.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{ReportError, Sources, render};
+use crate::scorecard;
+use nanochat_artifacts::{
+    BaselineResult, Document, EvalRow, ExperimentDocuments, ExperimentFolder, ExperimentRecord, NoiseRecord,
+    ResultsRoot, RunDocuments, Scorecard, StepRow, Summary, canonical_json, file_sha256, loss_trace_sha256,
+    median_tokens_per_second, parse_document, read_evals, read_experiment, read_steps, training_seconds,
+};
+use nanochat_plan::plan_hash;
+
+/// Relative difference that a recomputed median or sum may have.
+const ROUNDING: f64 = 1e-9;
+
+/// Something that isn't what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// The file, relative to the project.
+    pub file: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// What was checked, and what was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Verification {
+    /// Number of experiments.
+    pub experiments: usize,
+    /// Number of runs.
+    pub runs: usize,
+    /// Number of documents and tables that were read.
+    pub files: usize,
+    /// What was found, empty when all is as it should be.
+    pub findings: Vec<Finding>,
+}
+
+/// Checks everything under a project's `results/`, and the reports that lie in its `reports/`.
+///
+/// # Errors
+/// Folders that can't be listed; whatever is wrong inside a file is a finding.
+pub fn verify(root: &ResultsRoot, templates: Option<&Path>) -> Result<Verification, ReportError> {
+    let mut check = Check { root, found: Verification::default() };
+    for path in root.baselines()? {
+        check.document::<BaselineResult>(&path);
+    }
+    for folder in root.experiments()? {
+        check.experiment(&folder, templates);
+        check.noise(&folder);
+    }
+    check.leaderboard(templates);
+    Ok(check.found)
+}
+
+struct Check<'a> {
+    root: &'a ResultsRoot,
+    found: Verification,
+}
+
+impl Check<'_> {
+    fn blame(&mut self, path: &Path, problem: impl Into<String>) {
+        let file = path.strip_prefix(self.root.project()).unwrap_or(path);
+        self.found.findings.push(Finding { file: file.to_string_lossy().into_owned(), problem: problem.into() });
+    }
+
+    /// Reads a document and sees whether it is written as this program writes it.
+    fn document<T: Document>(&mut self, path: &Path) -> Option<T> {
+        self.found.files += 1;
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(error) => {
+                self.blame(path, format!("can't be read: {error}"));
+                return None;
+            }
+        };
+        match parse_document::<T>(path, &text) {
+            Ok(document) => {
+                if canonical_json(path, &document).is_ok_and(|canonical| canonical.as_bytes() != text) {
+                    self.blame(
+                        path,
+                        "is not written in the canonical form (sorted keys, one value a line, shortest floats)",
+                    );
+                }
+                Some(document)
+            }
+            Err(error) => {
+                self.blame(path, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn experiment(&mut self, folder: &ExperimentFolder, templates: Option<&Path>) {
+        self.found.experiments += 1;
+        let Some(record) = self.document::<ExperimentRecord>(&folder.record()) else { return };
+        if record.name != folder.name() {
+            self.blame(
+                &folder.record(),
+                format!("names the experiment `{}`, the folder is `{}`", record.name, folder.name()),
+            );
+        }
+        let documents = match read_experiment(folder) {
+            Ok(documents) => documents,
+            Err(error) => return self.blame(folder.path(), error.to_string()),
+        };
+        self.strangers(&documents);
+        for run in &documents.runs {
+            self.run(run);
+        }
+        self.scorecard(folder, templates);
+    }
+
+    /// Runs that lie in the folder and aren't planned.
+    fn strangers(&mut self, documents: &ExperimentDocuments) {
+        match documents.folder.run_folders() {
+            Err(error) => self.blame(documents.folder.path(), error.to_string()),
+            Ok(runs) => {
+                for run in runs.iter().filter(|run| !documents.record.runs.contains(&run.name())) {
+                    self.blame(
+                        run.path(),
+                        "is not among the experiment's runs; delete it, or run the experiment that planned it",
+                    );
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, run: &RunDocuments) {
+        self.found.runs += 1;
+        let folder = &run.folder;
+        if let Some(plan) = self.document::<nanochat_plan::RunPlan>(&folder.plan())
+            && plan.run_id != folder.name()
+        {
+            self.blame(&folder.plan(), format!("is the plan of `{}`", plan.run_id));
+        }
+        let hash = plan_hash(&run.plan);
+        if hash != run.plan.plan_hash {
+            self.blame(&folder.plan(), format!("says plan_hash {}, what it holds has {hash}", run.plan.plan_hash));
+        }
+        if run.environment.is_some() {
+            self.document::<nanochat_artifacts::Environment>(&folder.environment());
+        }
+        if run.summary.is_none() {
+            return;
+        }
+        let Some(summary) = self.document::<Summary>(&folder.summary()) else { return };
+        if summary.run_id != run.plan.run_id {
+            self.blame(&folder.summary(), format!("is the summary of `{}`", summary.run_id));
+        }
+        for (name, expected) in &summary.files_sha256 {
+            self.hash(&folder.path().join(name), expected);
+        }
+        self.tables(run, &summary);
+    }
+
+    fn hash(&mut self, path: &Path, expected: &str) {
+        match file_sha256(path) {
+            Ok(found) if found == expected => {}
+            Ok(found) => {
+                let (found, expected) = (found.get(..12).unwrap_or(&found), expected.get(..12).unwrap_or(expected));
+                self.blame(path, format!("has the SHA-256 {found}…, the summary says {expected}…"));
+            }
+            Err(error) => self.blame(path, error.to_string()),
+        }
+    }
+
+    /// Holds the summary's figures against the tables that they were taken from.
+    fn tables(&mut self, run: &RunDocuments, summary: &Summary) {
+        let folder = &run.folder;
+        self.found.files += 2;
+        let steps = match read_steps(&folder.steps()) {
+            Ok(steps) => steps,
+            Err(error) => return self.blame(&folder.steps(), error.to_string()),
+        };
+        let evals = match read_evals(&folder.evals()) {
+            Ok(evals) => evals,
+            Err(error) => return self.blame(&folder.evals(), error.to_string()),
+        };
+        if steps.iter().zip(0..).any(|(row, number)| row.step != number) {
+            self.blame(&folder.steps(), "has steps that are missing, repeated or out of order");
+        }
+        for problem in contradictions(summary, &steps, &evals, run.plan.total_batch_size) {
+            self.blame(&folder.summary(), problem);
+        }
+    }
+
+    fn scorecard(&mut self, folder: &ExperimentFolder, templates: Option<&Path>) {
+        let path = folder.scorecard();
+        let Some(stored) = self.document::<Scorecard>(&path) else { return };
+        let computed = match scorecard::build(folder, self.root.project()) {
+            Ok(computed) => computed,
+            Err(error) => return self.blame(&path, format!("can't be recomputed: {error}")),
+        };
+        if let Some(difference) = first_difference(&stored, &computed) {
+            self.blame(&path, format!("differs from what the artifacts say at {difference}"));
+        }
+        self.reports(computed, folder, templates);
+    }
+
+    /// Recomputes the noise from the runs that it names.
+    fn noise(&mut self, folder: &ExperimentFolder) {
+        let path = folder.noise();
+        if !path.is_file() {
+            return;
+        }
+        let Some(record) = self.document::<NoiseRecord>(&path) else { return };
+        for stored in &record.entries {
+            let Some(name) = &stored.experiment else { continue };
+            let documents = self.root.experiment(name).and_then(|folder| read_experiment(&folder));
+            let computed = match documents {
+                Ok(documents) => scorecard::noise::measure(&documents).of(&stored.metric).cloned(),
+                Err(error) => {
+                    self.blame(&path, format!("rests on `{name}`: {error}"));
+                    continue;
+                }
+            };
+            if let Some(difference) = first_difference(&Some(stored), &computed.as_ref()) {
+                self.blame(
+                    &path,
+                    format!("differs from what the runs of `{name}` say: {}: {difference}", stored.metric),
+                );
+            }
+        }
+    }
+
+    fn leaderboard(&mut self, templates: Option<&Path>) {
+        let path = self.root.leaderboard();
+        if !path.is_file() {
+            return;
+        }
+        match super::leaderboard(self.root, templates) {
+            Ok(expected) => self.text(&path, &expected, "the results give", "nanochat leaderboard"),
+            Err(error) => self.blame(&path, format!("can't be rendered: {error}")),
+        }
+    }
+
+    fn reports(&mut self, computed: Scorecard, folder: &ExperimentFolder, templates: Option<&Path>) {
+        let name = computed.experiment.clone();
+        let paths = self.root.report_markdown(&name).and_then(|markdown| Ok((markdown, self.root.report_html(&name)?)));
+        let (markdown, html) = match paths {
+            Ok(paths) => paths,
+            Err(error) => return self.blame(&folder.record(), error.to_string()),
+        };
+        if !markdown.is_file() && !html.is_file() {
+            return;
+        }
+        let rendered = Sources::with_scorecard(computed, folder, self.root.project())
+            .and_then(|sources| render(&sources, templates));
+        match rendered {
+            Err(error) => self.blame(&markdown, format!("can't be rendered: {error}")),
+            Ok(rendered) => {
+                self.text(&markdown, &rendered.markdown, "the scorecard gives", "nanochat report");
+                self.text(&html, &rendered.html, "the scorecard gives", "nanochat report");
+            }
+        }
+    }
+
+    /// Holds a rendered file against what it should be.
+    fn text(&mut self, path: &Path, expected: &str, source: &str, command: &str) {
+        self.found.files += 1;
+        match fs::read_to_string(path) {
+            Ok(found) if found == expected => {}
+            Ok(found) => {
+                let line = 1 + found.lines().zip(expected.lines()).take_while(|(a, b)| a == b).count();
+                self.blame(
+                    path,
+                    format!("differs from what {source}, first at line {line}; `{command}` writes it anew"),
+                );
+            }
+            Err(error) => self.blame(path, format!("can't be read: {error}")),
+        }
+    }
+}
+
+/// What a summary says otherwise than the tables.
+fn contradictions(summary: &Summary, steps: &[StepRow], evals: &[EvalRow], batch: u64) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut exact = |what: &str, said: Option<f64>, is: Option<f64>| {
+        if said != is {
+            found.push(format!("says {what} {}, the tables say {}", words(said), words(is)));
+        }
+    };
+    exact("steps", Some(summary.steps as f64), Some(steps.len() as f64));
+    exact("tokens", Some(summary.tokens as f64), Some(steps.last().map_or(0, |row| row.tokens) as f64));
+    exact("train_loss", summary.train_loss, steps.last().map(|row| row.loss));
+    let bpb: Vec<f64> = evals.iter().filter_map(|row| row.val_bpb).collect();
+    exact("final_val_bpb", summary.final_val_bpb, bpb.last().copied());
+    exact("min_val_bpb", summary.min_val_bpb, bpb.iter().copied().min_by(f64::total_cmp));
+    exact("core_metric", summary.core_metric, evals.iter().filter_map(|row| row.core_metric).next_back());
+    let mut near = |what: &str, said: Option<f64>, is: Option<f64>| {
+        let same = match (said, is) {
+            (Some(said), Some(is)) => (said - is).abs() <= ROUNDING * is.abs(),
+            (said, is) => said == is,
+        };
+        if !same {
+            found.push(format!("says {what} {}, the tables say {}", words(said), words(is)));
+        }
+    };
+    near("tokens_per_second", summary.tokens_per_second, median_tokens_per_second(steps, batch));
+    near("training_seconds", Some(summary.training_seconds), Some(training_seconds(steps)));
+    if let Some(hash) = &summary.loss_trace_sha256
+        && *hash != loss_trace_sha256(steps)
+    {
+        found.push("has another loss_trace_sha256 than the steps give".to_string());
+    }
+    found
+}
+
+fn words(value: Option<f64>) -> String {
+    value.map_or("nothing".to_string(), |value| value.to_string())
+}
+
+/// The dotted key and both values of the first difference between two documents.
+pub(crate) fn first_difference<T: serde::Serialize>(stored: &T, computed: &T) -> Option<String> {
+    let (stored, computed) = (serde_json::to_value(stored).ok()?, serde_json::to_value(computed).ok()?);
+    difference("", &stored, &computed)
+}
+
+fn difference(key: &str, stored: &Value, computed: &Value) -> Option<String> {
+    let below = |name: &str| if key.is_empty() { name.to_string() } else { format!("{key}.{name}") };
+    match (stored, computed) {
+        (a, b) if a == b => None,
+        (Value::Object(a), Value::Object(b)) => {
+            let names = a.keys().chain(b.keys().filter(|name| !a.contains_key(*name)));
+            names.into_iter().find_map(|name| {
+                difference(&below(name), a.get(name).unwrap_or(&Value::Null), b.get(name).unwrap_or(&Value::Null))
+            })
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).enumerate().find_map(|(i, (a, b))| difference(&below(&i.to_string()), a, b))
+        }
+        (a, b) => Some(format!("`{key}`: {} there, {} recomputed", shortened(a), shortened(b))),
+    }
+}
+
+fn shortened(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(100) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

@@ -1,0 +1,131 @@
+//! Groups runs into matrix cells and judges each.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use super::quality::Metric;
+use super::statistics::{self, rounded};
+use super::steps::StepTimes;
+use super::{
+    BaselineEvidence, CONFIDENCE, ScorecardError, arms, control, drift, quality, reproducibility, speed, steps,
+};
+use nanochat_artifacts::{CellSummary, ExperimentDocuments, Judgement, RunDocuments, Verdict};
+
+/// All cells in the order in which the plan names them, each with its verdicts.
+pub(super) fn judged(
+    documents: &ExperimentDocuments,
+    baseline: &BaselineEvidence,
+    metric: Metric,
+) -> Result<Vec<CellSummary>, ScorecardError> {
+    let timed: Vec<&RunDocuments> = match baseline.result() {
+        Some(_) => documents.runs.iter().filter(|run| run.finished().is_some()).collect(),
+        None => Vec::new(),
+    };
+    let times = steps::times(&timed)?;
+    let judged = grouped(&documents.runs).into_par_iter().map(|runs| judge(&runs, documents, baseline, metric, &times));
+    let mut cells = judged.collect::<Result<Vec<CellSummary>, ScorecardError>>()?;
+    mark_best(&mut cells, metric);
+    Ok(cells)
+}
+
+/// Runs by the values of their axes, in order of first appearance.
+fn grouped(runs: &[RunDocuments]) -> Vec<Vec<&RunDocuments>> {
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut groups: Vec<Vec<&RunDocuments>> = Vec::new();
+    for run in runs {
+        let place = *places.entry(label(run)).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(group) => group.push(run),
+            None => groups.push(vec![run]),
+        }
+    }
+    groups
+}
+
+/// `model.depth=12`.
+pub(super) fn axis((key, value): (&String, &serde_json::Value)) -> String {
+    match value {
+        serde_json::Value::String(text) => format!("{key}={text}"),
+        other => format!("{key}={other}"),
+    }
+}
+
+/// `model.depth=12, optimizer.matrix_lr=0.02`.
+pub(super) fn label(run: &RunDocuments) -> String {
+    let axes: Vec<String> = run.plan.axes.iter().map(axis).collect();
+    if axes.is_empty() { "all runs".to_string() } else { axes.join(", ") }
+}
+
+fn judge(
+    runs: &[&RunDocuments],
+    documents: &ExperimentDocuments,
+    baseline: &BaselineEvidence,
+    metric: Metric,
+    times: &BTreeMap<String, StepTimes>,
+) -> Result<CellSummary, ScorecardError> {
+    let record = &documents.record;
+    let commit = &record.baseline_commit;
+    let bpb = arms::candidate(runs, Metric::ValBpb).figures();
+    let summaries = || runs.iter().filter_map(|run| run.finished());
+    let rates: Vec<f64> = summaries().filter_map(|summary| summary.tokens_per_second).collect();
+    let interval = statistics::mean_interval(&bpb, CONFIDENCE);
+    let mut seeds: Vec<u64> = runs.iter().map(|run| run.plan.seed).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    let control = runs.first().is_some_and(|run| control::is_control(record.control.as_ref(), run));
+    let quality = quality::judge(runs, &record.quality, metric, baseline, commit);
+    let (speed, speed_variants) = speed::judge(runs, &record.speed, baseline, commit, times)?;
+    let (quality, speed, speed_variants) = match control {
+        true => (itself(quality), itself(speed), Vec::new()),
+        false => (quality, speed, speed_variants),
+    };
+    Ok(CellSummary {
+        axes: runs.first().map(|run| run.plan.axes.clone()).unwrap_or_default(),
+        label: runs.first().map(|run| label(run)).unwrap_or_default(),
+        runs: runs.iter().map(|run| run.plan.run_id.clone()).collect(),
+        seeds,
+        planned: runs.len() as u64,
+        finished: summaries().count() as u64,
+        planned_tokens: runs.first().map_or(0, |run| run.plan.total_tokens),
+        spent_tokens: runs.iter().filter_map(|run| run.summary.as_ref().map(|summary| summary.tokens)).sum(),
+        best: false,
+        control,
+        quality,
+        speed,
+        speed_variants,
+        reproducibility: reproducibility::judge(runs, &record.reproducibility),
+        drift: record.drift.as_ref().map(|rule| drift::judge(runs, rule)).transpose()?,
+        mean_val_bpb: statistics::mean(&bpb).map(rounded),
+        std_val_bpb: statistics::variance(&bpb).map(|variance| rounded(variance.sqrt())),
+        interval_val_bpb: interval.as_ref().map(quality::rounded_interval),
+        tokens_per_second: statistics::median(&rates).map(rounded),
+        peak_rss_bytes: summaries().map(|summary| summary.peak_memory_bytes()).max(),
+    })
+}
+
+/// The judgement of the control, which isn't held against itself.
+fn itself(judgement: Judgement) -> Judgement {
+    Judgement {
+        candidate: judgement.candidate,
+        candidate_runs: judgement.candidate_runs,
+        ..quality::undecided(&judgement.metric, Verdict::Missing, "the control: the other cells are held against it")
+    }
+}
+
+/// Marks the cell with the best mean of the metric, when there are cells to choose from.
+fn mark_best(cells: &mut [CellSummary], metric: Metric) {
+    let better = |a: f64, b: f64| if metric.lower_is_better() { a < b } else { a > b };
+    let mut best: Option<(usize, f64)> = None;
+    for (place, cell) in cells.iter().enumerate() {
+        if let Some(value) = cell.quality.candidate
+            && best.is_none_or(|(_, leader)| better(value, leader))
+        {
+            best = Some((place, value));
+        }
+    }
+    let candidates = cells.iter().filter(|cell| cell.quality.candidate.is_some()).count();
+    if let Some(cell) = best.filter(|_| candidates > 1).and_then(|(place, _)| cells.get_mut(place)) {
+        cell.best = true;
+    }
+}

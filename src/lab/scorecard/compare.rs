@@ -1,0 +1,398 @@
+//! Before and after: two sets of results of the same experiments, matched by experiment, matrix cell, seed and repeat.
+//!
+//! Judged as an experiment is judged against the baseline: quality as non-inferiority within the experiment's own tolerance,
+//! paired by seed; speed as a ratio on one machine, no slower than before. A run whose plan, data or tokenizer changed is
+//! no longer comparable, and said to be so. Says what appeared and what vanished.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::arms::Arm;
+use super::quality::{self, Metric, plural, undecided};
+use super::statistics::{self, Estimated, rounded};
+use super::{CONFIDENCE, RUNS_FOR_INTERVAL, ScorecardError, severity, speed};
+use nanochat_artifacts::{Judgement, RunDocuments, Snapshot, StepRow, Summary, Tree, Verdict, steady_steps};
+
+/// A comparison of two sets of results.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    /// `nanochat.comparison/v1`.
+    pub schema: String,
+    /// What the earlier side is called.
+    pub before: String,
+    /// What the later side is called.
+    pub after: String,
+    /// The worst verdict on quality.
+    pub quality: Verdict,
+    /// The worst verdict on speed.
+    pub speed: Verdict,
+    /// Experiments on both sides.
+    pub experiments: Vec<ComparedExperiment>,
+    /// Experiments only on the later side.
+    pub appeared: Vec<String>,
+    /// Experiments only on the earlier side.
+    pub vanished: Vec<String>,
+}
+
+/// One experiment on both sides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ComparedExperiment {
+    /// Its name.
+    pub name: String,
+    /// Its matrix cells on both sides.
+    pub cells: Vec<ComparedCell>,
+    /// Run ids only on the later side.
+    pub appeared: Vec<String>,
+    /// Run ids only on the earlier side.
+    pub vanished: Vec<String>,
+}
+
+/// One matrix cell on both sides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ComparedCell {
+    /// What its axes say.
+    pub label: String,
+    /// Whether every compared run has the same final weights as before, bit for bit.
+    pub identical: bool,
+    /// Quality after against before.
+    pub quality: Judgement,
+    /// Speed after against before.
+    pub speed: Judgement,
+}
+
+impl nanochat_artifacts::Document for Comparison {
+    const SCHEMA: &'static str = "nanochat.comparison/v1";
+
+    fn schema(&self) -> &str {
+        &self.schema
+    }
+}
+
+/// Compares two trees of results.
+///
+/// # Errors
+/// Documents that can't be read, and two sides without any results.
+pub fn compare(before: &Tree, after: &Tree) -> Result<Comparison, ScorecardError> {
+    let (mut old, new) = (before.experiments()?, after.experiments()?);
+    if old.is_empty() && new.is_empty() {
+        return Err(ScorecardError::NothingThere { before: before.label(), after: after.label() });
+    }
+    let mut experiments = Vec::new();
+    let mut appeared = Vec::new();
+    for (name, later) in &new {
+        match old.remove(name) {
+            None => appeared.push(name.clone()),
+            Some(earlier) => experiments.push(Sides { before, after, earlier: &earlier, later }.compare(name)?),
+        }
+    }
+    let worst = |get: fn(&ComparedCell) -> &Judgement| {
+        let verdicts =
+            experiments.iter().flat_map(|one: &ComparedExperiment| one.cells.iter()).map(|cell| get(cell).verdict);
+        verdicts.max_by_key(|verdict| severity(*verdict)).unwrap_or(Verdict::Missing)
+    };
+    Ok(Comparison {
+        schema: <Comparison as nanochat_artifacts::Document>::SCHEMA.to_string(),
+        before: before.label(),
+        after: after.label(),
+        quality: worst(|cell| &cell.quality),
+        speed: worst(|cell| &cell.speed),
+        experiments,
+        appeared,
+        vanished: old.into_keys().collect(),
+    })
+}
+
+/// What `--gate` makes of a comparison.
+pub fn gate(comparison: &Comparison) -> super::Gate {
+    let cells = || comparison.experiments.iter().flat_map(|one| one.cells.iter());
+    let any = |wanted: Verdict| cells().any(|cell| cell.quality.verdict == wanted || cell.speed.verdict == wanted);
+    if any(Verdict::Fail) {
+        super::Gate::Failed
+    } else if any(Verdict::Inconclusive) {
+        super::Gate::Inconclusive
+    } else if any(Verdict::Pass) {
+        super::Gate::Passed
+    } else {
+        super::Gate::NothingCompared
+    }
+}
+
+/// One experiment on both sides.
+struct Sides<'a> {
+    before: &'a Tree,
+    after: &'a Tree,
+    earlier: &'a Snapshot,
+    later: &'a Snapshot,
+}
+
+/// A run on both sides, both finished.
+struct Pair<'a> {
+    earlier: &'a RunDocuments,
+    later: &'a RunDocuments,
+    old: &'a Summary,
+    new: &'a Summary,
+}
+
+impl Pair<'_> {
+    /// Whether both sides hold one and the same run, not one that was made again.
+    fn is_one_recording(&self) -> bool {
+        self.old == self.new && self.earlier.environment == self.later.environment
+    }
+}
+
+/// `1 run was`, `3 runs were`.
+fn were(count: usize) -> String {
+    format!("{} {}", plural(count, "run"), if count == 1 { "was" } else { "were" })
+}
+
+impl<'a> Sides<'a> {
+    fn compare(&self, name: &str) -> Result<ComparedExperiment, ScorecardError> {
+        let mut cells: Vec<(String, Vec<&RunDocuments>)> = Vec::new();
+        for run in &self.later.runs {
+            let label = super::cells::label(run);
+            match cells.iter_mut().find(|(other, _)| *other == label) {
+                Some((_, runs)) => runs.push(run),
+                None => cells.push((label, vec![run])),
+            }
+        }
+        let missing = |from: &Snapshot, other: &Snapshot| {
+            let absent = |run: &&RunDocuments| !other.runs.iter().any(|o| o.plan.run_id == run.plan.run_id);
+            from.runs.iter().filter(absent).map(|run| run.plan.run_id.clone()).collect::<Vec<_>>()
+        };
+        let compared = cells.iter().filter_map(|(label, runs)| self.cell(label, runs).transpose());
+        Ok(ComparedExperiment {
+            name: name.to_string(),
+            cells: compared.collect::<Result<_, _>>()?,
+            appeared: missing(self.later, self.earlier),
+            vanished: missing(self.earlier, self.later),
+        })
+    }
+
+    /// Judges one cell; none when it wasn't there before.
+    fn cell(&self, label: &str, runs: &[&'a RunDocuments]) -> Result<Option<ComparedCell>, ScorecardError> {
+        let earlier: Vec<_> = self.earlier.runs.iter().filter(|run| super::cells::label(run) == label).collect();
+        if earlier.is_empty() {
+            return Ok(None);
+        }
+        let (pairs, problem) = pairs(&earlier, runs);
+        let rule = &self.later.record.quality;
+        let undecided_both = |verdict, reason: &str| ComparedCell {
+            label: label.to_string(),
+            identical: false,
+            quality: undecided(&rule.metric, verdict, reason),
+            speed: undecided("tokens_per_second", verdict, reason),
+        };
+        if pairs.is_empty() {
+            let (verdict, reason) =
+                problem.unwrap_or((Verdict::Missing, "no run is finished on both sides".to_string()));
+            return Ok(Some(undecided_both(verdict, &reason)));
+        }
+        let Some(metric) = Metric::named(&rule.metric) else {
+            return Ok(Some(undecided_both(Verdict::Missing, &format!("the metric `{}` is unknown", rule.metric))));
+        };
+        let identical = pairs
+            .iter()
+            .all(|pair| pair.old.weights_sha256.is_some() && pair.old.weights_sha256 == pair.new.weights_sha256);
+        let mut quality = self.quality(&pairs, metric, identical);
+        if let Some((_, reason)) = problem {
+            quality.reason = format!("{}; left out: {reason}", quality.reason);
+        }
+        Ok(Some(ComparedCell { label: label.to_string(), identical, quality, speed: self.speed(&pairs)? }))
+    }
+
+    fn quality(&self, pairs: &[Pair<'_>], metric: Metric, identical: bool) -> Judgement {
+        let rule = &self.later.record.quality;
+        let arm = |get: &dyn Fn(&Pair<'_>) -> Option<f64>| {
+            let mut values: BTreeMap<u64, f64> = BTreeMap::new();
+            for pair in pairs {
+                if let Some(value) = get(pair) {
+                    values.entry(pair.later.plan.seed).or_insert(value);
+                }
+            }
+            Arm { values: values.into_iter().collect(), note: None }
+        };
+        let (new, old) = (arm(&|pair| metric.of_summary(pair.new)), arm(&|pair| metric.of_summary(pair.old)));
+        let mut judgement = undecided(&rule.metric, Verdict::Missing, format!("the runs have no {}", rule.metric));
+        let (Some(after), Some(before)) = (statistics::mean(&new.figures()), statistics::mean(&old.figures())) else {
+            return judgement;
+        };
+        let tolerance = rule.absolute.unwrap_or(0.0) + rule.relative.unwrap_or(0.0) * before.abs();
+        judgement.candidate = Some(rounded(after));
+        judgement.baseline = Some(rounded(before));
+        judgement.candidate_runs = new.values.len() as u64;
+        judgement.baseline_runs = old.values.len() as u64;
+        judgement.threshold = Some(rounded(quality::signed(tolerance, metric)));
+        if identical {
+            judgement.verdict = Verdict::Pass;
+            judgement.method = "bitwise".to_string();
+            judgement.difference = Some(rounded(after - before));
+            judgement.reason =
+                format!("the final weights of {} are the same as before, bit for bit", plural(pairs.len(), "run"));
+            return judgement;
+        }
+        quality::compare(judgement, &new, &old, tolerance, metric, "earlier run")
+    }
+
+    fn speed(&self, pairs: &[Pair<'_>]) -> Result<Judgement, ScorecardError> {
+        let mut judgement = undecided("tokens_per_second", Verdict::Missing, "the runs have no throughput");
+        judgement.threshold = Some(1.0);
+        judgement.minimum_effect = Some(speed::MINIMUM_EFFECT);
+        let machine = |run: &RunDocuments| run.environment.as_ref().map(|environment| environment.machine_id.clone());
+        let same: Vec<&Pair<'_>> = pairs
+            .iter()
+            .filter(|pair| machine(pair.earlier).is_some() && machine(pair.earlier) == machine(pair.later))
+            .collect();
+        let rates: Vec<(f64, f64)> =
+            same.iter().filter_map(|pair| Some((pair.new.tokens_per_second?, pair.old.tokens_per_second?))).collect();
+        if same.is_empty() {
+            judgement.verdict = Verdict::NotComparable;
+            judgement.reason =
+                "the two sides ran on different machines: a throughput recorded elsewhere is context".to_string();
+            return Ok(judgement);
+        }
+        if pairs.iter().all(Pair::is_one_recording) {
+            judgement.verdict = Verdict::Pass;
+            judgement.ratio = Some(1.0);
+            judgement.reason = format!("{} not made again: both sides hold the same recording", were(pairs.len()));
+            return Ok(judgement);
+        }
+        let column = |get: fn(&(f64, f64)) -> f64| rates.iter().map(get).collect::<Vec<_>>();
+        judgement.candidate = statistics::median(&column(|rate| rate.0)).map(rounded);
+        judgement.baseline = statistics::median(&column(|rate| rate.1)).map(rounded);
+        judgement.candidate_runs = same.len() as u64;
+        judgement.baseline_runs = same.len() as u64;
+        let (estimate, method, how) = if rates.len() >= RUNS_FOR_INTERVAL {
+            (statistics::paired_log_ratio(&rates, CONFIDENCE), "paired_log_ratio", "run by run")
+        } else {
+            (
+                self.bootstrap(&same)?,
+                "bootstrap",
+                "bootstrap over the steps inside the runs, blind to noise between runs",
+            )
+        };
+        let Some(estimate) = estimate.filter(|estimate| estimate.value.is_finite()) else { return Ok(judgement) };
+        Ok(judged_ratio(judgement, &estimate, method, how))
+    }
+
+    fn bootstrap(&self, pairs: &[&Pair<'_>]) -> Result<Option<Estimated>, ScorecardError> {
+        let (mut new, mut old) = (Vec::new(), Vec::new());
+        for pair in pairs {
+            let (Some(later), Some(earlier)) = (self.after.steps(pair.later)?, self.before.steps(pair.earlier)?) else {
+                return Ok(None);
+            };
+            let per_token = |rows: &[StepRow], run: &RunDocuments| {
+                steady_steps(rows).iter().map(|row| row.seconds / run.plan.total_batch_size as f64).collect::<Vec<_>>()
+            };
+            new.push(per_token(&later, pair.later));
+            old.push(per_token(&earlier, pair.earlier));
+        }
+        Ok(statistics::bootstrap_speed_ratio(&new, &old, speed::DRAWS, CONFIDENCE, speed::SEED))
+    }
+}
+
+fn judged_ratio(mut judgement: Judgement, estimate: &Estimated, method: &str, how: &str) -> Judgement {
+    let bound = 1.0 - speed::MINIMUM_EFFECT;
+    judgement.method = method.to_string();
+    judgement.ratio = Some(rounded(estimate.value));
+    judgement.interval = Some(quality::rounded_interval(estimate));
+    judgement.confidence = Some(CONFIDENCE);
+    judgement.verdict = speed::decide(estimate, bound);
+    let relation = match judgement.verdict {
+        Verdict::Pass => "at or above",
+        Verdict::Fail => "below",
+        _ => "across",
+    };
+    judgement.reason = format!(
+        "the ratio {:.4} over {} ({how}) has the 95% interval [{:.4}, {:.4}], {relation} {bound:.4} (as fast as before, less the minimum effect of {}%)",
+        estimate.value,
+        plural(judgement.candidate_runs as usize, "pair"),
+        estimate.low,
+        estimate.high,
+        speed::MINIMUM_EFFECT * 100.0
+    );
+    judgement
+}
+
+/// Runs that are finished on both sides and comparable; with the reason why some aren't.
+fn pairs<'a>(earlier: &[&'a RunDocuments], later: &[&'a RunDocuments]) -> (Vec<Pair<'a>>, Option<(Verdict, String)>) {
+    let mut found = Vec::new();
+    let mut problem = None;
+    for run in later {
+        let same = |other: &&&RunDocuments| (other.plan.seed, other.plan.repeat) == (run.plan.seed, run.plan.repeat);
+        let Some(other) = earlier.iter().find(same) else { continue };
+        if let Some(difference) = plan_difference(other, run) {
+            problem =
+                Some((Verdict::NotComparable, format!("the plan of `{}` changed: {difference}", run.plan.run_id)));
+            continue;
+        }
+        let unfinished =
+            run.unfinished_because().map(|why| (why, "now")).or(other.unfinished_because().map(|why| (why, "before")));
+        if let Some((why, side)) = unfinished {
+            problem.get_or_insert((Verdict::Missing, format!("{side}, `{}` {why}", run.plan.run_id)));
+            continue;
+        }
+        let (Some(old), Some(new)) = (other.finished(), run.finished()) else { continue };
+        match input_difference(old, new) {
+            Some(what) => problem = Some((Verdict::NotComparable, format!("{what} of `{}` changed", run.plan.run_id))),
+            None => found.push(Pair { earlier: other, later: run, old, new }),
+        }
+    }
+    (found, problem)
+}
+
+/// What differs between two plans that have another hash, the first three things.
+fn plan_difference(earlier: &RunDocuments, later: &RunDocuments) -> Option<String> {
+    if earlier.plan.plan_hash == later.plan.plan_hash {
+        return None;
+    }
+    let flat = |run: &RunDocuments| {
+        let mut values = BTreeMap::new();
+        if let Ok(plan) = serde_json::to_value(nanochat_plan::RunPlan { total_flops: 0, ..run.plan.clone() }) {
+            flatten("", &plan, &mut values);
+        }
+        values
+    };
+    let (old, new) = (flat(earlier), flat(later));
+    let reported = |key: &&String| !matches!(key.as_str(), "plan_hash" | "run_id" | "experiment" | "schema");
+    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).filter(reported).collect();
+    let word = |values: &BTreeMap<String, String>, key: &String| {
+        values.get(key).cloned().unwrap_or_else(|| "nothing".to_string())
+    };
+    let changed: Vec<String> = keys
+        .into_iter()
+        .filter(|key| old.get(*key) != new.get(*key))
+        .map(|key| format!("{key} {} → {}", word(&old, key), word(&new, key)))
+        .collect();
+    let more = if changed.len() > 3 { format!(" and {} more", changed.len() - 3) } else { String::new() };
+    Some(format!("{}{more}", changed.iter().take(3).cloned().collect::<Vec<_>>().join(", ")))
+}
+
+fn flatten(key: &str, value: &Value, into: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(entries) => {
+            for (name, value) in entries {
+                let below = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                flatten(&below, value, into);
+            }
+        }
+        other => {
+            into.insert(key.to_string(), other.to_string());
+        }
+    }
+}
+
+/// Which input's hash differs.
+fn input_difference(old: &Summary, new: &Summary) -> Option<&'static str> {
+    match () {
+        () if old.data_sha256 != new.data_sha256 => Some("the data"),
+        () if old.tokenizer_sha256 != new.tokenizer_sha256 => Some("the tokenizer"),
+        () if old.first_batch_sha256 != new.first_batch_sha256 => Some("the first batch"),
+        () => None,
+    }
+}

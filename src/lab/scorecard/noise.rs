@@ -1,0 +1,189 @@
+//! Noise: an arm against itself. What runs that differ in their seed alone show is recorded in a document that plans count
+//! with and verdicts cite, and their two halves, judged like two arms, must not come out as a failure.
+
+use std::path::Path;
+
+use super::arms::{self, Arm};
+use super::quality::{self, Metric, undecided};
+use super::statistics::{self, rounded};
+use super::{CONFIDENCE, RUNS_FOR_INTERVAL, ScorecardError, cells, speed};
+use nanochat_artifacts::{
+    CitedNoise, Document, ExperimentDocuments, ExperimentFolder, Judgement, NoiseEntry, NoiseRecord, ResultsRoot,
+    RunDocuments, Scorecard, Verdict, file_sha256,
+};
+
+/// What the runs of an experiment's first cell show, one entry a metric that they have.
+pub fn measure(documents: &ExperimentDocuments) -> NoiseRecord {
+    let runs = first_cell(documents);
+    let mut entries = Vec::new();
+    for (name, metric) in
+        [("core_metric", Metric::Core), ("min_val_bpb", Metric::MinValBpb), ("val_bpb", Metric::ValBpb)]
+    {
+        entries.extend(entry(name, &arms::candidate(&runs, metric), documents, &runs));
+    }
+    if on_one_machine(&runs) {
+        entries.extend(entry("tokens_per_second", &throughputs(&runs), documents, &runs));
+    }
+    entries.sort_by(|a, b| a.metric.cmp(&b.metric));
+    NoiseRecord { schema: NoiseRecord::SCHEMA.to_string(), entries }
+}
+
+fn first_cell(documents: &ExperimentDocuments) -> Vec<&RunDocuments> {
+    let label = documents.runs.first().map(cells::label);
+    documents.runs.iter().filter(|run| Some(cells::label(run)) == label).collect()
+}
+
+/// Tokens per second by seed, each seed's first finished run.
+fn throughputs(runs: &[&RunDocuments]) -> Arm {
+    let rate = |run: &&&RunDocuments| Some((run.plan.seed, run.finished()?.tokens_per_second?));
+    let mut values: Vec<(u64, f64)> = runs.iter().filter_map(|run| rate(&run)).collect();
+    values.sort_by_key(|(seed, _)| *seed);
+    values.dedup_by_key(|(seed, _)| *seed);
+    Arm { values, note: None }
+}
+
+fn on_one_machine(runs: &[&RunDocuments]) -> bool {
+    let machine = |run: &RunDocuments| {
+        let environment = run.environment.as_ref()?;
+        environment.hardware_matches_profile.then(|| environment.machine_id.clone())
+    };
+    let first = runs.first().and_then(|run| machine(run));
+    first.is_some() && runs.iter().all(|run| machine(run) == first)
+}
+
+fn entry(metric: &str, arm: &Arm, documents: &ExperimentDocuments, runs: &[&RunDocuments]) -> Option<NoiseEntry> {
+    let figures = arm.figures();
+    let deviation = statistics::deviation_interval(&figures, CONFIDENCE)?;
+    let cell = runs.first().map(|run| cells::label(run)).unwrap_or_default();
+    Some(NoiseEntry {
+        metric: metric.to_string(),
+        standard_deviation: rounded(deviation.value),
+        interval: Some((rounded(deviation.low), rounded(deviation.high))),
+        mean: statistics::mean(&figures).map(rounded),
+        runs: figures.len() as u64,
+        experiment: Some(documents.record.name.clone()),
+        run_ids: runs.iter().filter(|run| run.finished().is_some()).map(|run| run.plan.run_id.clone()).collect(),
+        source: format!("{} of `{}`, {cell}", quality::plural(figures.len(), "seed"), documents.record.name),
+    })
+}
+
+/// Quality and speed of one half of the runs against the other: every second seed.
+pub fn against_itself(documents: &ExperimentDocuments) -> (Judgement, Judgement) {
+    let (record, runs) = (&documents.record, first_cell(documents));
+    let blank = undecided(
+        &record.quality.metric,
+        Verdict::Missing,
+        format!(
+            "it takes {RUNS_FOR_INTERVAL} seeds an arm, {} in all, to judge quality over seeds",
+            2 * RUNS_FOR_INTERVAL
+        ),
+    );
+    let quality = Metric::named(&record.quality.metric).map(|metric| {
+        let (first, second) = halves(&arms::candidate(&runs, metric));
+        // With fewer it would be a point comparison, which says nothing of an arm against itself.
+        let enough = first.values.len().min(second.values.len()) >= RUNS_FOR_INTERVAL;
+        let Some(mean) = statistics::mean(&first.figures()).filter(|_| enough) else {
+            return blank.clone();
+        };
+        let tolerance = record.quality.absolute.unwrap_or(0.0) + record.quality.relative.unwrap_or(0.0) * mean.abs();
+        quality::compare(blank.clone(), &second, &first, tolerance, metric, "seed of the same arm")
+    });
+    let rates = if on_one_machine(&runs) { throughputs(&runs) } else { Arm::default() };
+    (quality.unwrap_or(blank), rate_halves(&rates, record.speed.min_ratio))
+}
+
+/// Every second value.
+fn halves(arm: &Arm) -> (Arm, Arm) {
+    let part = |odd: usize| {
+        let values = arm.values.iter().enumerate().filter(|(place, _)| place % 2 == odd);
+        Arm { values: values.map(|(_, value)| *value).collect(), note: None }
+    };
+    (part(0), part(1))
+}
+
+fn rate_halves(rates: &Arm, min_ratio: f64) -> Judgement {
+    let (first, second) = halves(rates);
+    let (first, second) = (first.figures(), second.figures());
+    let mut judgement = undecided(
+        "tokens_per_second",
+        Verdict::Missing,
+        format!("it takes {RUNS_FOR_INTERVAL} runs an arm on one machine to judge speed over runs"),
+    );
+    if first.len().min(second.len()) < RUNS_FOR_INTERVAL {
+        return judgement;
+    }
+    let Some(estimate) = statistics::welch_log_ratio(&second, &first, CONFIDENCE) else { return judgement };
+    let bound = min_ratio * (1.0 - speed::MINIMUM_EFFECT);
+    judgement.verdict = speed::decide(&estimate, bound);
+    judgement.method = "welch_log_ratio".to_string();
+    judgement.ratio = Some(rounded(estimate.value));
+    judgement.interval = Some(quality::rounded_interval(&estimate));
+    judgement.reason = format!(
+        "the ratio {:.4} over {} against {} of the same arm (Welch's t on logarithms) has the 95% interval [{:.4}, {:.4}]; the bound is {bound:.4}",
+        estimate.value,
+        quality::plural(second.len(), "run"),
+        first.len(),
+        estimate.low,
+        estimate.high
+    );
+    judgement
+}
+
+/// Has every judgement cite the noise that was recorded for the experiment, else for the project; gives the hash of each
+/// record that is cited, by path. Published figures of other programs' runs are for plans, not for verdicts.
+pub(super) fn cite(
+    scorecard: &mut Scorecard,
+    folder: &ExperimentFolder,
+    project_root: &Path,
+) -> Result<Vec<(String, String)>, ScorecardError> {
+    let root = ResultsRoot::new(project_root);
+    let own = format!("results/{}/noise.json", folder.name());
+    let mut cited = Vec::new();
+    for (name, path) in [(own, folder.noise()), ("experiments/noise.json".to_string(), root.noise())] {
+        let Some(record) = NoiseRecord::recorded(&path)? else { continue };
+        let mut any = false;
+        let cells = scorecard.cells.iter_mut().flat_map(|cell| {
+            let variants = cell.speed_variants.iter_mut().map(|variant| &mut variant.judgement);
+            [&mut cell.quality, &mut cell.speed].into_iter().chain(variants)
+        });
+        for judgement in [&mut scorecard.quality, &mut scorecard.speed].into_iter().chain(cells) {
+            any |= cite_one(judgement, &record, &name);
+        }
+        if any {
+            cited.push((name, file_sha256(&path)?));
+        }
+    }
+    Ok(cited)
+}
+
+/// Adds the record's figure to a judgement that compares something and cites nothing yet.
+fn cite_one(judgement: &mut Judgement, record: &NoiseRecord, path: &str) -> bool {
+    let entry = record.of(&judgement.metric).filter(|entry| entry.experiment.is_some());
+    let compares = judgement.difference.or(judgement.ratio).is_some() && judgement.noise.is_none();
+    let Some(entry) = entry.filter(|_| compares) else { return false };
+    let deviation = entry.standard_deviation;
+    let apart = matches!(judgement.method.as_str(), "point" | "non_inferiority_welch" | "welch_log_ratio");
+    let spread = (1.0 / judgement.candidate_runs as f64 + 1.0 / judgement.baseline_runs as f64).sqrt();
+    let share = entry.mean.filter(|mean| *mean != 0.0 && judgement.ratio.is_some()).map(|mean| deviation / mean);
+    let words = |value: f64| match share {
+        Some(_) => format!("{:.2}%", value * 100.0),
+        None => format!("{value:.6}"),
+    };
+    let unit = share.unwrap_or(deviation);
+    let here = if apart && spread.is_finite() {
+        format!(
+            ", {} for this {}",
+            words(unit * spread),
+            if judgement.ratio.is_some() { "ratio" } else { "difference" }
+        )
+    } else {
+        String::new()
+    };
+    judgement.reason.push_str(&format!(
+        "; recorded noise: a standard deviation of {} between runs{here} ({}, `{path}`)",
+        words(unit),
+        quality::plural(entry.runs as usize, "run")
+    ));
+    judgement.noise = Some(CitedNoise { standard_deviation: deviation, runs: entry.runs, source: path.to_string() });
+    true
+}

@@ -1,0 +1,146 @@
+//! What `nanochat list` shows: experiments with their verdicts, and runs with their headline figures.
+
+use serde::Serialize;
+
+use nanochat_artifacts::{
+    ArtifactError, ExperimentFolder, ResultsRoot, RunDocuments, RunStatus, Scorecard, Verdict, read_document,
+    read_experiment,
+};
+
+/// One experiment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExperimentOverview {
+    /// Its name.
+    pub name: String,
+    /// What it is about.
+    pub description: String,
+    /// Runs planned.
+    pub planned: usize,
+    /// Runs finished.
+    pub finished: usize,
+    /// Verdicts, once there is a scorecard.
+    pub verdicts: Option<Verdicts>,
+    /// Lowest final bits per byte among its finished runs.
+    pub best_val_bpb: Option<f64>,
+    /// Highest throughput among its finished runs.
+    pub tokens_per_second: Option<f64>,
+    /// Its runs, in planned order.
+    pub runs: Vec<RunOverview>,
+    /// Why it can't be read, when it can't.
+    pub error: Option<String>,
+}
+
+/// The three verdicts over all cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Verdicts {
+    /// Of quality.
+    pub quality: Verdict,
+    /// Of speed.
+    pub speed: Verdict,
+    /// Of reproducibility.
+    pub reproducibility: Verdict,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunOverview {
+    /// Run id.
+    pub run_id: String,
+    /// Seed.
+    pub seed: Option<u64>,
+    /// `finished`, `interrupted`, `failed` or `planned`.
+    pub status: &'static str,
+    /// Steps done.
+    pub steps: u64,
+    /// Steps planned.
+    pub planned_steps: Option<u64>,
+    /// Final bits per byte.
+    pub final_val_bpb: Option<f64>,
+    /// Median tokens per second.
+    pub tokens_per_second: Option<f64>,
+    /// Seconds from start to end.
+    pub elapsed_seconds: Option<f64>,
+    /// When it was finished, UTC.
+    pub finished_at: Option<String>,
+}
+
+/// All experiments of a project, sorted by name. One that can't be read is listed with its error.
+pub fn overview(root: &ResultsRoot) -> Result<Vec<ExperimentOverview>, ArtifactError> {
+    Ok(root
+        .experiments()?
+        .iter()
+        .map(|folder| of_experiment(folder).unwrap_or_else(|error| unreadable(folder, &error)))
+        .collect())
+}
+
+/// One experiment.
+pub fn of_experiment(folder: &ExperimentFolder) -> Result<ExperimentOverview, ArtifactError> {
+    let documents = read_experiment(folder)?;
+    let scorecard: Option<Scorecard> = match read_document(&folder.scorecard()) {
+        Ok(scorecard) => Some(scorecard),
+        Err(error) if error.is_not_found() => None,
+        Err(error) => return Err(error),
+    };
+    let finished: Vec<_> = documents.runs.iter().filter_map(RunDocuments::finished).collect();
+    let mut runs: Vec<RunOverview> = documents.runs.iter().map(of_run).collect();
+    runs.extend(documents.absent.iter().map(|id| RunOverview {
+        run_id: id.clone(),
+        seed: None,
+        status: "planned",
+        steps: 0,
+        planned_steps: None,
+        final_val_bpb: None,
+        tokens_per_second: None,
+        elapsed_seconds: None,
+        finished_at: None,
+    }));
+    Ok(ExperimentOverview {
+        name: documents.record.name.clone(),
+        description: documents.record.description.clone(),
+        planned: documents.record.runs.len(),
+        finished: finished.len(),
+        verdicts: scorecard.map(|card| Verdicts {
+            quality: card.quality.verdict,
+            speed: card.speed.verdict,
+            reproducibility: card.reproducibility.verdict,
+        }),
+        best_val_bpb: finished.iter().filter_map(|summary| summary.final_val_bpb).min_by(f64::total_cmp),
+        tokens_per_second: finished.iter().filter_map(|summary| summary.tokens_per_second).max_by(f64::total_cmp),
+        runs,
+        error: None,
+    })
+}
+
+fn of_run(run: &RunDocuments) -> RunOverview {
+    let summary = run.summary.as_ref();
+    RunOverview {
+        run_id: run.plan.run_id.clone(),
+        seed: Some(run.plan.seed),
+        status: match summary.map(|summary| summary.status) {
+            Some(RunStatus::Finished) => "finished",
+            Some(RunStatus::Interrupted) => "interrupted",
+            Some(RunStatus::Failed) => "failed",
+            None => "planned",
+        },
+        steps: summary.map_or(0, |summary| summary.steps),
+        planned_steps: Some(run.plan.num_iterations),
+        final_val_bpb: summary.and_then(|summary| summary.final_val_bpb),
+        tokens_per_second: summary.and_then(|summary| summary.tokens_per_second),
+        elapsed_seconds: summary.map(|summary| summary.elapsed_seconds),
+        finished_at: run.environment.as_ref().map(|environment| environment.finished_at.clone()),
+    }
+}
+
+fn unreadable(folder: &ExperimentFolder, error: &ArtifactError) -> ExperimentOverview {
+    ExperimentOverview {
+        name: folder.name(),
+        description: String::new(),
+        planned: 0,
+        finished: 0,
+        verdicts: None,
+        best_val_bpb: None,
+        tokens_per_second: None,
+        runs: Vec::new(),
+        error: Some(error.to_string()),
+    }
+}

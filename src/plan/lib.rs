@@ -1,0 +1,24 @@
+//! What will happen: pure arithmetic from an experiment to fully resolved runs. No tensor, clock, device or environment.
+
+pub mod derive;
+mod error;
+mod estimate;
+mod hash;
+mod outlook;
+mod profile;
+mod readable;
+pub mod shape;
+mod types;
+
+pub use derive::{DeriveInputs, Derived, derive};
+pub use error::PlanError;
+pub use estimate::estimate;
+pub use hash::{deciding, plan_hash};
+pub use outlook::{Change, Outlook, OutlookState, PlanSet, Power};
+pub use profile::{Profile, Requirements};
+pub use readable::rows_at_once;
+pub use shape::{
+    decode_flops, flops_per_token, has_value_embedding, kv_bytes_per_token, kv_read_bytes, padded_vocab_size,
+    parameter_counts, prefill_flops, window_sizes,
+};
+pub use types::*;
