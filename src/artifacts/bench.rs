@@ -166,7 +166,7 @@ pub struct BenchKernel {
     pub shape: String,
     /// Seconds of one call, the shortest of several.
     pub seconds: f64,
-    /// The same of its twin in elementary operations, in f32; for a backward pass candle's own. None when left out.
+    /// The same of its reference implementation in elementary operations, in f32; for a backward pass candle's own. None when left out.
     pub twin_seconds: Option<f64>,
     /// Work done a second: operations of its products, or bytes that it must read and write once.
     pub rate: f64,

@@ -48,10 +48,10 @@ pub struct Summary {
     pub tokens_per_second: Option<f64>,
     /// Seconds spent in steps, the first ten left out, as the baseline counts.
     pub training_seconds: f64,
-    /// Seconds from start to end, evaluation and checkpoints included, over all sittings.
+    /// Seconds from start to end, evaluation and checkpoints included, over all sessions.
     pub elapsed_seconds: f64,
     /// Seconds from taking the run up to the end of its first step: reading data, tokenizer and weights, unless an earlier
-    /// run of the same sitting had them in memory, and the first evaluation. None for a run that was resumed.
+    /// run of the same session had them in memory, and the first evaluation. None for a run that was resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup_seconds: Option<f64>,
     /// Peak resident memory in bytes.

@@ -1,5 +1,5 @@
 //! Alternating blocks: one run of each arm, back to back on one machine, the order changing from block to block, so that
-//! what drifts over a sitting (heat, other work) weighs on both arms alike.
+//! what drifts over a session (heat, other work) weighs on both arms alike.
 
 use nanochat_artifacts::BaselineBlock;
 
@@ -27,7 +27,7 @@ pub fn block(number: u64, candidate_run: Option<&str>) -> BaselineBlock {
 }
 
 /// Carries out `count` blocks: `run` is called with an arm and the number of its block, from 1. Returns how many blocks
-/// are whole; the first error ends the sitting, and so does a `run` that gives `false` (somebody asked to stop).
+/// are whole; the first error ends the session, and so does a `run` that gives `false` (somebody asked to stop).
 ///
 /// # Errors
 /// What `run` gives.

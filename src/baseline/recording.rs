@@ -9,8 +9,8 @@ use nanochat_artifacts::{
 
 /// A recording that grows run by run, on disk after each.
 ///
-/// Without `append`, a new sitting replaces what was recorded before as soon as one of its runs is finished; until then
-/// earlier runs stay, so that a sitting that only fails destroys nothing.
+/// Without `append`, a new session replaces what was recorded before as soon as one of its runs is finished; until then
+/// earlier runs stay, so that a session that only fails destroys nothing.
 #[derive(Debug)]
 pub struct Recording {
     path: PathBuf,
@@ -45,7 +45,7 @@ impl Recording {
         &self.path
     }
 
-    /// Runs of this sitting.
+    /// Runs of this session.
     pub fn runs(&self) -> &[BaselineRun] {
         &self.new
     }

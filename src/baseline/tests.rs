@@ -429,16 +429,16 @@ fn a_recording_keeps_what_was_there_until_a_run_is_finished() {
         let result: nanochat_artifacts::BaselineResult = nanochat_artifacts::read_document(&path).expect("readable");
         result.runs.iter().map(|run| run.status == RunStatus::Finished).collect::<Vec<_>>()
     };
-    let sitting = |append: bool, runs: &[&nanochat_artifacts::BaselineRun]| {
+    let session = |append: bool, runs: &[&nanochat_artifacts::BaselineRun]| {
         let mut recording = Recording::open(&root, commit, "small", append).expect("opened");
         runs.iter().for_each(|run| recording.add((*run).clone()).expect("written"));
     };
-    sitting(false, &[&good]);
-    sitting(false, &[&bad]);
+    session(false, &[&good]);
+    session(false, &[&bad]);
     assert_eq!(statuses(), [true, false]);
-    sitting(false, &[&bad, &good]);
+    session(false, &[&bad, &good]);
     assert_eq!(statuses(), [false, true]);
-    sitting(true, &[&good]);
+    session(true, &[&good]);
     assert_eq!(statuses(), [false, true, true]);
     assert!(Recording::open(&root, commit, "../escape", false).is_err());
     let other = format!("{}{}", &commit[..12], "0".repeat(28));

@@ -41,8 +41,10 @@ pub enum BenchError {
         /// Name of the hardware profile.
         profile: String,
     },
-    /// A kernel's twin can't be computed.
-    #[error("the twin of the kernel `{kernel}` can't be computed: {reason}; leave the twins out with --no-twins")]
+    /// A kernel's reference implementation can't be computed.
+    #[error(
+        "the reference of the kernel `{kernel}` can't be computed: {reason}; leave the references out with --no-references"
+    )]
     Twin {
         /// The kernel.
         kernel: String,

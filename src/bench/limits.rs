@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use candle_core::{DType, Device};
 
 use crate::hardware::{self, GPU_FLOATS, GPU_SIDE};
-use nanochat_engine::model::operands;
-use nanochat_kernels::gemm::{Matrix, Onto, Threads, multiply};
+use nanochat_engine::model::compute_dtype;
+use nanochat_kernels::gemm::{Matrix, Threads, WriteMode, multiply};
 use nanochat_plan::Precision;
 
 /// Products that are tried, as rows, columns and inner size: a cube, and the form of a linear layer over many tokens.
@@ -39,7 +39,7 @@ fn product_gflops([m, n, k]: [usize; 3], dtype: Precision) -> f64 {
     let (a, b, mut out) = (numbers(m * k), numbers(n * k), vec![0f32; m * n]);
     let seconds = best_seconds(BUDGET, || {
         let b = Matrix::new(&b, n, k).transposed();
-        multiply(&mut out, Matrix::new(&a, m, k), b, Onto::Nothing, Threads::Pool, operands(dtype));
+        multiply(&mut out, Matrix::new(&a, m, k), b, WriteMode::Overwrite, Threads::Pool, compute_dtype(dtype));
         std::hint::black_box(&out);
     });
     2.0 * (m * n * k) as f64 / seconds / 1e9

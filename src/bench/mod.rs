@@ -1,4 +1,4 @@
-//! Measures this program on a plan: training by phase, inference, kernels beside their twins, the tokenizer, the data path.
+//! Measures this program on a plan: training by phase, inference, kernels beside their reference implementations, the tokenizer, the data path.
 //!
 //! Follows plans as [`crate::run`] does, but leaves nothing in an experiment's results: a benchmark is a document of its
 //! own. Rates are held against limits that are measured in the same process, after the work. Refuses more steps than the

@@ -11,7 +11,7 @@ use crate::run::{Resources, environment, open_device};
 use nanochat_artifacts::{BenchEvaluation, BenchStartup, BenchTrain, loss_trace_sha256};
 use nanochat_engine::device::memory;
 use nanochat_engine::model::Part;
-use nanochat_engine::train::{Event, Inputs, Nowhere, Phase, Trainer};
+use nanochat_engine::train::{Event, Inputs, NoCheckpoints, Phase, Trainer};
 use nanochat_plan::RunPlan;
 
 /// How training is measured.
@@ -197,7 +197,7 @@ fn measure(
         Event::EvaluationFailed { reason, .. } => measured.evaluation_failed = Some(reason.to_string()),
         Event::MicroStep { .. } | Event::RolledBack(_) => {}
     };
-    trainer.run(&|| done.get() >= options.steps, &mut Nowhere, &mut watch)?;
+    trainer.run(&|| done.get() >= options.steps, &mut NoCheckpoints, &mut watch)?;
     if options.evaluate {
         trainer.evaluate_now(&mut watch);
     }

@@ -12,7 +12,7 @@ use super::plan::{Overlay, select};
 use super::progress::thousands;
 use super::{CliError, CliResult, Exit, Format};
 use crate::baseline::{
-    self, BaseFolder, BaselineError, Checkout, PINNED_COMMIT, Python, Recording, SCRIPT_TIMEOUT, Sitting, Tally,
+    self, BaseFolder, BaselineError, Checkout, PINNED_COMMIT, Python, Recording, SCRIPT_TIMEOUT, Session, Tally,
     Variant, recording_name,
 };
 use crate::hardware;
@@ -226,9 +226,9 @@ fn run(args: RunArgs) -> CliResult {
     let base = args.base_dir.as_deref().map_or_else(BaseFolder::temporary, BaseFolder::at).map_err(failed)?;
     let place = (Checkout::open(&args.place.checkout).map_err(failed)?, Python::new(&args.place.python));
     let machine = hardware::this_machine();
-    let mut sitting = Sitting::open(place, commit, &chosen, base, machine, &stopped).map_err(failed)?;
-    sitting.timeout = Duration::from_secs(args.timeout);
-    sitting.hardware_matches = hardware_matches;
+    let mut session = Session::open(place, commit, &chosen, base, machine, &stopped).map_err(failed)?;
+    session.timeout = Duration::from_secs(args.timeout);
+    session.hardware_matches = hardware_matches;
     let root = super::project();
     let name =
         args.name.unwrap_or_else(|| recording_name(experiment.baseline_results.as_deref(), commit, &experiment.name));
@@ -241,7 +241,7 @@ fn run(args: RunArgs) -> CliResult {
         let tokenizer =
             resources.tokenizer(plan, &corpus).map_err(|error| CliError::failed(miette::miette!("{error}")))?;
         let variants = asked_for(plan, &args.dtype, &args.threads).unwrap_or_else(|| variants(&experiment, plan));
-        let outcome = sitting.carry_out(
+        let outcome = session.carry_out(
             (plan, &corpus, &tokenizer),
             (&variants, args.blocks),
             &mut recording,

@@ -28,7 +28,7 @@ pub struct Args {
 enum Command {
     /// Time the first steps of a spec's first run, by phase, and say what share of the machine they use.
     Train(TrainArgs),
-    /// Time every kernel at the sizes of a spec's micro-step, beside its twin in elementary operations.
+    /// Time every kernel at the sizes of a spec's micro-step, beside its reference implementation in elementary operations.
     Kernels(KernelArgs),
     /// Time the training of a spec's tokenizer, and its encoding on one thread.
     Tokenizer(TokenizerArgs),
@@ -82,7 +82,7 @@ struct KernelArgs {
     /// Milliseconds spent on each figure.
     #[arg(long, value_name = "N", default_value_t = 200)]
     milliseconds: u64,
-    /// Leave out the twins.
+    /// Leave out the reference implementations.
     #[arg(long)]
     no_twins: bool,
 }
@@ -277,7 +277,7 @@ fn print_train(document: &BenchTrain) {
 fn kernels(args: KernelArgs) -> CliResult {
     let Ready { plan, hardware_matches, .. } = args.common.ready()?;
     let budget = Duration::from_millis(args.milliseconds);
-    let options = KernelOptions { twins: !args.no_twins, budget, hardware_matches };
+    let options = KernelOptions { references: !args.no_twins, budget, hardware_matches };
     let document = bench::kernels(&plan, options, &mut |kernel: &BenchKernel| {
         eprintln!("{:<34} {:.3} ms", kernel.name, kernel.seconds * 1e3);
     })
@@ -286,16 +286,16 @@ fn kernels(args: KernelArgs) -> CliResult {
 }
 
 fn print_kernels(document: &BenchKernels) {
-    let mut rows = table(&["kernel", "sizes", "ms", "twin ms", "times", "rate", "of the limit"]);
+    let mut rows = table(&["kernel", "sizes", "ms", "reference ms", "times", "rate", "of the limit"]);
     for kernel in &document.kernels {
         let milliseconds = |seconds: f64| format!("{:.3}", seconds * 1e3);
-        let twin = |show: &dyn Fn(f64) -> String| kernel.twin_seconds.map_or_else(|| "–".to_string(), show);
+        let reference = |show: &dyn Fn(f64) -> String| kernel.twin_seconds.map_or_else(|| "–".to_string(), show);
         rows.add_row([
             kernel.name.clone(),
             kernel.shape.clone(),
             milliseconds(kernel.seconds),
-            twin(&milliseconds),
-            twin(&|seconds| format!("{:.1}", seconds / kernel.seconds)),
+            reference(&milliseconds),
+            reference(&|seconds| format!("{:.1}", seconds / kernel.seconds)),
             format!("{:.1} {}", kernel.rate, kernel.unit),
             format!("{:.0}%", kernel.share * 100.0),
         ]);

@@ -8,7 +8,7 @@ use super::baseline::{failed, variants};
 use super::baseline_progress::Progress;
 use crate::baseline::blocks::{Arm, order};
 use crate::baseline::{
-    self, BaseFolder, BaselineError, Beside, Checkout, Python, Recording, Sitting, one_of_each_budget, recording_name,
+    self, BaseFolder, BaselineError, Beside, Checkout, Python, Recording, Session, one_of_each_budget, recording_name,
 };
 use crate::hardware;
 use crate::run::{OtherArm, Resources, Stop};
@@ -42,7 +42,7 @@ impl Args {
         experiment: &Experiment,
         plans: &[RunPlan],
         (root, hardware_matches, stop): (&ResultsRoot, bool, &Stop),
-    ) -> Result<Option<Sitting>, CliError> {
+    ) -> Result<Option<Session>, CliError> {
         let (true, Some(checkout), Some(python)) = (self.with_baseline, &self.checkout, &self.python) else {
             return Ok(None);
         };
@@ -58,15 +58,15 @@ impl Args {
         let place = (Checkout::open(checkout).map_err(failed)?, Python::new(python));
         let chosen = one_of_each_budget(plans);
         let machine = hardware::this_machine();
-        let mut sitting =
-            Sitting::open(place, &experiment.baseline_commit, &chosen, base, machine, &stopped).map_err(failed)?;
-        sitting.timeout = Duration::from_secs(self.baseline_timeout);
-        sitting.hardware_matches = hardware_matches;
+        let mut session =
+            Session::open(place, &experiment.baseline_commit, &chosen, base, machine, &stopped).map_err(failed)?;
+        session.timeout = Duration::from_secs(self.baseline_timeout);
+        session.hardware_matches = hardware_matches;
         let from_baseline: Vec<RunPlan> =
             plans.iter().filter(|plan| plan.init == InitPlan::Baseline).cloned().collect();
-        let place = (&sitting.checkout, &sitting.python, &sitting.base);
+        let place = (&session.checkout, &session.python, &session.base);
         baseline::write_initial_weights(&from_baseline, place, root, &stopped).map_err(failed)?;
-        Ok(Some(sitting))
+        Ok(Some(session))
     }
 }
 
@@ -86,7 +86,7 @@ pub fn variants_of(experiment: &Experiment) -> impl Fn(&RunPlan) -> Vec<crate::b
 impl<'a> BaselineArm<'a> {
     /// Opens the recording that the spec names.
     pub fn new(
-        sitting: &'a Sitting,
+        session: &'a Session,
         experiment: &Experiment,
         plans: &'a [RunPlan],
         variants: &'a dyn Fn(&RunPlan) -> Vec<crate::baseline::Variant>,
@@ -95,7 +95,7 @@ impl<'a> BaselineArm<'a> {
         let commit = &experiment.baseline_commit;
         let name = recording_name(experiment.baseline_results.as_deref(), commit, &experiment.name);
         let recording = Recording::open(root, commit, &name, false).map_err(failed)?;
-        let beside = Beside::new(sitting, recording, plans, variants);
+        let beside = Beside::new(session, recording, plans, variants);
         Ok(Self { beside, progress: Progress::default(), problems: Vec::new() })
     }
 }

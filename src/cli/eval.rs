@@ -117,7 +117,7 @@ pub fn execute(args: Args) -> CliResult {
         eprintln!("note: {remark}");
     }
     if args.readable {
-        trained.model.set_engine(Engine::Readable);
+        trained.model.set_engine(Engine::Reference);
     }
     let wants_bpb = bundle.is_none() || args.data.is_some();
     let bpb = if wants_bpb { Some(bpb(&trained, &args)?) } else { None };

@@ -64,10 +64,10 @@ pub fn execute(args: Args) -> CliResult {
     let stop = Stop::default();
     stop_on_signals(&stop);
     let options = Options { force: args.force, fail_fast: args.fail_fast, hardware_matches };
-    let sitting = args.beside.open(&experiment, &plans.runs, (&root, hardware_matches, &stop))?;
+    let session = args.beside.open(&experiment, &plans.runs, (&root, hardware_matches, &stop))?;
     let variants = beside::variants_of(&experiment);
-    let mut arm = match &sitting {
-        Some(sitting) => Some(BaselineArm::new(sitting, &experiment, &plans.runs, &variants, &root)?),
+    let mut arm = match &session {
+        Some(session) => Some(BaselineArm::new(session, &experiment, &plans.runs, &variants, &root)?),
         None => None,
     };
     let other_arm = arm.as_mut().map(|arm| arm as &mut dyn OtherArm);

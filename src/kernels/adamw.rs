@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{Element, vectorized};
 
-/// Numbers that one task works on.
+/// Elements that one task works on.
 const BLOCK: usize = 1 << 14;
 
 /// What one step multiplies by.
@@ -33,8 +33,8 @@ pub fn step<T: Element>(parameter: &mut [T], gradient: &[T], first: &mut [T], se
     let moments = first.par_chunks_mut(BLOCK).zip(second.par_chunks_mut(BLOCK));
     blocks.zip(moments).for_each(|((parameter, gradient), (first, second))| {
         vectorized!({
-            let numbers = parameter.iter_mut().zip(gradient).zip(first.iter_mut().zip(second));
-            for ((parameter, gradient), (first, second)) in numbers {
+            let elements = parameter.iter_mut().zip(gradient).zip(first.iter_mut().zip(second));
+            for ((parameter, gradient), (first, second)) in elements {
                 *first = by.new_first.multiply_add(*gradient - *first, *first);
                 *second = by.new_second.multiply_add(*gradient * *gradient - *second, *second);
                 let denominator = (*second / by.second_bias).root() + by.epsilon;

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Onto, Operands, Threads, multiply};
+use super::gemm::{ComputeDtype, Matrix, Threads, WriteMode, multiply};
 use super::lanes::{dot, maximum, total};
 use super::{BLOCK_ROWS, Element, Scratch, vectorized};
 
@@ -32,11 +32,11 @@ pub struct Shape {
     /// Tokens to the left that a query sees besides itself.
     pub window: usize,
     /// What products round their operands to.
-    pub operands: Operands,
+    pub compute_dtype: ComputeDtype,
 }
 
 impl Shape {
-    /// Numbers of one head over one row.
+    /// Elements of one head over one row.
     fn head(&self) -> usize {
         self.length * self.size
     }
@@ -46,7 +46,7 @@ impl Shape {
         (self.size as f64).powf(-0.5)
     }
 
-    /// Numbers of scratch that a task needs.
+    /// Elements of scratch that a task needs.
     pub fn scratch_numbers(&self) -> usize {
         2 * QUERIES * self.length.min(self.window + QUERIES)
     }
@@ -96,7 +96,7 @@ fn head_forward<T: Element>(shape: Shape, at: Inputs<'_, T>, out: &mut [T], lse:
         let scores = &mut scratch[..rows * columns];
         let q = Matrix::new(&at.q[queries.start * size..], rows, size);
         let k = Matrix::new(&at.k[keys.start * size..], columns, size);
-        multiply(scores, q, k.transposed(), Onto::Nothing, Threads::One, shape.operands);
+        multiply(scores, q, k.transposed(), WriteMode::Overwrite, Threads::One, shape.compute_dtype);
         let block = &mut out[queries.start * size..queries.end * size];
         let mut totals = [T::ZERO; QUERIES];
         vectorized!({
@@ -108,7 +108,7 @@ fn head_forward<T: Element>(shape: Shape, at: Inputs<'_, T>, out: &mut [T], lse:
             }
         });
         let v = Matrix::new(&at.v[keys.start * size..], columns, size);
-        multiply(block, Matrix::new(scores, rows, columns), v, Onto::Nothing, Threads::One, shape.operands);
+        multiply(block, Matrix::new(scores, rows, columns), v, WriteMode::Overwrite, Threads::One, shape.compute_dtype);
         vectorized!({
             for (out, total) in block.chunks_exact_mut(size).zip(totals) {
                 for out in out {
@@ -208,8 +208,8 @@ fn head_backward<T: Element>(
         let (q, dout) = (block(&at.q[queries.start * size..]), block(&saved.dout[queries.start * size..]));
         let (k, v) = (&at.k[keys.start * size..keys.end * size], &at.v[keys.start * size..keys.end * size]);
         let (k, v) = (Matrix::new(k, columns, size), Matrix::new(v, columns, size));
-        multiply(weights, q, k.transposed(), Onto::Nothing, Threads::One, shape.operands);
-        multiply(slopes, dout, v.transposed(), Onto::Nothing, Threads::One, shape.operands);
+        multiply(weights, q, k.transposed(), WriteMode::Overwrite, Threads::One, shape.compute_dtype);
+        multiply(slopes, dout, v.transposed(), WriteMode::Overwrite, Threads::One, shape.compute_dtype);
         vectorized!({
             let rows = weights.chunks_exact_mut(columns).zip(slopes.chunks_exact_mut(columns));
             for (row, (weights, slopes)) in rows.enumerate() {
@@ -220,11 +220,11 @@ fn head_backward<T: Element>(
         });
         let (weights, slopes) = (Matrix::new(weights, rows, columns), Matrix::new(slopes, rows, columns));
         let dv = &mut outputs.dv[keys.start * size..keys.end * size];
-        multiply(dv, weights.transposed(), dout, Onto::Sum, Threads::One, shape.operands);
+        multiply(dv, weights.transposed(), dout, WriteMode::Accumulate, Threads::One, shape.compute_dtype);
         let dk = &mut outputs.dk[keys.start * size..keys.end * size];
-        multiply(dk, slopes.transposed(), q, Onto::Sum, Threads::One, shape.operands);
+        multiply(dk, slopes.transposed(), q, WriteMode::Accumulate, Threads::One, shape.compute_dtype);
         let dq = &mut outputs.dq[queries.start * size..queries.end * size];
-        multiply(dq, slopes, k, Onto::Nothing, Threads::One, shape.operands);
+        multiply(dq, slopes, k, WriteMode::Overwrite, Threads::One, shape.compute_dtype);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The architecture's fixed numbers (`nanochat/gpt.py`).
+//! The architecture's constants (`nanochat/gpt.py`).
 
 /// Added to the mean square under the root: PyTorch's default, the machine epsilon of f32, in every float type.
 pub const NORM_EPSILON: f64 = f32::EPSILON as f64;

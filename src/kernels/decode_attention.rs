@@ -12,7 +12,7 @@ use super::{Element, Scratch};
 
 /// Channels that are summed side by side.
 const CHANNELS: usize = 32;
-/// Below so many numbers of keys a second thread costs more than it saves.
+/// Below so many elements of keys a second thread costs more than it saves.
 const LEAST_SHARED: usize = 1 << 15;
 
 /// Sizes that all rows share.
@@ -38,7 +38,7 @@ pub struct Seen<I> {
 }
 
 /// Writes what each row's query takes up to `out`; queries and results are token-major (rows × H·D). `row` gives a row's
-/// keys and values. The scratch must have room for H/G · `longest` numbers, the most tokens that a row sees.
+/// keys and values. The scratch must have room for H/G · `longest` elements, the most tokens that a row sees.
 pub fn forward<'a, I: Iterator<Item = Piece<'a, f32>> + Clone>(
     shape: Shape,
     q: &[f32],
@@ -50,8 +50,8 @@ pub fn forward<'a, I: Iterator<Item = Piece<'a, f32>> + Clone>(
     let together = shape.heads / shape.groups * shape.size;
     let tasks = out.len() / together;
     let target = Target(out.as_mut_ptr());
-    let numbers = tasks * longest * shape.size;
-    let threads = if numbers < LEAST_SHARED { 1 } else { rayon::current_num_threads() };
+    let elements = tasks * longest * shape.size;
+    let threads = if elements < LEAST_SHARED { 1 } else { rayon::current_num_threads() };
     share(0..tasks, tasks.div_ceil(threads), &|tasks| {
         scratch.with(|scores| {
             for task in tasks {

@@ -38,7 +38,7 @@ pub trait Element:
     fn root(self) -> Self;
     /// `self · factor + term`, rounded once: the same bits on every processor.
     fn multiply_add(self, factor: Self, term: Self) -> Self;
-    /// The larger of two numbers.
+    /// The larger of two elements.
     fn larger(self, other: Self) -> Self;
     /// e^x.
     fn exponential(self) -> Self;
@@ -82,7 +82,7 @@ impl Element for f32 {
         if self > other { self } else { other }
     }
 
-    /// Relative error below 2e-7 for results that are normal numbers; smaller ones come out as the least normal number.
+    /// Relative error below 2e-7 for results that are normal elements; smaller ones come out as the least normal number.
     #[inline(always)]
     fn exponential(self) -> Self {
         // x = n ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts, so that n ln 2 is exact.
@@ -167,7 +167,7 @@ impl Element for f64 {
 mod tests {
     use super::*;
 
-    /// Numbers from −limit to limit.
+    /// Elements from −limit to limit.
     fn grid(limit: f32) -> impl Iterator<Item = f32> {
         (-20_000..=20_000).map(move |index| limit * index as f32 / 20_000.0)
     }

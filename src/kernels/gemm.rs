@@ -7,7 +7,7 @@ use gemm::Parallelism;
 
 use super::{Element, gemm_bf16};
 
-/// A matrix within a slice, with strides in numbers.
+/// A matrix within a slice, with strides in elements.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a, T> {
     data: &'a [T],
@@ -26,11 +26,11 @@ impl<'a, T> Matrix<'a, T> {
     /// The first `columns` of a row-major matrix whose rows lie `row_stride` apart.
     pub fn strided(data: &'a [T], rows: usize, columns: usize, row_stride: usize) -> Self {
         let last = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * row_stride + columns };
-        assert!(data.len() >= last, "a matrix of {rows} × {columns} needs {last} numbers, got {}", data.len());
+        assert!(data.len() >= last, "a matrix of {rows} × {columns} needs {last} elements, got {}", data.len());
         Self { data, rows, columns, row_stride, column_stride: 1 }
     }
 
-    /// The transposed matrix, over the same numbers.
+    /// The transposed matrix, over the same elements.
     pub fn transposed(self) -> Self {
         Self {
             rows: self.columns,
@@ -42,13 +42,13 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-/// What becomes of the numbers that the product is written over.
+/// Whether a product overwrites its output or is accumulated into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Onto {
-    /// They are replaced.
-    Nothing,
-    /// The product is added to them.
-    Sum,
+pub enum WriteMode {
+    /// The product replaces what is there.
+    Overwrite,
+    /// The product is added to what is there.
+    Accumulate,
 }
 
 /// How many threads work on a product.
@@ -62,7 +62,7 @@ pub enum Threads {
 
 /// What the operands of a product in f32 are rounded to first; sums are in f32 always. Products in f64 are never rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Operands {
+pub enum ComputeDtype {
     /// They are taken as they are.
     #[default]
     Full,
@@ -75,28 +75,28 @@ pub fn multiply<T: Element>(
     out: &mut [T],
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
-    onto: Onto,
+    mode: WriteMode,
     threads: Threads,
-    operands: Operands,
+    compute_dtype: ComputeDtype,
 ) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "inner sizes differ");
-    assert!(out.len() >= m * n, "the product of {m} × {n} doesn't fit into {} numbers", out.len());
+    assert!(out.len() >= m * n, "the product of {m} × {n} doesn't fit into {} elements", out.len());
     if m == 0 || n == 0 {
         return;
     }
-    if operands == Operands::Bf16 && T::IS_F32 {
-        return multiply_bf16(bytemuck::cast_slice_mut(out), a.rounded(), b.rounded(), onto, threads);
+    if compute_dtype == ComputeDtype::Bf16 && T::IS_F32 {
+        return multiply_bf16(bytemuck::cast_slice_mut(out), a.rounded(), b.rounded(), mode, threads);
     }
     if T::IS_F32 && m * n * k >= LEAST_PRODUCTS && gemm_bf16::multiplies_f32() {
-        let out = output(bytemuck::cast_slice_mut(out), onto);
+        let out = output(bytemuck::cast_slice_mut(out), mode);
         return gemm_bf16::gemm_f32(a.rounded(), b.rounded(), out, threads == Threads::One);
     }
     let parallelism = match threads {
         Threads::Pool => Parallelism::Rayon(0),
         Threads::One => Parallelism::None,
     };
-    let add = onto == Onto::Sum;
+    let add = mode == WriteMode::Accumulate;
     // SAFETY: all three matrices lie within their slices, as asserted here and where they were made; `out` is borrowed
     // mutably, so that it overlaps neither operand; strides are below the slices' lengths and fit an isize.
     unsafe {
@@ -125,18 +125,24 @@ pub fn multiply<T: Element>(
 }
 
 /// [`multiply`] with operands rounded to bf16.
-fn multiply_bf16(out: &mut [f32], a: gemm_bf16::Matrix<'_>, b: gemm_bf16::Matrix<'_>, onto: Onto, threads: Threads) {
-    let out = output(out, onto);
+fn multiply_bf16(
+    out: &mut [f32],
+    a: gemm_bf16::Matrix<'_>,
+    b: gemm_bf16::Matrix<'_>,
+    mode: WriteMode,
+    threads: Threads,
+) {
+    let out = output(out, mode);
     match threads {
         Threads::Pool => gemm_bf16::gemm(a, b, out),
         Threads::One => gemm_bf16::gemm_on_this_thread(a, b, out),
     }
 }
 
-fn output(out: &mut [f32], onto: Onto) -> gemm_bf16::Output<'_> {
-    match onto {
-        Onto::Nothing => gemm_bf16::Output::set(out),
-        Onto::Sum => gemm_bf16::Output::add(out),
+fn output(out: &mut [f32], mode: WriteMode) -> gemm_bf16::Output<'_> {
+    match mode {
+        WriteMode::Overwrite => gemm_bf16::Output::set(out),
+        WriteMode::Accumulate => gemm_bf16::Output::add(out),
     }
 }
 
@@ -144,7 +150,7 @@ fn output(out: &mut [f32], onto: Onto) -> gemm_bf16::Output<'_> {
 const LEAST_PRODUCTS: usize = 32 * 32 * 32;
 
 impl<'a, T: Element> Matrix<'a, T> {
-    /// The same matrix, of numbers in f32, as one that is rounded to bf16.
+    /// The same matrix, of elements in f32, as one that is rounded to bf16.
     fn rounded(self) -> gemm_bf16::Matrix<'a> {
         let data = bytemuck::cast_slice(self.data);
         if self.column_stride == 1 {
@@ -160,8 +166,8 @@ impl<'a, T: Element> Matrix<'a, T> {
 mod tests {
     use super::*;
 
-    /// The plain twin.
-    fn naive(out: &mut [f64], a: Matrix<'_, f64>, b: Matrix<'_, f64>, onto: Onto) {
+    /// The plain reference implementation.
+    fn naive(out: &mut [f64], a: Matrix<'_, f64>, b: Matrix<'_, f64>, mode: WriteMode) {
         for row in 0..a.rows {
             for column in 0..b.columns {
                 let product: f64 = (0..a.columns)
@@ -171,41 +177,41 @@ mod tests {
                     })
                     .sum();
                 let entry = &mut out[row * b.columns + column];
-                *entry = product + if onto == Onto::Sum { *entry } else { 0.0 };
+                *entry = product + if mode == WriteMode::Accumulate { *entry } else { 0.0 };
             }
         }
     }
 
-    fn numbers(count: usize, seed: u32) -> Vec<f64> {
+    fn elements(count: usize, seed: u32) -> Vec<f64> {
         (0..count as u32).map(|index| f64::from((index + seed).wrapping_mul(2654435761) >> 20) / 2048.0 - 1.0).collect()
     }
 
     #[test]
     fn products_equal_the_plain_twin() {
         for (m, n, k) in [(1, 1, 1), (3, 5, 7), (1, 33, 64), (65, 17, 40), (130, 70, 300)] {
-            let (a, b) = (numbers(m * (k + 3), 1), numbers((k + 3) * n, 2));
+            let (a, b) = (elements(m * (k + 3), 1), elements((k + 3) * n, 2));
             let cases = [
                 (Matrix::strided(&a, m, k, k + 3), Matrix::new(&b, k, n)),
                 (Matrix::new(&a, k, m).transposed(), Matrix::new(&b, k, n)),
                 (Matrix::new(&a, m, k), Matrix::strided(&b, n, k, k).transposed()),
             ];
             for (a, b) in cases {
-                for (onto, threads) in [(Onto::Nothing, Threads::One), (Onto::Sum, Threads::Pool)] {
-                    let (mut out, mut expected) = (numbers(m * n, 3), numbers(m * n, 3));
-                    multiply(&mut out, a, b, onto, threads, Operands::Bf16);
-                    naive(&mut expected, a, b, onto);
+                for (mode, threads) in [(WriteMode::Overwrite, Threads::One), (WriteMode::Accumulate, Threads::Pool)] {
+                    let (mut out, mut expected) = (elements(m * n, 3), elements(m * n, 3));
+                    multiply(&mut out, a, b, mode, threads, ComputeDtype::Bf16);
+                    naive(&mut expected, a, b, mode);
                     let worst = out.iter().zip(&expected).fold(0.0, |worst: f64, (a, b)| worst.max((a - b).abs()));
                     assert!(worst < 1e-12 * k as f64, "{m} × {n} × {k}: {worst:e}");
                     let narrow = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<f32>>();
-                    let (a32, b32, mut out32) = (narrow(a.data), narrow(b.data), narrow(&numbers(m * n, 3)));
+                    let (a32, b32, mut out32) = (narrow(a.data), narrow(b.data), narrow(&elements(m * n, 3)));
                     let a32 = Matrix { data: a32.as_slice(), ..reshape(a) };
                     let b32 = Matrix { data: b32.as_slice(), ..reshape(b) };
-                    multiply(&mut out32, a32, b32, onto, threads, Operands::Full);
+                    multiply(&mut out32, a32, b32, mode, threads, ComputeDtype::Full);
                     let worst = (out32.iter().zip(&expected))
                         .fold(0.0, |worst: f64, (a, b)| worst.max((f64::from(*a) - b).abs()));
                     assert!(worst < 4e-7 * k.max(4) as f64, "{m} × {n} × {k} in f32: {worst:e}");
-                    let mut out32 = narrow(&numbers(m * n, 3));
-                    multiply(&mut out32, a32, b32, onto, threads, Operands::Bf16);
+                    let mut out32 = narrow(&elements(m * n, 3));
+                    multiply(&mut out32, a32, b32, mode, threads, ComputeDtype::Bf16);
                     let worst = (out32.iter().zip(&expected))
                         .fold(0.0, |worst: f64, (a, b)| worst.max((f64::from(*a) - b).abs()));
                     // Each operand, of at most 1, is rounded by at most 2^-9.
@@ -215,7 +221,7 @@ mod tests {
         }
     }
 
-    /// The same form over no numbers.
+    /// The same form over no elements.
     fn reshape(matrix: Matrix<'_, f64>) -> Matrix<'static, f32> {
         Matrix {
             data: &[],
@@ -230,12 +236,12 @@ mod tests {
     fn the_number_of_threads_does_not_change_a_bit() {
         let (m, n, k) = (300, 200, 1500);
         let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect::<Vec<f32>>();
-        let (a, b) = (narrow(numbers(m * k, 4)), narrow(numbers(k * n, 5)));
+        let (a, b) = (narrow(elements(m * k, 4)), narrow(elements(k * n, 5)));
         let product = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut out = vec![0f32; m * n];
             let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
-            pool.install(|| multiply(&mut out, a, b, Onto::Nothing, Threads::Pool, Operands::Full));
+            pool.install(|| multiply(&mut out, a, b, WriteMode::Overwrite, Threads::Pool, ComputeDtype::Full));
             out
         };
         let one = product(1);

@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Onto, Operands, Threads, multiply};
+use super::gemm::{ComputeDtype, Matrix, Threads, WriteMode, multiply};
 use super::lanes::{LANES, maximum, sum, tree};
 use super::{Element, vectorized};
 use crate::constants::LOGIT_CAP;
 
-/// Numbers that a chunk of logits has at most, and the least tokens of a chunk.
+/// Elements that a chunk of logits has at most, and the least tokens of a chunk.
 const CHUNK_NUMBERS: usize = 1 << 22;
 const LEAST_CHUNK: usize = 64;
 /// Tokens that one task works on.
@@ -29,7 +29,7 @@ pub struct Head<'a, T> {
     /// Entries of the vocabulary.
     pub vocab: usize,
     /// What products round their operands to.
-    pub operands: Operands,
+    pub compute_dtype: ComputeDtype,
 }
 
 /// Where gradients go.
@@ -49,14 +49,14 @@ pub fn chunk_rows(vocab: usize) -> usize {
 }
 
 /// Writes every token's loss to `losses` (0 where ignored), and the gradients of `factor` times their sum where asked for.
-/// `logits` is scratch for [`chunk_rows`] × vocab numbers.
+/// `logits` is scratch for [`chunk_rows`] × vocab elements.
 pub fn cross_entropy<T: Element>(
     head: Head<'_, T>,
     mut gradients: Option<HeadGradients<'_, T>>,
     losses: &mut [T],
     logits: &mut [T],
 ) {
-    let Head { width, vocab, operands, .. } = head;
+    let Head { width, vocab, compute_dtype, .. } = head;
     let rows = chunk_rows(vocab);
     let factor = gradients.as_ref().map(|gradients| T::of(gradients.factor));
     for (chunk, losses) in losses.chunks_mut(rows).enumerate() {
@@ -76,10 +76,10 @@ pub fn cross_entropy<T: Element>(
         if let Some(gradients) = &mut gradients {
             let (d, weight) = (Matrix::new(logits, count, vocab), Matrix::new(head.weight, vocab, width));
             let dx = &mut gradients.dx[chunk * rows * width..][..count * width];
-            multiply(dx, d, weight, Onto::Nothing, Threads::Pool, operands);
+            multiply(dx, d, weight, WriteMode::Overwrite, Threads::Pool, compute_dtype);
             let x = Matrix::new(x, count, width);
             let dweight = &mut gradients.dweight[..vocab * width];
-            multiply(dweight, d.transposed(), x, Onto::Sum, Threads::Pool, operands);
+            multiply(dweight, d.transposed(), x, WriteMode::Accumulate, Threads::Pool, compute_dtype);
         }
     }
 }
@@ -88,7 +88,7 @@ pub fn cross_entropy<T: Element>(
 fn project<T: Element>(head: Head<'_, T>, logits: &mut [T]) {
     let x = Matrix::new(head.x, head.x.len() / head.width, head.width);
     let weight = Matrix::new(head.weight, head.vocab, head.width).transposed();
-    multiply(logits, x, weight, Onto::Nothing, Threads::Pool, head.operands);
+    multiply(logits, x, weight, WriteMode::Overwrite, Threads::Pool, head.compute_dtype);
 }
 
 /// What a row of capped logits says of the next token.
@@ -124,7 +124,7 @@ pub fn summaries<T: Element>(logits: &[T], vocab: usize) -> Vec<Summary> {
 }
 
 /// Hands the capped logits of all tokens to `take`, a chunk at a time with the number of its first token. `logits` is scratch
-/// that grows to [`chunk_rows`] × vocab numbers at most.
+/// that grows to [`chunk_rows`] × vocab elements at most.
 pub fn capped_in_chunks<T: Element>(head: Head<'_, T>, logits: &mut Vec<T>, mut take: impl FnMut(usize, &[T])) {
     let (rows, tokens) = (chunk_rows(head.vocab), head.x.len() / head.width);
     for first in (0..tokens).step_by(rows) {

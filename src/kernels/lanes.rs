@@ -3,7 +3,7 @@
 
 use super::Element;
 
-/// Numbers that are summed side by side.
+/// Elements that are summed side by side.
 pub const LANES: usize = 16;
 
 /// Sum of `term` over 0..length; `term` must be cheap and without side effects.
@@ -27,8 +27,8 @@ pub fn sum<T: Element>(length: usize, mut term: impl FnMut(usize) -> T) -> T {
 
 /// Sum of a slice.
 #[inline(always)]
-pub fn total<T: Element>(numbers: &[T]) -> T {
-    let (whole, rest) = numbers.as_chunks::<LANES>();
+pub fn total<T: Element>(elements: &[T]) -> T {
+    let (whole, rest) = elements.as_chunks::<LANES>();
     let mut lanes = [T::ZERO; LANES];
     for chunk in whole {
         for (lane, number) in lanes.iter_mut().zip(chunk) {
@@ -62,15 +62,15 @@ pub fn dot<T: Element>(a: &[T], b: &[T]) -> T {
 
 /// The largest of at least one number.
 #[inline(always)]
-pub fn maximum<T: Element>(numbers: &[T]) -> T {
-    let mut lanes = [numbers[0]; LANES];
-    let (whole, rest) = numbers.as_chunks::<LANES>();
+pub fn maximum<T: Element>(elements: &[T]) -> T {
+    let mut lanes = [elements[0]; LANES];
+    let (whole, rest) = elements.as_chunks::<LANES>();
     for chunk in whole {
         for (lane, number) in lanes.iter_mut().zip(chunk) {
             *lane = lane.larger(*number);
         }
     }
-    lanes.iter().chain(rest).fold(numbers[0], |largest, number| largest.larger(*number))
+    lanes.iter().chain(rest).fold(elements[0], |largest, number| largest.larger(*number))
 }
 
 /// The lanes added pairwise.

@@ -5,7 +5,7 @@
 //! nothing that matters, are therefore orthogonalised in f64. In f32 every rounding up to the last iteration falls where
 //! the baseline's does: only its `lerp` is fused, and polynomials are not folded into the products of matrices.
 
-use super::gemm::{Matrix, Onto, Operands, Threads, multiply};
+use super::gemm::{ComputeDtype, Matrix, Threads, WriteMode, multiply};
 use super::lanes::dot;
 use super::{Element, vectorized};
 
@@ -32,7 +32,7 @@ pub struct Coefficients {
     /// Least second moment whose root is divided by.
     pub least_moment: f64,
     /// What products round their operands to where they are in f32.
-    pub operands: Operands,
+    pub compute_dtype: ComputeDtype,
 }
 
 /// One matrix with its state, row-major.
@@ -54,19 +54,19 @@ pub struct State<'a> {
 
 /// Memory for one matrix at a time.
 #[derive(Debug)]
-pub struct Bench<'a> {
+pub struct Workspace<'a> {
     /// At least [`narrow_numbers`].
     pub narrow: &'a mut [f32],
     /// At least [`wide_numbers`].
     pub wide: &'a mut [f64],
 }
 
-/// Numbers in f32 that a matrix needs.
+/// Elements in f32 that a matrix needs.
 pub fn narrow_numbers(rows: usize, columns: usize) -> usize {
     if is_wide(rows, columns) { 2 * rows * columns } else { orthogonal_numbers(rows, columns) }
 }
 
-/// Numbers in f64 that a matrix needs.
+/// Elements in f64 that a matrix needs.
 pub fn wide_numbers(rows: usize, columns: usize) -> usize {
     if is_wide(rows, columns) { orthogonal_numbers(rows, columns) } else { 0 }
 }
@@ -76,16 +76,16 @@ fn is_wide(rows: usize, columns: usize) -> bool {
     rows.min(columns) <= WIDE_SIDE
 }
 
-/// Numbers that [`orthogonalize`] needs, its matrix included.
+/// Elements that [`orthogonalize`] needs, its matrix included.
 fn orthogonal_numbers(rows: usize, columns: usize) -> usize {
     let small = rows.min(columns);
     2 * rows * columns + 2 * small * small
 }
 
 /// Changes a matrix and its state by one step.
-pub fn step(state: State<'_>, by: &Coefficients, bench: Bench<'_>) {
+pub fn step(state: State<'_>, by: &Coefficients, workspace: Workspace<'_>) {
     let State { parameter, gradient, momentum, second, rows, columns } = state;
-    let Bench { narrow, wide } = bench;
+    let Workspace { narrow, wide } = workspace;
     let size = rows * columns;
     vectorized!(nesterov(gradient, momentum, by.momentum, &mut narrow[..size]));
     if is_wide(rows, columns) {
@@ -105,10 +105,10 @@ pub fn step(state: State<'_>, by: &Coefficients, bench: Bench<'_>) {
     });
 }
 
-/// Brings the matrix at the beginning of `bench` near to the nearest semi-orthogonal one; the rest is scratch.
-fn orthogonalize<T: Element>(bench: &mut [T], rows: usize, columns: usize, by: &Coefficients) {
+/// Brings the matrix at the beginning of `workspace` near to the nearest semi-orthogonal one; the rest is scratch.
+fn orthogonalize<T: Element>(workspace: &mut [T], rows: usize, columns: usize, by: &Coefficients) {
     let small = rows.min(columns);
-    let (x, rest) = bench.split_at_mut(rows * columns);
+    let (x, rest) = workspace.split_at_mut(rows * columns);
     let (other, rest) = rest.split_at_mut(rows * columns);
     let (gram, polynomial) = rest.split_at_mut(small * small);
     vectorized!(equilibrate(x, rows, columns, by));
@@ -116,13 +116,13 @@ fn orthogonalize<T: Element>(bench: &mut [T], rows: usize, columns: usize, by: &
         let matrix = Matrix::new(x, rows, columns);
         let tall = rows > columns;
         let (left, right) = if tall { (matrix.transposed(), matrix) } else { (matrix, matrix.transposed()) };
-        multiply(gram, left, right, Onto::Nothing, Threads::One, by.operands);
+        multiply(gram, left, right, WriteMode::Overwrite, Threads::One, by.compute_dtype);
         let square = Matrix::new(gram, small, small);
-        multiply(polynomial, square, square, Onto::Nothing, Threads::One, by.operands);
+        multiply(polynomial, square, square, WriteMode::Overwrite, Threads::One, by.compute_dtype);
         vectorized!(combine(polynomial, T::of(*c), gram, T::of(*b)));
         let square = Matrix::new(polynomial, small, small);
         let (left, right) = if tall { (matrix, square) } else { (square, matrix) };
-        multiply(other, left, right, Onto::Nothing, Threads::One, by.operands);
+        multiply(other, left, right, WriteMode::Overwrite, Threads::One, by.compute_dtype);
         vectorized!(combine(x, T::of(*a), other, T::ONE));
     }
 }
@@ -221,7 +221,7 @@ fn norm<T: Element>(x: &[T], columns: usize) -> T {
     T::of(x.chunks_exact(columns).map(|row| dot(row, row).wide()).sum::<f64>().sqrt())
 }
 
-/// Multiplies all numbers by a factor.
+/// Multiplies all elements by a factor.
 #[inline(always)]
 fn scale<T: Element>(x: &mut [T], factor: T) {
     for x in x {

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Onto, Operands, Threads, multiply};
+use super::gemm::{ComputeDtype, Matrix, Threads, WriteMode, multiply};
 use super::lanes::{maximum, sum};
 use super::{Element, Scratch, vectorized};
 
@@ -26,7 +26,7 @@ pub struct Shape {
     /// Tokens to the left that a query sees besides itself.
     pub window: usize,
     /// What products round their operands to.
-    pub operands: Operands,
+    pub compute_dtype: ComputeDtype,
 }
 
 /// Keys and values of consecutive tokens.
@@ -36,7 +36,7 @@ pub struct Piece<'a, T> {
     pub k: &'a [T],
     /// Values, likewise.
     pub v: &'a [T],
-    /// Numbers from one head to the next.
+    /// Elements from one head to the next.
     pub stride: usize,
     /// Tokens.
     pub tokens: usize,
@@ -67,13 +67,13 @@ impl<T> Span<'_, T> {
         })
     }
 
-    /// Places that any of the given queries (numbers within the span) sees.
+    /// Places that any of the given queries (elements within the span) sees.
     fn seen(&self, queries: &Range<usize>, window: usize) -> Range<usize> {
         (self.position + queries.start).saturating_sub(window).max(self.first)..self.position + queries.end
     }
 }
 
-/// Numbers of scratch that a task needs.
+/// Elements of scratch that a task needs.
 pub fn scratch_numbers<T>(shape: Shape, spans: &[Span<'_, T>]) -> usize {
     let longest = spans.iter().map(|span| span.position + span.queries - span.first).max().unwrap_or(0);
     QUERIES * longest.min(shape.window.saturating_add(QUERIES))
@@ -125,7 +125,14 @@ fn block_forward<T: Element>(
     for (places, piece, offset) in span.overlaps(seen.clone()) {
         let k = Matrix::new(&piece.k[group * piece.stride + offset * size..], places.len(), size);
         let scores = &mut scratch[scores(&places)];
-        multiply(scores, Matrix::new(q, rows, size), k.transposed(), Onto::Nothing, Threads::One, shape.operands);
+        multiply(
+            scores,
+            Matrix::new(q, rows, size),
+            k.transposed(),
+            WriteMode::Overwrite,
+            Threads::One,
+            shape.compute_dtype,
+        );
     }
     let mut totals = [T::ZERO; QUERIES];
     vectorized!({
@@ -152,8 +159,8 @@ fn block_forward<T: Element>(
     for (number, (places, piece, offset)) in span.overlaps(seen.clone()).enumerate() {
         let v = Matrix::new(&piece.v[group * piece.stride + offset * size..], places.len(), size);
         let weights = Matrix::new(&scratch[scores(&places)], rows, places.len());
-        let onto = if number == 0 { Onto::Nothing } else { Onto::Sum };
-        multiply(out, weights, v, onto, Threads::One, shape.operands);
+        let mode = if number == 0 { WriteMode::Overwrite } else { WriteMode::Accumulate };
+        multiply(out, weights, v, mode, Threads::One, shape.compute_dtype);
     }
     vectorized!({
         for (out, total) in out.chunks_exact_mut(size).zip(totals) {

@@ -19,7 +19,7 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Numbers of one token.
+    /// Elements of one token.
     pub fn width(&self) -> usize {
         self.count * self.size
     }

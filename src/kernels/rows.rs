@@ -22,48 +22,48 @@ const AHEAD: usize = 4096;
 /// Below so many products a second thread costs more than it saves.
 const LEAST_SHARED: usize = 1 << 15;
 
-/// The numbers of a weight matrix (outputs × inputs, row-major).
+/// The elements of a weight matrix (outputs × inputs, row-major).
 #[derive(Debug, Clone, Copy)]
-pub enum Numbers<'a> {
+pub enum Elements<'a> {
     /// In full.
     F32(&'a [f32]),
     /// Rounded.
     Bf16(&'a [bf16]),
 }
 
-/// What becomes of the sums.
+/// What is done with the sums of a product before they are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
+pub enum Epilogue {
     /// They replace what was there.
-    Set,
+    Overwrite,
     /// They are added to what is there.
-    Add,
+    Accumulate,
     /// They are cut off at 0 and squared.
     SquaredRelu,
     /// They are capped as logits.
-    Cap,
+    SoftCap,
 }
 
 /// A linear layer to be applied.
 #[derive(Debug)]
 pub struct Product<'a> {
     /// Weights.
-    pub weights: Numbers<'a>,
+    pub weights: Elements<'a>,
     /// Outputs.
     pub outputs: usize,
     /// The result (rows × outputs).
     pub y: &'a mut [f32],
-    /// What becomes of the sums.
-    pub finish: Finish,
+    /// What is done with the sums of a product before they are stored.
+    pub epilogue: Epilogue,
 }
 
 /// A product whose result several threads write, each its own outputs.
 #[derive(Clone, Copy)]
 struct Target<'a> {
-    weights: Numbers<'a>,
+    weights: Elements<'a>,
     outputs: usize,
     y: *mut f32,
-    finish: Finish,
+    epilogue: Epilogue,
 }
 
 // SAFETY: the weights are only read, and of the result, which is borrowed mutably for as long as the product lives, each
@@ -77,14 +77,14 @@ pub fn multiply<const P: usize>(x: &[f32], rows: usize, products: [Product<'_>; 
     }
     let inputs = x.len() / rows;
     let targets = products.map(|product| {
-        let numbers = match product.weights {
-            Numbers::F32(numbers) => numbers.len(),
-            Numbers::Bf16(numbers) => numbers.len(),
+        let elements = match product.weights {
+            Elements::F32(elements) => elements.len(),
+            Elements::Bf16(elements) => elements.len(),
         };
-        assert!(numbers >= product.outputs * inputs, "weights of {} × {inputs}, got {numbers}", product.outputs);
+        assert!(elements >= product.outputs * inputs, "weights of {} × {inputs}, got {elements}", product.outputs);
         assert_eq!(product.y.len(), rows * product.outputs, "the result has a place for every output");
-        let Product { weights, outputs, y, finish } = product;
-        Target { weights, outputs, y: y.as_mut_ptr(), finish }
+        let Product { weights, outputs, y, epilogue } = product;
+        Target { weights, outputs, y: y.as_mut_ptr(), epilogue }
     });
     let blocks: usize = targets.iter().map(|target| target.outputs.div_ceil(OUTPUTS)).sum();
     let products = blocks * OUTPUTS * x.len();
@@ -111,10 +111,10 @@ fn some_blocks(x: &[f32], rows: usize, targets: &[Target<'_>], blocks: std::ops:
             let outputs = (from - before) * OUTPUTS..((to - before) * OUTPUTS).min(target.outputs);
             // SAFETY: the kind of vector is one that the processor has.
             match target.weights {
-                Numbers::F32(weights) => {
+                Elements::F32(weights) => {
                     by_vector!(V => unsafe { some_outputs::<V, _>(x, rows, target, weights, outputs) });
                 }
-                Numbers::Bf16(weights) => {
+                Elements::Bf16(weights) => {
                     by_vector!(V => unsafe { some_outputs::<V, _>(x, rows, target, weights, outputs) });
                 }
             }
@@ -142,10 +142,10 @@ unsafe fn some_outputs<V: Vector, W: Weight>(
         let put = |row: usize, sum: f32| {
             // SAFETY: the output lies within the result, which is borrowed mutably, and belongs to this task alone.
             let y = unsafe { &mut *target.y.add(row * target.outputs + output) };
-            *y = match target.finish {
-                Finish::Set | Finish::Cap => sum,
-                Finish::Add => *y + sum,
-                Finish::SquaredRelu => sum.larger(0.0) * sum.larger(0.0),
+            *y = match target.epilogue {
+                Epilogue::Overwrite | Epilogue::SoftCap => sum,
+                Epilogue::Accumulate => *y + sum,
+                Epilogue::SquaredRelu => sum.larger(0.0) * sum.larger(0.0),
             };
         };
         let mut first = 0;
@@ -163,7 +163,7 @@ unsafe fn some_outputs<V: Vector, W: Weight>(
             put(first, sum);
         }
     }
-    if target.finish == Finish::Cap {
+    if target.epilogue == Epilogue::SoftCap {
         for row in 0..rows {
             // SAFETY: the outputs lie within the result, which is borrowed mutably, and belong to this task alone.
             let sums = unsafe {
@@ -286,12 +286,12 @@ pub(super) unsafe fn dots<V: Vector, W: Weight, const M: usize>(
 mod tests {
     use super::*;
 
-    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    fn elements(count: usize, seed: u32) -> Vec<f32> {
         (0..count as u32).map(|index| ((index + seed).wrapping_mul(2654435761) >> 20) as f32 / 2048.0 - 1.0).collect()
     }
 
-    /// The plain twin, in f64.
-    fn naive(x: &[f32], rows: usize, weights: &[f32], y: &mut [f32], finish: Finish) {
+    /// The plain reference implementation, in f64.
+    fn naive(x: &[f32], rows: usize, weights: &[f32], y: &mut [f32], epilogue: Epilogue) {
         let (inputs, outputs) = (x.len() / rows, y.len() / rows);
         for row in 0..rows {
             for output in 0..outputs {
@@ -299,11 +299,11 @@ mod tests {
                     (0..inputs).map(|at| f64::from(x[row * inputs + at]) * f64::from(weights[output * inputs + at]));
                 let sum: f64 = products.sum();
                 let y = &mut y[row * outputs + output];
-                *y = match finish {
-                    Finish::Set => sum,
-                    Finish::Add => f64::from(*y) + sum,
-                    Finish::SquaredRelu => sum.max(0.0).powi(2),
-                    Finish::Cap => 15.0 * (sum / 15.0).tanh(),
+                *y = match epilogue {
+                    Epilogue::Overwrite => sum,
+                    Epilogue::Accumulate => f64::from(*y) + sum,
+                    Epilogue::SquaredRelu => sum.max(0.0).powi(2),
+                    Epilogue::SoftCap => 15.0 * (sum / 15.0).tanh(),
                 } as f32;
             }
         }
@@ -312,25 +312,25 @@ mod tests {
     #[test]
     fn products_equal_the_plain_twin_and_rows_do_not_depend_on_each_other() {
         for (rows, inputs, outputs) in [(1, 1, 1), (1, 24, 7), (2, 33, 5), (5, 64, 130), (9, 256, 1021), (8, 48, 64)] {
-            let (x, w) = (numbers(rows * inputs, 1), numbers(outputs * inputs, 2));
+            let (x, w) = (elements(rows * inputs, 1), elements(outputs * inputs, 2));
             let narrow: Vec<bf16> = w.iter().map(|w| bf16::from_f32(*w)).collect();
             let rounded: Vec<f32> = narrow.iter().map(|w| w.to_f32()).collect();
-            for finish in [Finish::Set, Finish::Add, Finish::SquaredRelu, Finish::Cap] {
-                for (weights, plain) in [(Numbers::F32(&w), &w), (Numbers::Bf16(&narrow), &rounded)] {
-                    let (mut y, mut expected) = (numbers(rows * outputs, 3), numbers(rows * outputs, 3));
-                    multiply(&x, rows, [Product { weights, outputs, y: &mut y, finish }]);
-                    naive(&x, rows, plain, &mut expected, finish);
+            for epilogue in [Epilogue::Overwrite, Epilogue::Accumulate, Epilogue::SquaredRelu, Epilogue::SoftCap] {
+                for (weights, plain) in [(Elements::F32(&w), &w), (Elements::Bf16(&narrow), &rounded)] {
+                    let (mut y, mut expected) = (elements(rows * outputs, 3), elements(rows * outputs, 3));
+                    multiply(&x, rows, [Product { weights, outputs, y: &mut y, epilogue }]);
+                    naive(&x, rows, plain, &mut expected, epilogue);
                     // Terms of at most 1, each rounded by 2^-24 of the sum so far at most; a square doubles what its root is off.
                     let bound = 1e-7 * inputs.max(10) as f32;
-                    for (ours, twin) in y.iter().zip(&expected) {
-                        let slope = if finish == Finish::SquaredRelu { 1.0 + 2.0 * twin.sqrt() } else { 1.0 };
-                        let off = (ours - twin).abs();
-                        assert!(off < bound * slope, "{rows} × {inputs} × {outputs}, {finish:?}: {off:e}");
+                    for (ours, reference) in y.iter().zip(&expected) {
+                        let slope = if epilogue == Epilogue::SquaredRelu { 1.0 + 2.0 * reference.sqrt() } else { 1.0 };
+                        let off = (ours - reference).abs();
+                        assert!(off < bound * slope, "{rows} × {inputs} × {outputs}, {epilogue:?}: {off:e}");
                     }
                     for row in 0..rows {
-                        let mut alone = numbers(rows * outputs, 3)[row * outputs..][..outputs].to_vec();
+                        let mut alone = elements(rows * outputs, 3)[row * outputs..][..outputs].to_vec();
                         let x = &x[row * inputs..][..inputs];
-                        multiply(x, 1, [Product { weights, outputs, y: &mut alone, finish }]);
+                        multiply(x, 1, [Product { weights, outputs, y: &mut alone, epilogue }]);
                         assert_eq!(alone, y[row * outputs..][..outputs], "row {row} of {rows}");
                     }
                 }
@@ -341,13 +341,13 @@ mod tests {
     #[test]
     fn several_layers_and_any_number_of_threads_give_the_same_bits() {
         let (rows, inputs, sizes) = (3, 96, [256, 30, 77]);
-        let x = numbers(rows * inputs, 4);
-        let weights: Vec<Vec<f32>> = (5..).zip(sizes).map(|(seed, size)| numbers(size * inputs, seed)).collect();
+        let x = elements(rows * inputs, 4);
+        let weights: Vec<Vec<f32>> = (5..).zip(sizes).map(|(seed, size)| elements(size * inputs, seed)).collect();
         let alone: Vec<Vec<f32>> = (weights.iter().zip(sizes))
             .map(|(weights, outputs)| {
                 let mut y = vec![0.0; rows * outputs];
-                let weights = Numbers::F32(weights);
-                multiply(&x, rows, [Product { weights, outputs, y: &mut y, finish: Finish::Set }]);
+                let weights = Elements::F32(weights);
+                multiply(&x, rows, [Product { weights, outputs, y: &mut y, epilogue: Epilogue::Overwrite }]);
                 y
             })
             .collect();
@@ -356,8 +356,8 @@ mod tests {
             let mut together = sizes.map(|outputs| vec![0f32; rows * outputs]);
             let [a, b, c] = &mut together;
             let products = [(a, 0), (b, 1), (c, 2)].map(|(y, at)| {
-                let weights = Numbers::F32(&weights[at]);
-                Product { weights, outputs: sizes[at], y, finish: Finish::Set }
+                let weights = Elements::F32(&weights[at]);
+                Product { weights, outputs: sizes[at], y, epilogue: Epilogue::Overwrite }
             });
             pool.install(|| multiply(&x, rows, products));
             assert_eq!(together.as_slice(), alone, "{threads} threads");

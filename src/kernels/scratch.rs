@@ -11,7 +11,7 @@ pub struct Scratch<T> {
 }
 
 impl<T: Element> Scratch<T> {
-    /// Makes sure that every thread of the current pool has a buffer of at least `length` numbers.
+    /// Makes sure that every thread of the current pool has a buffer of at least `length` elements.
     pub fn reserve(&mut self, length: usize) {
         let threads = rayon::current_num_threads().max(self.buffers.len());
         self.buffers.resize_with(threads, Mutex::default);

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{Element, vectorized};
 
-/// Numbers that one task works on.
+/// Elements that one task works on.
 const BLOCK: usize = 1 << 14;
 
 /// Cuts `x` off at 0 in place, and writes its square to `y`.

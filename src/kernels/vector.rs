@@ -15,16 +15,16 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// The processor has what the kind needs; so for all others.
     unsafe fn zero() -> Self;
-    /// The numbers in f32.
+    /// The elements in f32.
     ///
     /// # Safety
     /// As [`Vector::zero`].
-    unsafe fn of_f32(numbers: &[f32; LANES]) -> Self;
-    /// The numbers in bf16, widened.
+    unsafe fn of_f32(elements: &[f32; LANES]) -> Self;
+    /// The elements in bf16, widened.
     ///
     /// # Safety
     /// As [`Vector::zero`].
-    unsafe fn of_bf16(numbers: &[bf16; LANES]) -> Self;
+    unsafe fn of_bf16(elements: &[bf16; LANES]) -> Self;
     /// `self + a · b`, rounded once.
     ///
     /// # Safety
@@ -52,7 +52,7 @@ pub(super) trait Weight: Copy + Send + Sync {
     ///
     /// # Safety
     /// As [`Vector::zero`].
-    unsafe fn vector<V: Vector>(numbers: &[Self; LANES]) -> V;
+    unsafe fn vector<V: Vector>(elements: &[Self; LANES]) -> V;
 }
 
 impl Weight for f32 {
@@ -62,9 +62,9 @@ impl Weight for f32 {
     }
 
     #[inline(always)]
-    unsafe fn vector<V: Vector>(numbers: &[Self; LANES]) -> V {
+    unsafe fn vector<V: Vector>(elements: &[Self; LANES]) -> V {
         // SAFETY: as the caller promises.
-        unsafe { V::of_f32(numbers) }
+        unsafe { V::of_f32(elements) }
     }
 }
 
@@ -75,13 +75,13 @@ impl Weight for bf16 {
     }
 
     #[inline(always)]
-    unsafe fn vector<V: Vector>(numbers: &[Self; LANES]) -> V {
+    unsafe fn vector<V: Vector>(elements: &[Self; LANES]) -> V {
         // SAFETY: as the caller promises.
-        unsafe { V::of_bf16(numbers) }
+        unsafe { V::of_bf16(elements) }
     }
 }
 
-/// Plain Rust, the twin of the others.
+/// Plain Rust, the reference implementation of the others.
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; LANES]);
 
@@ -92,13 +92,13 @@ impl Vector for Plain {
     }
 
     #[inline(always)]
-    unsafe fn of_f32(numbers: &[f32; LANES]) -> Self {
-        Self(*numbers)
+    unsafe fn of_f32(elements: &[f32; LANES]) -> Self {
+        Self(*elements)
     }
 
     #[inline(always)]
-    unsafe fn of_bf16(numbers: &[bf16; LANES]) -> Self {
-        Self(numbers.map(Weight::wide))
+    unsafe fn of_bf16(elements: &[bf16; LANES]) -> Self {
+        Self(elements.map(Weight::wide))
     }
 
     #[inline(always)]
@@ -134,7 +134,7 @@ mod x86 {
 
     use super::{LANES, Vector};
 
-    /// The eight numbers and their sum, added pairwise.
+    /// The eight elements and their sum, added pairwise.
     ///
     /// # Safety
     /// The processor has AVX2.
@@ -166,16 +166,16 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn of_f32(numbers: &[f32; LANES]) -> Self {
-            // SAFETY: sixteen numbers are read, which are there.
-            Self(unsafe { _mm512_loadu_ps(numbers.as_ptr()) })
+        unsafe fn of_f32(elements: &[f32; LANES]) -> Self {
+            // SAFETY: sixteen elements are read, which are there.
+            Self(unsafe { _mm512_loadu_ps(elements.as_ptr()) })
         }
 
         #[inline(always)]
-        unsafe fn of_bf16(numbers: &[bf16; LANES]) -> Self {
-            // SAFETY: sixteen numbers are read, which are there.
+        unsafe fn of_bf16(elements: &[bf16; LANES]) -> Self {
+            // SAFETY: sixteen elements are read, which are there.
             unsafe {
-                let narrow = _mm256_loadu_si256(numbers.as_ptr().cast());
+                let narrow = _mm256_loadu_si256(elements.as_ptr().cast());
                 Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(narrow))))
             }
         }
@@ -217,20 +217,20 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn of_f32(numbers: &[f32; LANES]) -> Self {
-            // SAFETY: sixteen numbers are read, which are there.
-            unsafe { Self(_mm256_loadu_ps(numbers.as_ptr()), _mm256_loadu_ps(numbers.as_ptr().add(8))) }
+        unsafe fn of_f32(elements: &[f32; LANES]) -> Self {
+            // SAFETY: sixteen elements are read, which are there.
+            unsafe { Self(_mm256_loadu_ps(elements.as_ptr()), _mm256_loadu_ps(elements.as_ptr().add(8))) }
         }
 
         #[inline(always)]
-        unsafe fn of_bf16(numbers: &[bf16; LANES]) -> Self {
-            // SAFETY: sixteen numbers are read, which are there.
+        unsafe fn of_bf16(elements: &[bf16; LANES]) -> Self {
+            // SAFETY: sixteen elements are read, which are there.
             unsafe {
                 let widened = |from: *const bf16| {
                     let narrow = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
                     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(narrow))
                 };
-                Self(widened(numbers.as_ptr()), widened(numbers.as_ptr().add(8)))
+                Self(widened(elements.as_ptr()), widened(elements.as_ptr().add(8)))
             }
         }
 
@@ -290,10 +290,10 @@ mod tests {
     /// Sums of products of each kind against plain Rust, to the bit.
     #[test]
     fn all_kinds_give_the_same_bits() {
-        let numbers = |seed: u32| -> [f32; LANES] {
+        let elements = |seed: u32| -> [f32; LANES] {
             std::array::from_fn(|at| ((at as u32 + seed).wrapping_mul(2654435761) >> 8) as f32 * 1e-4 - 700.0)
         };
-        let (a, b) = (numbers(1), numbers(50));
+        let (a, b) = (elements(1), elements(50));
         let narrow = b.map(bf16::from_f32);
         #[inline(always)]
         fn sums<V: Vector>(a: &[f32; LANES], b: &[f32; LANES], narrow: &[bf16; LANES]) -> [f32; 2] {

@@ -25,9 +25,9 @@ pub fn check_ranks(file: &Path, data: Option<&Path>) -> Result<Vec<Check>, Parit
     let read_back = Tokenizer::from_json(&json).map_err(|error| ParityError::engine(file, error))?;
     let mut checks = vec![compare(file, "ranks through tokenizer.json", &read_back, &reference)];
     for extension in ["tiktoken", "pkl"] {
-        let twin = file.with_extension(extension);
-        if twin != file && twin.is_file() {
-            let other = Tokenizer::load(&twin).map_err(|error| ParityError::unreadable(&twin, error))?;
+        let sibling = file.with_extension(extension);
+        if sibling != file && sibling.is_file() {
+            let other = Tokenizer::load(&sibling).map_err(|error| ParityError::unreadable(&sibling, error))?;
             checks.push(compare(file, &format!("ranks in .{extension}"), &other, &reference));
         }
     }

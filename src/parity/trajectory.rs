@@ -10,7 +10,7 @@ use serde::Deserialize;
 use nanochat_engine::data::{Batch, Corpus};
 use nanochat_engine::model::Gpt;
 use nanochat_engine::tokenizer::Tokenizer;
-use nanochat_engine::train::{Event, Inputs, Nowhere, Trainer};
+use nanochat_engine::train::{Event, Inputs, NoCheckpoints, Trainer};
 use nanochat_plan::{
     BudgetPlan, CheckpointPlan, DataPlan, DeriveInputs, DeviceKind, Estimate, EvalPlan, InitPlan, OnDivergence,
     OptimizerPlan, Precision, RunPlan, ScalingPlan, TokenizerPlan, derive,
@@ -102,7 +102,7 @@ fn train(
         Event::EvaluationFailed { reason, .. } => failure = Some(reason.to_string()),
         Event::Phase(_) | Event::Step(_) | Event::RolledBack(_) => {}
     };
-    trainer.run(&|| false, &mut Nowhere, &mut observe).map_err(|error| engine(&error))?;
+    trainer.run(&|| false, &mut NoCheckpoints, &mut observe).map_err(|error| engine(&error))?;
     match failure {
         Some(reason) => Err(engine(&reason)),
         None => Ok(seen),

@@ -5,7 +5,7 @@
 //! bfloat16 rounds the operands of products, and activations stay in f32. On GPUs the readable operations work, whose
 //! memory `readable.rs` counts; there nothing was measured.
 
-use super::readable::{COPIES, numbers_per_row, rows_at_once};
+use super::reference::{COPIES, numbers_per_row, rows_at_once};
 use super::{Derived, DeviceKind, Estimate, Profile};
 
 /// Bytes in a GiB.

@@ -6,7 +6,7 @@ mod estimate;
 mod hash;
 mod outlook;
 mod profile;
-mod readable;
+mod reference;
 pub mod shape;
 mod types;
 
@@ -16,7 +16,7 @@ pub use estimate::estimate;
 pub use hash::{deciding, plan_hash};
 pub use outlook::{Change, Outlook, OutlookState, PlanSet, Power};
 pub use profile::{Profile, Requirements};
-pub use readable::rows_at_once;
+pub use reference::rows_at_once;
 pub use shape::{
     decode_flops, flops_per_token, has_value_embedding, kv_bytes_per_token, kv_read_bytes, padded_vocab_size,
     parameter_counts, prefill_flops, window_sizes,

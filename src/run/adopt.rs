@@ -9,8 +9,8 @@ use nanochat_engine::optim::{GroupState, from_baseline};
 use nanochat_engine::train::{Inputs, Trainer};
 use nanochat_plan::{ModelShape, RunPlan};
 
-use super::keeper::StoreKeeper;
 use super::resources::{Resources, open_device};
+use super::sink::StoreKeeper;
 use super::{RunError, RunState, state_of};
 
 /// Makes the baseline's checkpoint in `from` the newest checkpoint of a run that has none; the step that the run goes on from.

@@ -14,8 +14,8 @@ use nanochat_engine::device::{is_out_of_memory, memory};
 use nanochat_engine::train::{self, Ending, Inputs, Snapshot, TrainError, Trainer};
 use nanochat_plan::RunPlan;
 
-use super::keeper::StoreKeeper;
 use super::resources::{Resources, open_device};
+use super::sink::StoreKeeper;
 use super::{RunError, Stop, environment};
 
 /// What happens in one run.
@@ -63,10 +63,10 @@ pub fn execute(
     let resumed_from = resume(&mut trainer, &store, &device, observe)?;
     observe(Step::Ready { resumed_from });
 
-    let mut keeper = StoreKeeper::new(&store, plan, tokenizer.to_json()?, device.clone())?;
+    let mut sink = StoreKeeper::new(&store, plan, tokenizer.to_json()?, device.clone())?;
     let mut log = Log::open(&folder.log())?;
     let mut startup_seconds = None;
-    let ending = trainer.run(&|| stop.requested(), &mut keeper, &mut |event| {
+    let ending = trainer.run(&|| stop.requested(), &mut sink, &mut |event| {
         if let train::Event::Step(row) = &event
             && row.step == 0
         {

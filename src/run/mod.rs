@@ -6,10 +6,10 @@ mod environment;
 mod error;
 mod execute;
 mod failure;
-mod keeper;
 mod outlook;
 mod resources;
 mod session;
+mod sink;
 mod status;
 mod stop;
 

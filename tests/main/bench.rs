@@ -159,7 +159,7 @@ fn kernels_tokenizer_and_data_are_measured_on_a_plan() {
     let data = bench("data", &["--milliseconds", "20"]);
     assert_eq!(data["tokenizer_sha256"], tokenizer["tokenizer_sha256"]);
     assert_eq!(number(&data, "/tokens"), number(&data, "/batches") * 4.0 * 32.0);
-    let without = bench("kernels", &["--milliseconds", "1", "--no-twins"]);
+    let without = bench("kernels", &["--milliseconds", "1", "--no-references"]);
     assert!(without["kernels"].as_array().unwrap().iter().all(|one| one["twin_seconds"].is_null()));
 }
 

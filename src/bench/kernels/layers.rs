@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Bench, Sizes, Work, numbers, slope_sum, tensor, variable};
+use super::{Bench, Sizes, Work, elements, slope_sum, tensor, variable};
 use crate::bench::BenchError;
 use nanochat_engine::ops::reference;
 use nanochat_kernels::{rotary, value};
@@ -21,27 +21,27 @@ fn rotary(
 ) -> Result<(), BenchError> {
     let heads = sizes.query_heads();
     let count = sizes.tokens * heads.width();
-    let (x, dy) = (numbers(count, 1), numbers(count, 2));
+    let (x, dy) = (elements(count, 1), elements(count, 2));
     let (cos, sin) = reference::rotary_table(0, heads.length, heads.size, DType::F32, &Device::Cpu).map_err(failed)?;
     let flat = |table: &Tensor| table.flatten_all().and_then(|table| table.to_vec1::<f32>());
     let (cos_numbers, sin_numbers) = (flat(&cos).map_err(failed)?, flat(&sin).map_err(failed)?);
     let angles = rotary::Angles { cos: &cos_numbers, sin: &sin_numbers };
     let (mut y, mut inverse, mut dx) = (vec![0f32; count], vec![0f32; sizes.tokens * heads.count], x.clone());
-    let twin = variable(&x, &[sizes.rows, heads.length, heads.count, heads.size]).map_err(failed)?;
+    let reference = variable(&x, &[sizes.rows, heads.length, heads.count, heads.size]).map_err(failed)?;
     let shape = format!("{} tokens, {} heads of {}", sizes.tokens, heads.count, heads.size);
     bench.case(
         "rotary, norm and scale forward",
         shape.clone(),
-        Work::Numbers(2 * count),
+        Work::Elements(2 * count),
         || rotary::forward(&x, angles, heads, &mut y, &mut inverse),
-        || reference::rotary_norm_scale(&twin, &cos, &sin)?.transpose(1, 2)?.contiguous().map(drop),
+        || reference::rotary_norm_scale(&reference, &cos, &sin)?.transpose(1, 2)?.contiguous().map(drop),
     )?;
-    let turned = reference::rotary_norm_scale(&twin, &cos, &sin).map_err(failed)?;
+    let turned = reference::rotary_norm_scale(&reference, &cos, &sin).map_err(failed)?;
     let sum = slope_sum(&turned, &dy).map_err(failed)?;
     bench.case(
         "rotary, norm and scale backward",
         shape,
-        Work::Numbers(3 * count),
+        Work::Elements(3 * count),
         || rotary::backward(&dy, &y, &inverse, angles, heads, &mut dx),
         || sum.backward().map(drop),
     )
@@ -54,8 +54,8 @@ fn values(
 ) -> Result<(), BenchError> {
     let (heads, vocab) = (sizes.key_heads(), sizes.model.vocab_size);
     let (count, channels) = (sizes.tokens * sizes.kv, VALUE_GATE_CHANNELS.min(sizes.width));
-    let (v, dy, table) = (numbers(count, 1), numbers(count, 2), numbers(vocab * sizes.kv, 3));
-    let (gate, x, ids) = (numbers(heads.count * channels, 4), numbers(sizes.tokens * sizes.width, 5), sizes.ids());
+    let (v, dy, table) = (elements(count, 1), elements(count, 2), elements(vocab * sizes.kv, 3));
+    let (gate, x, ids) = (elements(heads.count * channels, 4), elements(sizes.tokens * sizes.width, 5), sizes.ids());
     let mix = value::Mix { ids: &ids, table: &table, gate: &gate, x: &x, width: sizes.width };
     let per_head = sizes.tokens * heads.count;
     let (mut y, mut sigma, mut embedded, mut gates) =
@@ -73,7 +73,7 @@ fn values(
         Ok::<_, candle_core::Error>((variables, ids))
     };
     let ((tv, ttable, tx, tgate), tids) = build().map_err(failed)?;
-    let twin = || {
+    let reference = || {
         let extra = reference::embedding(&ttable, &tids)?.reshape(&dims)?;
         reference::add_value_embedding(&tv, &extra, &tx, &tgate)
     };
@@ -81,15 +81,15 @@ fn values(
     bench.case(
         "gated values forward",
         shape.clone(),
-        Work::Numbers(3 * count),
+        Work::Elements(3 * count),
         || value::forward_mixed(&v, mix, heads, &mut y, &mut sigma),
-        || twin().map(drop),
+        || reference().map(drop),
     )?;
-    let sum = twin().and_then(|result| slope_sum(&result, &dy)).map_err(failed)?;
+    let sum = reference().and_then(|result| slope_sum(&result, &dy)).map_err(failed)?;
     bench.case(
         "gated values backward",
         shape,
-        Work::Numbers(3 * count),
+        Work::Elements(3 * count),
         || value::backward_mixed(&dy, mix, &sigma, heads, &mut embedded, &mut gates, &mut dx),
         || sum.backward().map(drop),
     )

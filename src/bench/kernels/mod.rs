@@ -1,7 +1,7 @@
-//! Every kernel at a plan's sizes, beside its twin in elementary operations, against the limits of the machine.
+//! Every kernel at a plan's sizes, beside its reference implementation in elementary operations, against the limits of the machine.
 //!
 //! What is bound by arithmetic is told in GFLOP/s of the products that it needs, what is bound by memory in GB/s of the
-//! numbers that it must read and write once. Buffers are larger than the caches only where a plan's are.
+//! elements that it must read and write once. Buffers are larger than the caches only where a plan's are.
 
 mod layers;
 mod products;
@@ -16,8 +16,8 @@ use super::limits::{self, best_seconds};
 use crate::hardware;
 use crate::run::environment;
 use nanochat_artifacts::{BenchKernel, BenchKernels};
-use nanochat_engine::model::operands;
-use nanochat_kernels::gemm::Operands;
+use nanochat_engine::model::compute_dtype;
+use nanochat_kernels::gemm::ComputeDtype;
 use nanochat_kernels::rotary::Heads;
 use nanochat_plan::shape::{MLP_EXPANSION, head_dim, kv_dim};
 use nanochat_plan::{DeviceKind, ModelShape, RunPlan};
@@ -25,8 +25,8 @@ use nanochat_plan::{DeviceKind, ModelShape, RunPlan};
 /// How kernels are measured.
 #[derive(Debug, Clone, Copy)]
 pub struct KernelOptions {
-    /// Time the twins too.
-    pub twins: bool,
+    /// Time the reference implementations too.
+    pub references: bool,
     /// Time spent on each figure.
     pub budget: Duration,
     /// The machine is what the profile says.
@@ -36,7 +36,7 @@ pub struct KernelOptions {
 /// Measures every kernel at the sizes of a plan's micro-step.
 ///
 /// # Errors
-/// A plan for another device, a twin that candle can't compute.
+/// A plan for another device, a reference implementation that candle can't compute.
 pub fn kernels(
     plan: &RunPlan,
     options: KernelOptions,
@@ -79,7 +79,7 @@ struct Sizes {
     hidden: usize,
     /// Channels of a head.
     size: usize,
-    operands: Operands,
+    compute_dtype: ComputeDtype,
 }
 
 impl Sizes {
@@ -93,7 +93,7 @@ impl Sizes {
             kv: kv_dim(&model),
             hidden: MLP_EXPANSION * model.n_embd,
             size: head_dim(&model),
-            operands: operands(plan.dtype),
+            compute_dtype: compute_dtype(plan.dtype),
             model,
         }
     }
@@ -117,8 +117,8 @@ impl Sizes {
 enum Work {
     /// Floating-point operations of its products.
     Flops(f64),
-    /// Numbers of four bytes that it reads or writes.
-    Numbers(usize),
+    /// Elements of four bytes that it reads or writes.
+    Elements(usize),
 }
 
 /// What is measured, and what was.
@@ -131,26 +131,26 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Times one call of a kernel, and of its twin.
+    /// Times one call of a kernel, and of its reference implementation.
     fn case(
         &mut self,
         name: &str,
         shape: String,
         work: Work,
         ours: impl FnMut(),
-        mut twin: impl FnMut() -> candle_core::Result<()>,
+        mut reference: impl FnMut() -> candle_core::Result<()>,
     ) -> Result<(), BenchError> {
         let seconds = best_seconds(self.options.budget, ours);
-        let twin_seconds = if self.options.twins {
+        let twin_seconds = if self.options.references {
             // Fails at once if at all: the arithmetic is the same every time.
-            twin().map_err(|error| BenchError::Twin { kernel: name.to_string(), reason: error.to_string() })?;
-            Some(best_seconds(self.options.budget, || drop(twin())))
+            reference().map_err(|error| BenchError::Twin { kernel: name.to_string(), reason: error.to_string() })?;
+            Some(best_seconds(self.options.budget, || drop(reference())))
         } else {
             None
         };
         let (amount, unit, limit) = match work {
             Work::Flops(flops) => (flops, "GFLOP/s", self.gemm_gflops),
-            Work::Numbers(numbers) => ((numbers * size_of::<f32>()) as f64, "GB/s", self.copy_gbs),
+            Work::Elements(elements) => ((elements * size_of::<f32>()) as f64, "GB/s", self.copy_gbs),
         };
         let rate = amount / seconds / 1e9;
         let one = BenchKernel {
@@ -169,22 +169,22 @@ impl Bench<'_> {
     }
 }
 
-/// Numbers in −1 … 1 without a pattern that matters.
-fn numbers(count: usize, seed: usize) -> Vec<f32> {
+/// Elements in −1 … 1 without a pattern that matters.
+fn elements(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|index| (((index + seed) * 7919) % 1013) as f32 / 506.0 - 1.0).collect()
 }
 
-/// The numbers as a tensor.
+/// The elements as a tensor.
 fn tensor(values: &[f32], dims: &[usize]) -> candle_core::Result<Tensor> {
     Tensor::from_slice(values, dims, &Device::Cpu)
 }
 
-/// The numbers as a variable, which gradients are asked for.
+/// The elements as a variable, which gradients are asked for.
 fn variable(values: &[f32], dims: &[usize]) -> candle_core::Result<Tensor> {
     Ok(candle_core::Var::from_tensor(&tensor(values, dims)?)?.into_inner())
 }
 
-/// The sum of a result's numbers, each times one of `slopes`: what the twins go backward from.
+/// The sum of a result's elements, each times one of `slopes`: what the reference implementations go backward from.
 fn slope_sum(result: &Tensor, slopes: &[f32]) -> candle_core::Result<Tensor> {
     (result * tensor(slopes, result.dims())?)?.sum_all()
 }

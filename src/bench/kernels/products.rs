@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 
-use super::{Bench, Sizes, Work, numbers, slope_sum, tensor, variable};
+use super::{Bench, Sizes, Work, elements, slope_sum, tensor, variable};
 use crate::bench::BenchError;
 use nanochat_engine::model::{Engine, Gpt, Gradients};
 use nanochat_engine::ops::reference;
 use nanochat_engine::optim::{LearningRates, MuonAdamW, StepSettings};
-use nanochat_kernels::gemm::{Matrix, Onto, Operands, Threads, multiply};
+use nanochat_kernels::gemm::{ComputeDtype, Matrix, Threads, WriteMode, multiply};
 use nanochat_kernels::{Scratch, attention, head};
 use nanochat_plan::RunPlan;
 use nanochat_plan::shape::window_sizes;
@@ -37,12 +37,13 @@ pub(super) fn measure(bench: &mut Bench<'_>, sizes: &Sizes) -> Result<(), BenchE
 
 /// The three products of a linear layer.
 fn linear(bench: &mut Bench<'_>, sizes: &Sizes, name: &str, outputs: usize, inputs: usize) -> Result<(), BenchError> {
-    let (tokens, operands) = (sizes.tokens, sizes.operands);
-    let (x, w, dy) = (numbers(tokens * inputs, 1), numbers(outputs * inputs, 2), numbers(tokens * outputs, 3));
+    let (tokens, compute_dtype) = (sizes.tokens, sizes.compute_dtype);
+    let (x, w, dy) = (elements(tokens * inputs, 1), elements(outputs * inputs, 2), elements(tokens * outputs, 3));
     let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
-    let twins = [(&x, [tokens, inputs]), (&w, [outputs, inputs]), (&dy, [tokens, outputs])];
-    let twins = twins.into_iter().map(|(values, dims)| tensor(values, &dims)).collect::<Result<Vec<_>, _>>();
-    let twins = twins.map_err(|error| BenchError::Twin { kernel: name.to_string(), reason: error.to_string() })?;
+    let references = [(&x, [tokens, inputs]), (&w, [outputs, inputs]), (&dy, [tokens, outputs])];
+    let references = references.into_iter().map(|(values, dims)| tensor(values, &dims)).collect::<Result<Vec<_>, _>>();
+    let references =
+        references.map_err(|error| BenchError::Twin { kernel: name.to_string(), reason: error.to_string() })?;
     let shape = format!("{tokens} × {inputs} → {outputs}");
     let work = Work::Flops(2.0 * (tokens * inputs * outputs) as f64);
     let (xs, ws, dys) =
@@ -51,40 +52,42 @@ fn linear(bench: &mut Bench<'_>, sizes: &Sizes, name: &str, outputs: usize, inpu
         &format!("linear {name} forward"),
         shape.clone(),
         work,
-        || multiply(&mut y, xs, ws.transposed(), Onto::Nothing, Threads::Pool, operands),
-        || twins[0].matmul(&twins[1].t()?).map(drop),
+        || multiply(&mut y, xs, ws.transposed(), WriteMode::Overwrite, Threads::Pool, compute_dtype),
+        || references[0].matmul(&references[1].t()?).map(drop),
     )?;
     bench.case(
         &format!("linear {name} input gradient"),
         shape.clone(),
         work,
-        || multiply(&mut dx, dys, ws, Onto::Nothing, Threads::Pool, operands),
-        || twins[2].matmul(&twins[1]).map(drop),
+        || multiply(&mut dx, dys, ws, WriteMode::Overwrite, Threads::Pool, compute_dtype),
+        || references[2].matmul(&references[1]).map(drop),
     )?;
     bench.case(
         &format!("linear {name} weight gradient"),
         shape,
         work,
-        || multiply(&mut dw, dys.transposed(), xs, Onto::Sum, Threads::Pool, operands),
-        || twins[2].t()?.matmul(&twins[0]).map(drop),
+        || multiply(&mut dw, dys.transposed(), xs, WriteMode::Accumulate, Threads::Pool, compute_dtype),
+        || references[2].t()?.matmul(&references[0]).map(drop),
     )
 }
 
 fn attention(bench: &mut Bench<'_>, sizes: &Sizes, window: usize) -> Result<(), BenchError> {
     let model = &sizes.model;
     let (length, heads, groups, size) = (model.sequence_len, model.n_head, model.n_kv_head, sizes.size);
-    let shape = attention::Shape { rows: sizes.rows, length, heads, groups, size, window, operands: sizes.operands };
+    let shape =
+        attention::Shape { rows: sizes.rows, length, heads, groups, size, window, compute_dtype: sizes.compute_dtype };
     let (stream, keys, per_head) = (sizes.tokens * sizes.width, sizes.tokens * sizes.kv, sizes.tokens * heads);
-    let (q, k, v) = (numbers(stream, 1), numbers(keys, 2), numbers(keys, 3));
+    let (q, k, v) = (elements(stream, 1), elements(keys, 2), elements(keys, 3));
     let (mut out, mut lse) = (vec![0f32; stream], vec![0f32; per_head]);
     let mut scratch = Scratch::default();
     scratch.reserve(shape.scratch_numbers());
     let inputs = attention::Inputs { q: &q, k: &k, v: &v };
-    let dout = numbers(stream, 4);
-    let twin = |heads: usize, values: &[f32]| variable(values, &[sizes.rows, length, heads, size]);
-    let twin = || Ok::<_, candle_core::Error>((twin(heads, &q)?, twin(groups, &k)?, twin(groups, &v)?));
+    let dout = elements(stream, 4);
+    let reference = |heads: usize, values: &[f32]| variable(values, &[sizes.rows, length, heads, size]);
+    let reference =
+        || Ok::<_, candle_core::Error>((reference(heads, &q)?, reference(groups, &k)?, reference(groups, &v)?));
     let failed = |error: candle_core::Error| BenchError::Twin { kernel: "attention".into(), reason: error.to_string() };
-    let (tq, tk, tv) = twin().map_err(failed)?;
+    let (tq, tk, tv) = reference().map_err(failed)?;
     // Pairs of a query and a key that it sees, each of which takes part in 2 products forward and 5 backward.
     let pairs: usize = (0..length).map(|position| position.min(window) + 1).sum();
     let flops = 2.0 * (pairs * size * heads * sizes.rows) as f64;
@@ -94,12 +97,12 @@ fn attention(bench: &mut Bench<'_>, sizes: &Sizes, window: usize) -> Result<(), 
         name.clone(),
         Work::Flops(2.0 * flops),
         || attention::forward(shape, inputs, &mut out, &mut lse, &scratch),
-        || reference::attention(&tq, &tk, &tv, window, Operands::Full).map(drop),
+        || reference::attention(&tq, &tk, &tv, window, ComputeDtype::Full).map(drop),
     )?;
-    let (mut dq, mut dk, mut dv, delta) = (q.clone(), k.clone(), v.clone(), numbers(per_head, 5));
-    let sum = if bench.options.twins {
-        let result =
-            reference::attention(&tq, &tk, &tv, window, Operands::Full).and_then(|result| slope_sum(&result, &dout));
+    let (mut dq, mut dk, mut dv, delta) = (q.clone(), k.clone(), v.clone(), elements(per_head, 5));
+    let sum = if bench.options.references {
+        let result = reference::attention(&tq, &tk, &tv, window, ComputeDtype::Full)
+            .and_then(|result| slope_sum(&result, &dout));
         Some(result.map_err(failed)?)
     } else {
         None
@@ -120,15 +123,16 @@ fn attention(bench: &mut Bench<'_>, sizes: &Sizes, window: usize) -> Result<(), 
 /// Projection, cap, loss, and the gradients of stream and projection.
 fn the_head(bench: &mut Bench<'_>, sizes: &Sizes) -> Result<(), BenchError> {
     let (tokens, width, vocab) = (sizes.tokens, sizes.width, sizes.model.vocab_size);
-    let (x, weight) = (numbers(tokens * width, 1), numbers(vocab * width, 2));
+    let (x, weight) = (elements(tokens * width, 1), elements(vocab * width, 2));
     let targets: Vec<i64> = sizes.ids().into_iter().map(i64::from).collect();
     let (mut losses, mut logits) = (vec![0f32; tokens], vec![0f32; head::chunk_rows(vocab).min(tokens) * vocab]);
     let (mut dx, mut dweight) = (x.clone(), weight.clone());
-    let input = head::Head { x: &x, weight: &weight, targets: &targets, width, vocab, operands: sizes.operands };
-    let twin = || {
+    let input =
+        head::Head { x: &x, weight: &weight, targets: &targets, width, vocab, compute_dtype: sizes.compute_dtype };
+    let reference = || {
         let (x, weight) = (variable(&x, &[tokens, width])?, variable(&weight, &[vocab, width])?);
         let targets = Tensor::from_slice(&targets, tokens, &Device::Cpu)?;
-        let logits = reference::soft_cap(&reference::linear(&x, &weight, Operands::Full)?)?;
+        let logits = reference::soft_cap(&reference::linear(&x, &weight, ComputeDtype::Full)?)?;
         reference::cross_entropy(&logits, &targets)?.sum_all()?.backward().map(drop)
     };
     bench.case(
@@ -139,7 +143,7 @@ fn the_head(bench: &mut Bench<'_>, sizes: &Sizes) -> Result<(), BenchError> {
             let gradients = head::HeadGradients { factor: 1.0, dx: &mut dx, dweight: &mut dweight };
             head::cross_entropy(input, Some(gradients), &mut losses, &mut logits);
         },
-        twin,
+        reference,
     )
 }
 
@@ -158,20 +162,20 @@ pub(super) fn optimizer(bench: &mut Bench<'_>, plan: &RunPlan) -> Result<(), Ben
     };
     let (mut model, mut optimizer) = arm(Engine::Kernels)?;
     let copied = |(name, tensor): (&String, &Tensor)| {
-        let values = numbers(tensor.elem_count(), 9);
+        let values = elements(tensor.elem_count(), 9);
         Ok((name.clone(), Tensor::from_vec(values, tensor.dims(), &Device::Cpu)?))
     };
     let gradients: BTreeMap<String, Tensor> =
         model.parameters().iter().map(copied).collect::<candle_core::Result<_>>().map_err(|e| failed(e.to_string()))?;
     let gradients = Gradients::from_tensors(gradients);
-    let mut twin = if bench.options.twins { Some(arm(Engine::Readable)?) } else { None };
+    let mut reference = if bench.options.references { Some(arm(Engine::Reference)?) } else { None };
     let flops = muon_flops(&model);
     bench.case(
         "optimizer step",
         format!("{} parameters", plan.parameters.total),
         Work::Flops(flops),
         || drop(optimizer.step(&mut model, &gradients, &settings)),
-        || match &mut twin {
+        || match &mut reference {
             Some((model, optimizer)) => {
                 optimizer.step(model, &gradients, &settings).map_err(|error| candle_core::Error::Msg(error.to_string()))
             }

@@ -13,7 +13,7 @@ pub struct KvCache {
     store: Store,
 }
 
-/// Where a cache's numbers lie.
+/// Where a cache's elements lie.
 #[derive(Debug)]
 pub(super) enum Store {
     /// For the kernels: pages, row by row.

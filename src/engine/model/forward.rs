@@ -1,4 +1,4 @@
-//! The readable forward pass, over any parameters: plain tensors for inference, variables when gradients are wanted.
+//! The reference forward pass, over any parameters: plain tensors for inference, variables when gradients are wanted.
 
 use candle_core::{D, Result, Tensor};
 
@@ -11,7 +11,7 @@ use crate::ops::reference::{
     add_value_embedding, attention, embedding, linear, residual_mix, rms_norm, rotary_norm_scale, rotary_table, smear,
     soft_cap, squared_relu,
 };
-use nanochat_kernels::gemm::Operands;
+use nanochat_kernels::gemm::ComputeDtype;
 use nanochat_plan::ModelShape;
 use nanochat_plan::shape::{has_value_embedding, head_dim, window_sizes};
 
@@ -20,7 +20,7 @@ pub(super) struct Forward<'a> {
     pub(super) shape: &'a ModelShape,
     pub(super) parameters: &'a Parameters,
     /// What products of weights, of attention and of the head round their operands to; gates never do.
-    pub(super) operands: Operands,
+    pub(super) compute_dtype: ComputeDtype,
 }
 
 /// What every layer of one pass shares.
@@ -51,7 +51,7 @@ impl Forward<'_> {
         let (cos, sin) = rotary_table(start, ids.dim(1)?, head_dim(self.shape), x0.dtype(), x0.device())?;
         let pass = Pass { ids: ids.clone(), cos, sin, windows: window_sizes(self.shape) };
         let x = self.trunk(&x0, &pass, cache)?;
-        let logits = linear(&rms_norm(&x)?, self.parameter(HEAD)?, self.operands)?;
+        let logits = linear(&rms_norm(&x)?, self.parameter(HEAD)?, self.compute_dtype)?;
         soft_cap(&logits.narrow(D::Minus1, 0, self.shape.vocab_size)?.contiguous()?)
     }
 
@@ -81,7 +81,7 @@ impl Forward<'_> {
         let (batch, length, width) = x.dims3()?;
         let (groups, head_dim) = (self.shape.n_kv_head, head_dim(self.shape));
         let heads = |matrix: &str, heads: usize| -> Result<Tensor> {
-            linear(x, self.matrix(layer, matrix)?, self.operands)?.reshape((batch, length, heads, head_dim))
+            linear(x, self.matrix(layer, matrix)?, self.compute_dtype)?.reshape((batch, length, heads, head_dim))
         };
         let q = rotary_norm_scale(&heads("attn.c_q", self.shape.n_head)?, &pass.cos, &pass.sin)?;
         let mut k = rotary_norm_scale(&heads("attn.c_k", groups)?, &pass.cos, &pass.sin)?;
@@ -94,14 +94,14 @@ impl Forward<'_> {
         if let Some(cache) = cache {
             (k, v) = cache.store(layer, &k, &v)?;
         }
-        let y = attention(&q, &k, &v, pass.windows[layer], self.operands)?.reshape((batch, length, width))?;
-        linear(&y, self.matrix(layer, "attn.c_proj")?, self.operands)
+        let y = attention(&q, &k, &v, pass.windows[layer], self.compute_dtype)?.reshape((batch, length, width))?;
+        linear(&y, self.matrix(layer, "attn.c_proj")?, self.compute_dtype)
     }
 
     /// One layer's feed-forward part on its normalised input (B, T, C).
     fn feed_forward(&self, layer: usize, x: &Tensor) -> Result<Tensor> {
-        let hidden = squared_relu(&linear(x, self.matrix(layer, "mlp.c_fc")?, self.operands)?)?;
-        linear(&hidden, self.matrix(layer, "mlp.c_proj")?, self.operands)
+        let hidden = squared_relu(&linear(x, self.matrix(layer, "mlp.c_fc")?, self.compute_dtype)?)?;
+        linear(&hidden, self.matrix(layer, "mlp.c_proj")?, self.compute_dtype)
     }
 
     fn matrix(&self, layer: usize, matrix: &str) -> Result<&Tensor> {

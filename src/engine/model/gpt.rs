@@ -12,7 +12,7 @@ use super::inference::{self, Buffers, Narrow};
 use super::{Gradients, ModelError, Parameters, initialize, parameters};
 use crate::ops::Element;
 use crate::ops::reference::cross_entropy;
-use nanochat_kernels::gemm::Operands;
+use nanochat_kernels::gemm::ComputeDtype;
 use nanochat_plan::{ModelShape, Precision, rows_at_once, shape};
 
 /// A transformer of some shape with its parameters on one device.
@@ -41,8 +41,8 @@ pub enum Engine {
     /// Hand-written kernels.
     #[default]
     Kernels,
-    /// Candle's elementary operations and its `backward`: the kernels' twin.
-    Readable,
+    /// Candle's elementary operations and its `backward`: the kernels' reference implementation.
+    Reference,
 }
 
 /// A part of one pass with gradients.
@@ -235,7 +235,8 @@ impl Gpt {
             .map(|(name, tensor)| Ok((name, Var::from_tensor(tensor)?)))
             .collect::<Result<_, ModelError>>()?;
         let parameters = variables.iter().map(|(name, var)| ((*name).clone(), var.as_tensor().clone())).collect();
-        let forward = Forward { shape: &self.shape, parameters: &parameters, operands: operands(self.precision) };
+        let forward =
+            Forward { shape: &self.shape, parameters: &parameters, compute_dtype: compute_dtype(self.precision) };
         let mut all = Vec::new();
         for (ids, targets) in self.slices(ids, targets)? {
             if !all.is_empty() {
@@ -311,7 +312,8 @@ impl Gpt {
 
     /// The kernels and the type they work in, if they serve this model.
     pub(super) fn kernels(&self) -> Option<(Fast<'_>, DType)> {
-        let fast = Fast { shape: &self.shape, parameters: &self.parameters, operands: operands(self.precision) };
+        let fast =
+            Fast { shape: &self.shape, parameters: &self.parameters, compute_dtype: compute_dtype(self.precision) };
         let dtype = fast.serves()?;
         Some((fast, dtype))
     }
@@ -333,7 +335,7 @@ impl Gpt {
     }
 
     pub(super) fn forward(&self) -> Forward<'_> {
-        Forward { shape: &self.shape, parameters: &self.parameters, operands: operands(self.precision) }
+        Forward { shape: &self.shape, parameters: &self.parameters, compute_dtype: compute_dtype(self.precision) }
     }
 
     /// Refuses ids of the wrong form or outside the vocabulary; gives them back as rows.
@@ -376,10 +378,10 @@ fn losses(forward: &Forward, ids: &Tensor, targets: &Tensor) -> Result<Tensor, M
 }
 
 /// What products in that precision round their operands to.
-pub fn operands(precision: Precision) -> Operands {
+pub fn compute_dtype(precision: Precision) -> ComputeDtype {
     match precision {
-        Precision::F32 => Operands::Full,
-        Precision::Bf16 => Operands::Bf16,
+        Precision::F32 => ComputeDtype::Full,
+        Precision::Bf16 => ComputeDtype::Bf16,
     }
 }
 

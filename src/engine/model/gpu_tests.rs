@@ -15,7 +15,7 @@ fn gpu() -> Option<Device> {
 fn on(device: &Device, shape: &ModelShape, seed: u64, precision: Precision) -> Gpt {
     let weights = random_model(shape, seed).parameters().clone().into_iter().collect();
     let mut model = Gpt::from_tensors(shape, &weights, device).unwrap();
-    model.set_engine(Engine::Readable);
+    model.set_engine(Engine::Reference);
     model.set_precision(precision);
     model
 }
@@ -36,11 +36,12 @@ fn gradients_on_a_gpu_are_those_of_the_processor() {
         for shape in shapes() {
             let batch = random_batch(&shape, 3, 21, 51);
             let (loss, ours) = gradients(&on(&gpu, &shape, 50, precision), &batch);
-            let (twin_loss, twin) = gradients(&on(&Device::Cpu, &shape, 50, precision), &batch);
+            let (twin_loss, reference) = gradients(&on(&Device::Cpu, &shape, 50, precision), &batch);
             assert!((loss - twin_loss).abs() as f64 <= bound * f64::from(twin_loss), "{loss} and {twin_loss}");
-            for (name, twin) in twin.tensors().iter().filter(|(name, twin)| twin.rank() == 2 && !name.contains("gate"))
+            for (name, reference) in
+                reference.tensors().iter().filter(|(name, reference)| reference.rank() == 2 && !name.contains("gate"))
             {
-                let apart = relative_distance(ours.get(name).unwrap(), twin);
+                let apart = relative_distance(ours.get(name).unwrap(), reference);
                 assert!(apart <= bound, "{precision:?} {name} of {shape:?}: {apart:e}");
             }
         }

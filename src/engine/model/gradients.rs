@@ -39,7 +39,7 @@ impl Gradients {
     pub fn reset(&mut self) -> Result<(), ModelError> {
         for tensor in self.tensors.values_mut() {
             if tensor.device().is_cpu() && tensor.dtype() == DType::F32 && tensor.is_contiguous() {
-                update(tensor, |numbers: &mut [f32]| numbers.fill(0.0))?;
+                update(tensor, |elements: &mut [f32]| elements.fill(0.0))?;
             } else {
                 *tensor = tensor.zeros_like()?;
             }

@@ -2,7 +2,7 @@
 //!
 //! Every parameter has a stream of its own, xoshiro256++ seeded by the SHA-256 of the run's seed and the parameter's name,
 //! so that its values depend neither on the order of drawing, nor on the number of threads, nor on other parameters.
-//! Uniform numbers take the upper 53 bits; normal ones come in pairs by the Box–Muller transform in f64, then rounded.
+//! Uniform elements take the upper 53 bits; normal ones come in pairs by the Box–Muller transform in f64, then rounded.
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -123,7 +123,7 @@ impl Stream {
         (self.next() >> 11) as f64 * (-53f64).exp2()
     }
 
-    /// Two independent numbers of the standard normal distribution.
+    /// Two independent elements of the standard normal distribution.
     pub fn normal_pair(&mut self) -> [f64; 2] {
         // 1 − u lies in (0, 1], so that its logarithm is finite.
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();

@@ -33,7 +33,7 @@ pub use decoder::cache_bytes;
 pub(crate) use decoding::score_row;
 pub use error::ModelError;
 pub(crate) use error::listed;
-pub use gpt::operands;
+pub use gpt::compute_dtype;
 pub use gpt::{Engine, Gpt, Part};
 pub use gradients::Gradients;
 pub use parameters::{

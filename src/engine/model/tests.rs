@@ -198,10 +198,10 @@ fn kernels_equal_the_readable_operations_entry_by_entry() {
             model.set_engine(engine);
             gradients(&model, &ids, &targets, 1.0).1
         };
-        let (readable, kernels) = (by(Engine::Readable), by(Engine::Kernels));
-        for (name, twin) in readable.tensors() {
-            let norm = entries(twin).iter().map(|value| value * value).sum::<f64>().sqrt();
-            let difference = distance(kernels.get(name).unwrap(), twin);
+        let (reference, kernels) = (by(Engine::Reference), by(Engine::Kernels));
+        for (name, reference) in reference.tensors() {
+            let norm = entries(reference).iter().map(|value| value * value).sum::<f64>().sqrt();
+            let difference = distance(kernels.get(name).unwrap(), reference);
             // A last layer's backout has a gradient of rounding alone: terms whose magnitudes sum to about 1 cancel, and
             // each engine rounds them twice.
             assert!(
@@ -238,11 +238,11 @@ fn bf16_gradients_lie_near_those_of_f32_and_have_the_same_bits_for_any_number_of
         model.set_precision(Precision::Bf16);
         let (loss, rounded) = gradients(&model, &ids, &targets, 1.0);
         assert!(loss != exact_loss && (loss - exact_loss).abs() < 0.02 * exact_loss, "{loss} and {exact_loss}");
-        for (name, twin) in exact.tensors().iter().filter(|(_, tensor)| tensor.rank() == 2) {
+        for (name, reference) in exact.tensors().iter().filter(|(_, tensor)| tensor.rank() == 2) {
             let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
-            let (twin, ours) = (entries(twin), entries(rounded.get(name).unwrap()));
-            let size = norm(&mut twin.iter().copied());
-            let difference = norm(&mut twin.iter().zip(&ours).map(|(a, b)| a - b));
+            let (reference, ours) = (entries(reference), entries(rounded.get(name).unwrap()));
+            let size = norm(&mut reference.iter().copied());
+            let difference = norm(&mut reference.iter().zip(&ours).map(|(a, b)| a - b));
             assert!(difference < 0.1 * size, "{name} of {shape:?}: {difference:e} of {size:e}");
         }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
@@ -258,8 +258,8 @@ fn bf16_gradients_lie_near_those_of_f32_and_have_the_same_bits_for_any_number_of
 fn a_batch_in_slices_gives_the_gradient_of_the_whole() {
     for shape in shapes() {
         let mut model = random_model(&shape, 38);
-        model.set_engine(Engine::Readable);
-        // Different numbers of ignored targets a row: the mean is over the whole batch, not over slices.
+        model.set_engine(Engine::Reference);
+        // Different elements of ignored targets a row: the mean is over the whole batch, not over slices.
         let (ids, targets) = random_batch(&shape, 5, 9, 39);
         let (loss, whole) = gradients(&model, &ids, &targets, 1.0);
         let losses = entries(&model.losses(&ids, &targets).unwrap());
@@ -272,9 +272,9 @@ fn a_batch_in_slices_gives_the_gradient_of_the_whole() {
             assert!(losses.len() == sliced_losses.len() && apart < 4e-6, "slices of {rows}: {apart:e}");
             let (sliced_loss, sliced) = gradients(&model, &ids, &targets, 1.0);
             assert!((sliced_loss - loss).abs() < 2e-6, "{sliced_loss} and {loss}");
-            for (name, twin) in whole.tensors() {
-                let norm = entries(twin).iter().map(|value| value * value).sum::<f64>().sqrt();
-                let difference = distance(sliced.get(name).unwrap(), twin);
+            for (name, reference) in whole.tensors() {
+                let norm = entries(reference).iter().map(|value| value * value).sum::<f64>().sqrt();
+                let difference = distance(sliced.get(name).unwrap(), reference);
                 // As far apart as kernels and readable operations may be, for the same reason.
                 let bound = 1e-4 * norm + 4.0 * 2f64.powi(-24);
                 assert!(difference <= bound, "{name} of {shape:?} in slices of {rows}: {difference:e} of {norm:e}");
@@ -291,8 +291,8 @@ fn readable_operations_in_bf16_lie_as_near_to_f32_as_the_kernels_and_near_to_the
         let (exact_loss, exact) = gradients(&model, &ids, &targets, 1.0);
         model.set_precision(Precision::Bf16);
         let (kernel_loss, kernels) = gradients(&model, &ids, &targets, 1.0);
-        model.set_engine(Engine::Readable);
-        let (loss, readable) = gradients(&model, &ids, &targets, 1.0);
+        model.set_engine(Engine::Reference);
+        let (loss, reference) = gradients(&model, &ids, &targets, 1.0);
         assert!(loss != exact_loss, "nothing was rounded");
         // An operand is off by at most 2^-9 of itself, in both; a loss is a mean over some 200 targets, which leaves at most a
         // quarter of that. Which way each is off depends on the order of sums, so on the processor.
@@ -302,9 +302,9 @@ fn readable_operations_in_bf16_lie_as_near_to_f32_as_the_kernels_and_near_to_the
         // nearer to each other. Gradients of gates and scalars are left out: they are small differences of large sums.
         let matrices = exact.tensors().iter().filter(|(name, tensor)| tensor.rank() == 2 && !name.contains("gate"));
         for (name, exact) in matrices {
-            let (readable, kernels) = (readable.get(name).unwrap(), kernels.get(name).unwrap());
-            let (ours, theirs) = (relative_distance(readable, exact), relative_distance(kernels, exact));
-            let apart = relative_distance(readable, kernels);
+            let (reference, kernels) = (reference.get(name).unwrap(), kernels.get(name).unwrap());
+            let (ours, theirs) = (relative_distance(reference, exact), relative_distance(kernels, exact));
+            let apart = relative_distance(reference, kernels);
             assert!(ours < 1.25 * theirs && ours < 2f64.powi(-5), "{name} of {shape:?}: {ours:e}, kernels {theirs:e}");
             assert!(apart < theirs, "{name} of {shape:?}: {apart:e} apart, {theirs:e} from f32");
         }
@@ -321,7 +321,7 @@ fn speed_of_a_micro_step() {
     let cases = [
         (Engine::Kernels, Precision::F32, 8),
         (Engine::Kernels, Precision::Bf16, 8),
-        (Engine::Readable, Precision::F32, 1),
+        (Engine::Reference, Precision::F32, 1),
     ];
     for (engine, precision, times) in cases {
         model.set_engine(engine);
@@ -337,7 +337,7 @@ fn speed_of_a_micro_step() {
 }
 
 #[test]
-#[ignore = "a measurement, to be run alone: prints what a micro-step of the readable operations takes in memory"]
+#[ignore = "a measurement, to be run alone: prints what a micro-step of the reference operations takes in memory"]
 fn memory_of_the_readable_operations() {
     use crate::device::memory;
     let cases = [
@@ -358,7 +358,7 @@ fn memory_of_the_readable_operations() {
     for precision in [Precision::F32, Precision::Bf16] {
         for (shape, rows) in &cases {
             let mut model = Gpt::initialized(shape, 1, &Device::Cpu).unwrap();
-            model.set_engine(Engine::Readable);
+            model.set_engine(Engine::Reference);
             model.set_precision(precision);
             let mut sums = Gradients::zeros(model.parameters()).unwrap();
             sums.reset().unwrap();

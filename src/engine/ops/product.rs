@@ -5,19 +5,19 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp2, DType, Error, Layout, MetalStorage, Result, Shape, Tensor, cuda,
 };
 
-use nanochat_kernels::gemm::Operands;
+use nanochat_kernels::gemm::ComputeDtype;
 
 /// `a` (…, M, K) times `b` (…, K, N): (…, M, N), sums and result of the operands' own type.
 ///
-/// With [`Operands::Bf16`] the operands of this product are rounded, and in its gradient those of the two products that it
+/// With [`ComputeDtype::Bf16`] the operands of this product are rounded, and in its gradient those of the two products that it
 /// takes: the incoming gradient, and the operands again. So the kernels do it (`super::kernels::gemm`).
 ///
 /// # Errors
 /// Shapes or types that don't fit, and what the device says.
-pub fn product(a: &Tensor, b: &Tensor, operands: Operands) -> Result<Tensor> {
-    match operands {
-        Operands::Full => plain(a)?.matmul(&plain(b)?),
-        Operands::Bf16 => a.apply_op2(b, RoundedProduct),
+pub fn product(a: &Tensor, b: &Tensor, compute_dtype: ComputeDtype) -> Result<Tensor> {
+    match compute_dtype {
+        ComputeDtype::Full => plain(a)?.matmul(&plain(b)?),
+        ComputeDtype::Bf16 => a.apply_op2(b, RoundedProduct),
     }
 }
 
@@ -30,7 +30,7 @@ struct RoundedProduct;
 
 impl CustomOp2 for RoundedProduct {
     fn name(&self) -> &'static str {
-        "product of operands rounded to bf16"
+        "product of compute_dtype rounded to bf16"
     }
 
     fn cpu_fwd(&self, a: &CpuStorage, la: &Layout, b: &CpuStorage, lb: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -92,11 +92,11 @@ mod tests {
         x.to_dtype(DType::BF16).unwrap().to_dtype(x.dtype()).unwrap()
     }
 
-    fn numbers(tensor: &Tensor) -> Vec<f64> {
+    fn elements(tensor: &Tensor) -> Vec<f64> {
         tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
     }
 
-    /// Numbers that bf16 doesn't hold, and some that lie just between two that it does.
+    /// Elements that bf16 doesn't hold, and some that lie just between two that it does.
     fn pair(dtype: DType) -> (Tensor, Tensor) {
         let a: Vec<f64> = (0..2 * 3 * 5).map(|i| (f64::from(i) * 0.7).sin() + f64::from(i % 3) / 512.0).collect();
         let b: Vec<f64> = (0..2 * 4 * 5).map(|i| (f64::from(i) * 1.3).cos() * 3.0).collect();
@@ -110,13 +110,13 @@ mod tests {
     fn operands_are_rounded_and_sums_are_not() {
         for dtype in [DType::F32, DType::F64] {
             let (a, b) = pair(dtype);
-            let ours = product(&a, &b, Operands::Bf16).unwrap();
+            let ours = product(&a, &b, ComputeDtype::Bf16).unwrap();
             let expected = rounded(&a).matmul(&rounded(&b).contiguous().unwrap()).unwrap();
             assert_eq!((ours.dims(), ours.dtype()), (expected.dims(), dtype));
-            assert_eq!(numbers(&ours), numbers(&expected));
-            assert_ne!(numbers(&ours), numbers(&rounded(&ours)), "the result was rounded");
-            let full = product(&a, &b, Operands::Full).unwrap();
-            assert_ne!(numbers(&ours), numbers(&full), "the operands were not rounded");
+            assert_eq!(elements(&ours), elements(&expected));
+            assert_ne!(elements(&ours), elements(&rounded(&ours)), "the result was rounded");
+            let full = product(&a, &b, ComputeDtype::Full).unwrap();
+            assert_ne!(elements(&ours), elements(&full), "the compute_dtype were not rounded");
         }
     }
 
@@ -124,25 +124,26 @@ mod tests {
     fn gradients_are_products_of_rounded_operands() {
         let (a, b) = pair(DType::F64);
         let (a, b) = (Var::from_tensor(&a).unwrap(), Var::from_tensor(&b.contiguous().unwrap()).unwrap());
-        let result = product(a.as_tensor(), b.as_tensor(), Operands::Bf16).unwrap();
+        let result = product(a.as_tensor(), b.as_tensor(), ComputeDtype::Bf16).unwrap();
         let slopes: Vec<f64> = (0..24).map(|i| (f64::from(i) * 0.37).cos()).collect();
         let slopes = Tensor::from_vec(slopes, (2, 3, 4), &Device::Cpu).unwrap();
         let store = (result * &slopes).unwrap().sum_all().unwrap().backward().unwrap();
         let expected_a = rounded(&slopes).matmul(&rounded(&b).t().unwrap()).unwrap();
         let expected_b = rounded(&a).t().unwrap().matmul(&rounded(&slopes)).unwrap();
-        assert_eq!(numbers(store.get(&a).unwrap()), numbers(&expected_a));
-        assert_eq!(numbers(store.get(&b).unwrap()), numbers(&expected_b));
+        assert_eq!(elements(store.get(&a).unwrap()), elements(&expected_a));
+        assert_eq!(elements(store.get(&b).unwrap()), elements(&expected_b));
     }
 
     #[test]
     fn where_nothing_is_rounded_gradients_are_differences() {
-        // Whole numbers up to 255 are exact in bf16, and a product is linear in each operand: steps of 1 give it exactly.
+        // Whole elements up to 255 are exact in bf16, and a product is linear in each operand: steps of 1 give it exactly.
         let whole =
             |count: i32, factor: i32| -> Vec<f64> { (0..count).map(|i| f64::from(i * factor % 17 - 8)).collect() };
         let tensor = |values: Vec<f64>, dims: (usize, usize)| Tensor::from_vec(values, dims, &Device::Cpu).unwrap();
         let (a, b, slopes) = (whole(6, 7), whole(12, 5), tensor(whole(8, 3), (2, 4)));
         let value = |a: &[f64], b: &[f64]| {
-            let product = product(&tensor(a.to_vec(), (2, 3)), &tensor(b.to_vec(), (3, 4)), Operands::Bf16).unwrap();
+            let product =
+                product(&tensor(a.to_vec(), (2, 3)), &tensor(b.to_vec(), (3, 4)), ComputeDtype::Bf16).unwrap();
             (product * &slopes).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
         };
         let differences = |at: &[f64], value: &dyn Fn(&[f64]) -> f64| -> Vec<f64> {
@@ -155,10 +156,10 @@ mod tests {
         };
         let variables = (tensor(a.clone(), (2, 3)), tensor(b.clone(), (3, 4)));
         let variables = (Var::from_tensor(&variables.0).unwrap(), Var::from_tensor(&variables.1).unwrap());
-        let result = product(&variables.0, &variables.1, Operands::Bf16).unwrap();
+        let result = product(&variables.0, &variables.1, ComputeDtype::Bf16).unwrap();
         let store = (result * &slopes).unwrap().sum_all().unwrap().backward().unwrap();
-        assert_eq!(numbers(store.get(&variables.0).unwrap()), differences(&a, &|a| value(a, &b)));
-        assert_eq!(numbers(store.get(&variables.1).unwrap()), differences(&b, &|b| value(&a, b)));
+        assert_eq!(elements(store.get(&variables.0).unwrap()), differences(&a, &|a| value(a, &b)));
+        assert_eq!(elements(store.get(&variables.1).unwrap()), differences(&b, &|b| value(&a, b)));
     }
 
     #[test]
@@ -169,16 +170,16 @@ mod tests {
         let turned = whole.t().unwrap();
         assert_eq!(plain(&turned).unwrap().stride(), turned.stride());
         let ones = Tensor::ones((3, 3, 2), DType::F64, &Device::Cpu).unwrap();
-        let sums = product(&within, &ones, Operands::Full).unwrap();
+        let sums = product(&within, &ones, ComputeDtype::Full).unwrap();
         let expected = within.sum_keepdim(2).unwrap().broadcast_as((3, 4, 2)).unwrap();
-        assert_eq!(numbers(&sums), numbers(&expected));
+        assert_eq!(elements(&sums), elements(&expected));
     }
 
     #[test]
     fn shapes_that_do_not_fit_are_refused() {
         let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
         for (a, b) in [(vec![2, 3], vec![4, 5]), (vec![2, 2, 3], vec![3, 3, 4]), (vec![3], vec![3, 2])] {
-            assert!(product(&zeros(&a), &zeros(&b), Operands::Bf16).is_err(), "{a:?} {b:?}");
+            assert!(product(&zeros(&a), &zeros(&b), ComputeDtype::Bf16).is_err(), "{a:?} {b:?}");
         }
     }
 }

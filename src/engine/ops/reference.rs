@@ -1,4 +1,4 @@
-//! The readable form of every operation: elementary candle operations only, so that gradients come from candle.
+//! The reference form of every operation: elementary candle operations only, so that gradients come from candle.
 //!
 //! Shapes are written as `(B, T, …)`: `B` rows of `T` tokens, `C` channels, `H` query heads and `G` key/value heads of
 //! `D` channels each, `V` vocabulary entries. Functions are generic in the float type, which the tests use to hold them
@@ -7,7 +7,7 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::product;
-use nanochat_kernels::gemm::Operands;
+use nanochat_kernels::gemm::ComputeDtype;
 
 pub use nanochat_kernels::constants::{LOGIT_CAP, NORM_EPSILON, QK_SCALE, ROTARY_BASE, VALUE_GATE_SCALE};
 
@@ -18,10 +18,10 @@ pub fn rms_norm(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `x` (…, in) times the transpose of `weight` (out, in).
-pub fn linear(x: &Tensor, weight: &Tensor, operands: Operands) -> Result<Tensor> {
+pub fn linear(x: &Tensor, weight: &Tensor, compute_dtype: ComputeDtype) -> Result<Tensor> {
     let (outputs, inputs) = weight.dims2()?;
     let mut dims = x.dims().to_vec();
-    let y = product(&x.reshape(((), inputs))?, &weight.t()?, operands)?;
+    let y = product(&x.reshape(((), inputs))?, &weight.t()?, compute_dtype)?;
     if let Some(last) = dims.last_mut() {
         *last = outputs;
     }
@@ -93,16 +93,16 @@ pub fn rotary_norm_scale(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tenso
 ///
 /// `q` is (B, T, H, D); `k` and `v` are (B, S, G, D) with S ≥ T, the queries being the last T of the S positions. A query
 /// sees itself and `window` positions to its left.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, window: usize, operands: Operands) -> Result<Tensor> {
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, window: usize, compute_dtype: ComputeDtype) -> Result<Tensor> {
     let (_, queries, heads, head_dim) = q.dims4()?;
     let (_, keys, groups, _) = k.dims4()?;
     let q = q.transpose(1, 2)?.contiguous()?;
     let k = repeat_heads(&k.transpose(1, 2)?, heads / groups)?;
     let v = repeat_heads(&v.transpose(1, 2)?, heads / groups)?;
-    let scores = product(&q, &k.t()?, operands)?.affine((head_dim as f64).powf(-0.5), 0.0)?;
+    let scores = product(&q, &k.t()?, compute_dtype)?.affine((head_dim as f64).powf(-0.5), 0.0)?;
     let mask = causal_mask(queries, keys, window, q.dtype(), q.device())?;
     let weights = softmax(&scores.broadcast_add(&mask)?)?;
-    product(&weights, &v, operands)?.transpose(1, 2)?.contiguous()
+    product(&weights, &v, compute_dtype)?.transpose(1, 2)?.contiguous()
 }
 
 /// Repeats each of the G heads of `x` (B, G, S, D) `times` over: (B, G·times, S, D), contiguous.
@@ -117,7 +117,7 @@ fn repeat_heads(x: &Tensor, times: usize) -> Result<Tensor> {
 
 /// 0 where the query (row) may see the key (column), minus infinity elsewhere: (T, S). Made on the device.
 fn causal_mask(queries: usize, keys: usize, window: usize, dtype: DType, device: &Device) -> Result<Tensor> {
-    // Positions are whole numbers far below 2^24, which f32 holds exactly.
+    // Positions are whole elements far below 2^24, which f32 holds exactly.
     let positions = |from: usize| Tensor::arange(from as f32, keys as f32, device);
     let behind = positions(keys - queries)?.unsqueeze(1)?.broadcast_sub(&positions(0)?.unsqueeze(0)?)?;
     let visible = (behind.ge(0f32)? * behind.le(window.min(keys) as f32)?)?;
@@ -151,7 +151,7 @@ pub fn smear(x: &Tensor, before: Option<&Tensor>, gate: &Tensor, lambda: &Tensor
 /// `x + λ σ(gate · x[..c]) previous`, all of (B, T, C).
 fn add_gated(x: &Tensor, previous: &Tensor, gate: &Tensor, lambda: &Tensor) -> Result<Tensor> {
     let channels = x.narrow(D::Minus1, 0, gate.dim(1)?)?.contiguous()?;
-    let weight = sigmoid(&linear(&channels, gate, Operands::Full)?)?.broadcast_mul(lambda)?;
+    let weight = sigmoid(&linear(&channels, gate, ComputeDtype::Full)?)?.broadcast_mul(lambda)?;
     x + previous.broadcast_mul(&weight)?
 }
 
@@ -160,7 +160,7 @@ fn add_gated(x: &Tensor, previous: &Tensor, gate: &Tensor, lambda: &Tensor) -> R
 /// `v` and `embedding` are (B, T, G, D), `x` is the layer's normalised input (B, T, C), `gate` is (G, c).
 pub fn add_value_embedding(v: &Tensor, embedding: &Tensor, x: &Tensor, gate: &Tensor) -> Result<Tensor> {
     let channels = x.narrow(D::Minus1, 0, gate.dim(1)?)?.contiguous()?;
-    let weight = sigmoid(&linear(&channels, gate, Operands::Full)?)?.affine(VALUE_GATE_SCALE, 0.0)?;
+    let weight = sigmoid(&linear(&channels, gate, ComputeDtype::Full)?)?.affine(VALUE_GATE_SCALE, 0.0)?;
     v + embedding.broadcast_mul(&weight.unsqueeze(D::Minus1)?)?
 }
 

@@ -1,4 +1,4 @@
-//! Numbers of candle tensors as slices.
+//! Elements of candle tensors as slices.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -11,9 +11,9 @@ pub trait Element: kernels::Element {
     /// The type as candle names it.
     const DTYPE: DType;
 
-    /// The numbers of a storage of this type.
+    /// The elements of a storage of this type.
     fn slice(storage: &CpuStorage) -> Option<&[Self]>;
-    /// The numbers of a storage of this type, to be changed.
+    /// The elements of a storage of this type, to be changed.
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
 
@@ -36,7 +36,7 @@ macro_rules! stored_by_candle {
 stored_by_candle!(f32, F32);
 stored_by_candle!(f64, F64);
 
-/// Calls `work` with the numbers of contiguous CPU tensors.
+/// Calls `work` with the elements of contiguous CPU tensors.
 pub fn with_slices<T: Element, R>(tensors: &[&Tensor], work: impl FnOnce(&[&[T]]) -> R) -> Result<R> {
     let guards: Vec<_> = tensors.iter().map(|tensor| tensor.storage_and_layout()).collect();
     let slices: Vec<&[T]> = (guards.iter())
@@ -48,7 +48,7 @@ pub fn with_slices<T: Element, R>(tensors: &[&Tensor], work: impl FnOnce(&[&[T]]
     Ok(work(&slices))
 }
 
-/// Calls `work` with the numbers of a contiguous CPU tensor, to be changed in place.
+/// Calls `work` with the elements of a contiguous CPU tensor, to be changed in place.
 pub fn update<T: Element, R>(tensor: &Tensor, work: impl FnOnce(&mut [T]) -> R) -> Result<R> {
     let update = Update { work: RefCell::new(Some(work)), result: RefCell::new(None), element: PhantomData::<T> };
     tensor.inplace_op1(&update)?;
@@ -59,9 +59,9 @@ pub fn update<T: Element, R>(tensor: &Tensor, work: impl FnOnce(&mut [T]) -> R) 
 }
 
 /// The part of a storage that a contiguous layout names.
-fn contiguous<'a, T>(numbers: Option<&'a [T]>, layout: &Layout) -> Result<&'a [T]> {
-    match (numbers, layout.contiguous_offsets()) {
-        (Some(numbers), Some((start, end))) => Ok(&numbers[start..end]),
+fn contiguous<'a, T>(elements: Option<&'a [T]>, layout: &Layout) -> Result<&'a [T]> {
+    match (elements, layout.contiguous_offsets()) {
+        (Some(elements), Some((start, end))) => Ok(&elements[start..end]),
         (None, _) => bail!("a kernel got a tensor of another type"),
         (_, None) => bail!("a kernel needs a contiguous tensor, got strides {:?}", layout.stride()),
     }
@@ -84,7 +84,7 @@ impl<T: Element, R, F: FnOnce(&mut [T]) -> R> InplaceOp1 for Update<T, F, R> {
             bail!("a kernel needs a contiguous tensor, got strides {:?}", layout.stride());
         };
         match (T::slice_mut(storage), self.work.take()) {
-            (Some(numbers), Some(work)) => self.result.replace(Some(work(&mut numbers[start..end]))),
+            (Some(elements), Some(work)) => self.result.replace(Some(work(&mut elements[start..end]))),
             _ => bail!("a kernel got a tensor of another type"),
         };
         Ok(())

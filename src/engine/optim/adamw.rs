@@ -24,7 +24,7 @@ pub(super) fn coefficients(rule: &AdamWRule, multiplier: f64, step: u64) -> Coef
     }
 }
 
-/// One step in elementary operations: the new parameter and moments. The kernel's twin, and what other devices take.
+/// One step in elementary operations: the new parameter and moments. The kernel's reference implementation, and what other devices take.
 pub(super) fn step(
     parameter: &Tensor,
     gradient: &Tensor,

@@ -4,9 +4,9 @@
 use candle_core::{D, Result, Tensor};
 
 use super::StepSettings;
-use crate::model::operands;
+use crate::model::compute_dtype;
 use crate::ops::product;
-use nanochat_kernels::gemm::Operands;
+use nanochat_kernels::gemm::ComputeDtype;
 use nanochat_kernels::muon::Coefficients;
 use nanochat_plan::Precision;
 
@@ -38,7 +38,7 @@ pub(super) fn coefficients(learning_rate: f64, at: &StepSettings, precision: Pre
         norm_margin: NORM_MARGIN,
         least_norm: LEAST_NORM,
         least_moment: LEAST_MOMENT,
-        operands: operands(precision),
+        compute_dtype: compute_dtype(precision),
     }
 }
 
@@ -48,7 +48,7 @@ pub(super) fn second_moment_dims(rows: usize, columns: usize) -> [usize; 2] {
 }
 
 /// One step in elementary operations: the new parameter, momentum and second moment, all of one matrix (rows, columns).
-/// The kernel's twin, and what other devices take.
+/// The kernel's reference implementation, and what other devices take.
 pub(super) fn step(
     parameter: &Tensor,
     gradient: &Tensor,
@@ -58,7 +58,7 @@ pub(super) fn step(
     let keep = 1.0 - by.momentum;
     let momentum = (momentum + (gradient - momentum)?.affine(f64::from(keep), 0.0)?)?;
     let update = (&momentum - (&momentum - gradient)?.affine(f64::from(keep), 0.0)?)?;
-    let update = snap_norm(&polar_express(&equilibrate_rows(&update)?, by.operands)?)?;
+    let update = snap_norm(&polar_express(&equilibrate_rows(&update)?, by.compute_dtype)?)?;
     let (update, second) = reduce_variance(&update, second)?;
     let parameter = apply(parameter, &update, by)?;
     Ok((parameter, [momentum, second]))
@@ -73,14 +73,18 @@ fn equilibrate_rows(x: &Tensor) -> Result<Tensor> {
 }
 
 /// The nearest semi-orthogonal matrix, nearly, by five quintic iterations on the smaller side.
-fn polar_express(x: &Tensor, operands: Operands) -> Result<Tensor> {
+fn polar_express(x: &Tensor, compute_dtype: ComputeDtype) -> Result<Tensor> {
     let (rows, columns) = x.dims2()?;
     let mut x = x.broadcast_div(&norm(x)?.affine(NORM_MARGIN, LEAST_NORM)?)?;
     for [a, b, c] in POLAR_EXPRESS {
-        let gram = if rows > columns { product(&x.t()?, &x, operands)? } else { product(&x, &x.t()?, operands)? };
-        let polynomial = (gram.affine(b, 0.0)? + product(&gram, &gram, operands)?.affine(c, 0.0)?)?;
-        let last =
-            if rows > columns { product(&x, &polynomial, operands)? } else { product(&polynomial, &x, operands)? };
+        let gram =
+            if rows > columns { product(&x.t()?, &x, compute_dtype)? } else { product(&x, &x.t()?, compute_dtype)? };
+        let polynomial = (gram.affine(b, 0.0)? + product(&gram, &gram, compute_dtype)?.affine(c, 0.0)?)?;
+        let last = if rows > columns {
+            product(&x, &polynomial, compute_dtype)?
+        } else {
+            product(&polynomial, &x, compute_dtype)?
+        };
         x = (x.affine(a, 0.0)? + last)?;
     }
     Ok(x)

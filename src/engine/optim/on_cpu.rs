@@ -63,8 +63,8 @@ impl Step<'_> {
         }
         // The largest first, so that no thread is left alone with one at the end.
         matrices.sort_by_key(|(_, _, rows, columns)| std::cmp::Reverse(rows * columns * rows.min(columns)));
-        let most = |numbers: fn(usize, usize) -> usize| {
-            matrices.iter().map(|(_, _, rows, columns)| numbers(*rows, *columns)).max().unwrap_or(0)
+        let most = |elements: fn(usize, usize) -> usize| {
+            matrices.iter().map(|(_, _, rows, columns)| elements(*rows, *columns)).max().unwrap_or(0)
         };
         scratch.narrow.reserve(most(kernels::muon::narrow_numbers));
         scratch.wide.reserve(most(kernels::muon::wide_numbers));
@@ -102,13 +102,13 @@ impl Step<'_> {
         in_place(parameter, gradient, state, |parameter, gradient, momentum, second| {
             let state = kernels::muon::State { parameter, gradient, momentum, second, rows, columns };
             scratch.narrow.with(|narrow| {
-                scratch.wide.with(|wide| kernels::muon::step(state, by, kernels::muon::Bench { narrow, wide }));
+                scratch.wide.with(|wide| kernels::muon::step(state, by, kernels::muon::Workspace { narrow, wide }));
             });
         })
     }
 }
 
-/// Calls `work` with the numbers of a parameter, its gradient and its state; all but the gradient may be changed.
+/// Calls `work` with the elements of a parameter, its gradient and its state; all but the gradient may be changed.
 fn in_place(
     parameter: &Tensor,
     gradient: &Tensor,

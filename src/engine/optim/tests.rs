@@ -134,13 +134,13 @@ fn kernels_step_as_the_readable_operations_do() {
             }
             (all_entries(&model), optimizer.state().unwrap())
         };
-        let (readable, kernels) = (run(Engine::Readable), run(Engine::Kernels));
+        let (reference, kernels) = (run(Engine::Reference), run(Engine::Kernels));
         let worst = |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0, |worst: f64, (a, b)| worst.max((a - b).abs()));
-        for (name, (twin, ours)) in Gpt::parameter_shapes(&shape).keys().zip(readable.0.iter().zip(&kernels.0)) {
-            assert!(worst(twin, ours) < 1e-6, "{name} of {shape:?}: {:e}", worst(twin, ours));
+        for (name, (reference, ours)) in Gpt::parameter_shapes(&shape).keys().zip(reference.0.iter().zip(&kernels.0)) {
+            assert!(worst(reference, ours) < 1e-6, "{name} of {shape:?}: {:e}", worst(reference, ours));
         }
-        for (name, twin) in &readable.1 {
-            assert!(worst(&entries(twin), &entries(&kernels.1[name])) < 1e-6, "{name} of {shape:?}");
+        for (name, reference) in &reference.1 {
+            assert!(worst(&entries(reference), &entries(&kernels.1[name])) < 1e-6, "{name} of {shape:?}");
         }
     }
 }
@@ -160,16 +160,16 @@ fn in_bf16_the_readable_step_rounds_what_the_kernels_round() {
         optimizer.step(&mut model, &sums, &settings).unwrap();
         all_entries(&model)
     };
-    let readable = run(Engine::Readable, Precision::Bf16);
+    let reference = run(Engine::Reference, Precision::Bf16);
     let kernels = run(Engine::Kernels, Precision::Bf16);
-    let exact = run(Engine::Readable, Precision::F32);
+    let exact = run(Engine::Reference, Precision::F32);
     let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
     for (index, (name, before)) in Gpt::parameter_shapes(&shape).keys().zip(all_entries(&before)).enumerate() {
         if !name.starts_with("transformer.h.") || name.contains("gate") {
             continue;
         }
         let step = distance(&before, &kernels[index]);
-        let apart = distance(&readable[index], &kernels[index]);
+        let apart = distance(&reference[index], &kernels[index]);
         // Singular values near zero are raised some hundredfold by five iterations, and with them what the roundings of
         // 2^-9 put there: the same ones in both, so that they part by less than either does from f32.
         assert!(apart < distance(&exact[index], &kernels[index]), "{name}: {apart:e}");

@@ -54,7 +54,7 @@ fn error(ours: &[f64], oracle: &[f64]) -> f64 {
 
 /// Holds both engines of the model, in one float type, against the scalar one.
 fn compare(mut model: Gpt, rows: usize, length: usize, bound: f64) {
-    for engine in [Engine::Readable, Engine::Kernels] {
+    for engine in [Engine::Reference, Engine::Kernels] {
         model.set_engine(engine);
         compare_engine(&model, engine, rows, length, bound);
     }

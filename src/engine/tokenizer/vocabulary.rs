@@ -1,4 +1,4 @@
-//! The ranks, and the way back from bytes to ids: a flat hash table, since encoding does little else than look up.
+//! The ranks, and the backward pass from bytes to ids: a flat hash table, since encoding does little else than look up.
 
 use super::TokenizerError;
 

@@ -1,8 +1,8 @@
-//! Wall clock of a run over all its sittings.
+//! Wall clock of a run over all its sessions.
 
 use std::time::Instant;
 
-/// Wall clock of one sitting, on top of what earlier sittings took.
+/// Wall clock of one session, on top of what earlier sessions took.
 #[derive(Debug)]
 pub struct Clock {
     started: Instant,
@@ -15,7 +15,7 @@ impl Clock {
         Self { started: Instant::now(), earlier_seconds }
     }
 
-    /// Seconds of this sitting and all before it.
+    /// Seconds of this session and all before it.
     pub fn elapsed_seconds(&self) -> f64 {
         self.earlier_seconds + self.started.elapsed().as_secs_f64()
     }

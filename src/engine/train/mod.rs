@@ -16,4 +16,4 @@ mod trainer;
 
 pub use error::TrainError;
 pub use state::{History, Snapshot};
-pub use trainer::{Ending, Event, Inputs, Keeper, Nowhere, Phase, Trainer};
+pub use trainer::{CheckpointSink, Ending, Event, Inputs, NoCheckpoints, Phase, Trainer};

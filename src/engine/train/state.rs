@@ -38,9 +38,9 @@ pub struct History {
     pub steps: Vec<StepRow>,
     /// One row an evaluation.
     pub evals: Vec<EvalRow>,
-    /// Seconds of wall clock over all sittings.
+    /// Seconds of wall clock over all sessions.
     pub elapsed_seconds: f64,
-    /// Highest resident memory seen, in bytes, over all sittings.
+    /// Highest resident memory seen, in bytes, over all sessions.
     pub peak_rss_bytes: u64,
     /// Most memory seen in use on a GPU, in bytes.
     #[serde(default)]

@@ -51,7 +51,7 @@ fn trainer(plan: &RunPlan) -> Trainer<'_> {
 #[derive(Default)]
 struct Memory(BTreeMap<u64, (BTreeMap<String, BTreeMap<String, Tensor>>, serde_json::Value)>);
 
-impl Keeper for Memory {
+impl CheckpointSink for Memory {
     fn save(&mut self, snapshot: Snapshot, _: bool) -> Result<(), TrainError> {
         let copied = |group: BTreeMap<String, Tensor>| {
             group.into_iter().map(|(name, tensor)| (name, tensor.copy().unwrap())).collect()
@@ -82,9 +82,9 @@ fn weights(trainer: &Trainer<'_>) -> String {
 }
 
 /// Runs to the end; the hashes of the batches that were trained on, in order, those of steps that came to nothing included.
-fn run(trainer: &mut Trainer<'_>, keeper: &mut Memory) -> (Result<Ending, TrainError>, Vec<String>) {
+fn run(trainer: &mut Trainer<'_>, sink: &mut Memory) -> (Result<Ending, TrainError>, Vec<String>) {
     let mut seen = Vec::new();
-    let ending = trainer.run(&|| false, keeper, &mut |event| {
+    let ending = trainer.run(&|| false, sink, &mut |event| {
         if let Event::MicroStep { batch, .. } = event {
             seen.push(batch.sha256());
         }
@@ -98,12 +98,12 @@ fn a_loss_that_is_no_number_stops_the_run_with_step_and_tensor() {
     let mut trainer = trainer(&plan);
     // Two micro-steps a step: the eleventh batch belongs to the sixth step, number 5.
     trainer.poisoned = batch_hashes(&plan, 12).get(10).cloned();
-    let mut keeper = Memory::default();
-    let (ending, _) = run(&mut trainer, &mut keeper);
+    let mut sink = Memory::default();
+    let (ending, _) = run(&mut trainer, &mut sink);
     let error = ending.unwrap_err().to_string();
     assert!(error.starts_with("the loss became NaN, the largest gradient that of `"), "{error}");
     assert!(error.contains(" at step 5; the last good checkpoint is kept"), "{error}");
-    assert_eq!(keeper.0.keys().copied().collect::<Vec<_>>(), [3]);
+    assert_eq!(sink.0.keys().copied().collect::<Vec<_>>(), [3]);
     assert_eq!(trainer.history().steps.len(), 5);
 }
 
@@ -113,8 +113,8 @@ fn a_rollback_goes_on_from_the_checkpoint_with_the_data_after_the_divergence() {
     let hashes = batch_hashes(&plan, 24);
     let mut rolled = trainer(&plan);
     rolled.poisoned = Some(hashes[10].clone());
-    let mut keeper = Memory::default();
-    let (ending, seen) = run(&mut rolled, &mut keeper);
+    let mut sink = Memory::default();
+    let (ending, seen) = run(&mut rolled, &mut sink);
     assert_eq!(ending.unwrap(), Ending::Finished);
     // Steps 0 to 5, of which 3, 4 and the broken-off 5 are gone; then six steps from the third on, with new data.
     assert_eq!(seen, hashes[..24]);
@@ -147,17 +147,17 @@ fn a_rollback_goes_on_from_the_checkpoint_with_the_data_after_the_divergence() {
 
     // Stopped on the way and gone on, before the divergence and after it, it comes the same way.
     for stop_at in [4, 5, 7] {
-        let mut keeper = Memory::default();
+        let mut sink = Memory::default();
         let mut first = trainer(&plan);
         first.poisoned = Some(hashes[10].clone());
         let count = std::cell::Cell::new(0);
         let stop = || count.replace(count.get() + 1) == stop_at;
-        assert_eq!(first.run(&stop, &mut keeper, &mut |_| {}).unwrap(), Ending::Stopped);
+        assert_eq!(first.run(&stop, &mut sink, &mut |_| {}).unwrap(), Ending::Stopped);
         let at = first.step();
         let mut second = trainer(&plan);
         second.poisoned = Some(hashes[10].clone());
-        second.restore(keeper.load(at).unwrap()).unwrap();
-        run(&mut second, &mut keeper).0.unwrap();
+        second.restore(sink.load(at).unwrap()).unwrap();
+        run(&mut second, &mut sink).0.unwrap();
         assert_eq!(weights(&second), weights(&rolled), "stopped at step {at}");
         assert_eq!(second.history().rollbacks, rolled.history().rollbacks);
     }
@@ -171,8 +171,8 @@ fn rollbacks_have_an_end() {
         ..plan("on_divergence: rollback\n")
     };
     let mut trainer = trainer(&plan);
-    let mut keeper = Memory::default();
-    let (ending, seen) = run(&mut trainer, &mut keeper);
+    let mut sink = Memory::default();
+    let (ending, seen) = run(&mut trainer, &mut sink);
     let Err(TrainError::DivergedAgain { times: 3, step, what }) = ending else { panic!("{ending:?}") };
     // The loss says so, or, before it can, the weights on their way into a checkpoint.
     assert!(what.starts_with("the loss ") || what.contains("holds what is no finite number"), "{what}");
@@ -221,18 +221,18 @@ fn a_run_resumed_with_other_threads_has_the_same_bits() {
         weights(&whole)
     });
     for [before, after] in [[1, 3], [3, 1], [2, 5]] {
-        let mut keeper = Memory::default();
+        let mut sink = Memory::default();
         on(before, &mut || {
             let mut first = trainer(&plan);
             let count = std::cell::Cell::new(0);
             let stop = || count.replace(count.get() + 1) == 4;
-            assert_eq!(first.run(&stop, &mut keeper, &mut |_| {}).unwrap(), Ending::Stopped);
+            assert_eq!(first.run(&stop, &mut sink, &mut |_| {}).unwrap(), Ending::Stopped);
             weights(&first)
         });
         let resumed = on(after, &mut || {
             let mut second = trainer(&plan);
-            second.restore(keeper.load(4).unwrap()).unwrap();
-            run(&mut second, &mut keeper).0.unwrap();
+            second.restore(sink.load(4).unwrap()).unwrap();
+            run(&mut second, &mut sink).0.unwrap();
             weights(&second)
         });
         assert_eq!(resumed, whole, "{before} threads, then {after}");

@@ -74,7 +74,7 @@ pub enum Phase {
     Optimizer,
 }
 
-/// How a sitting ended.
+/// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// All iterations are done.
@@ -106,7 +106,7 @@ pub struct Trainer<'a> {
 }
 
 /// Keeps snapshots: the caller, who knows where checkpoints go.
-pub trait Keeper {
+pub trait CheckpointSink {
     /// Keeps one. `scheduled` tells those at the plan's own steps from those at a stop; the newest scheduled one must stay
     /// loadable where the plan rolls back.
     fn save(&mut self, snapshot: Snapshot, scheduled: bool) -> Result<(), TrainError>;
@@ -117,9 +117,9 @@ pub trait Keeper {
 
 /// Keeps nothing: for measurements.
 #[derive(Debug, Clone, Copy)]
-pub struct Nowhere;
+pub struct NoCheckpoints;
 
-impl Keeper for Nowhere {
+impl CheckpointSink for NoCheckpoints {
     fn save(&mut self, _: Snapshot, _: bool) -> Result<(), TrainError> {
         Ok(())
     }
@@ -228,8 +228,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// Has a snapshot kept.
-    pub fn save(&mut self, keeper: &mut dyn Keeper) -> Result<(), TrainError> {
-        self.save_once(&mut None, true, keeper)
+    pub fn save(&mut self, sink: &mut dyn CheckpointSink) -> Result<(), TrainError> {
+        self.save_once(&mut None, true, sink)
     }
 
     /// Trains to the end of the plan, or until `stop` says so. Saves at the plan's steps, at the end, and when stopped;
@@ -237,17 +237,17 @@ impl<'a> Trainer<'a> {
     pub fn run(
         &mut self,
         stop: &dyn Fn() -> bool,
-        keeper: &mut dyn Keeper,
+        sink: &mut dyn CheckpointSink,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Ending, TrainError> {
         let resumed_at = self.step;
         let mut saved_at = (self.step > 0).then_some(self.step);
         loop {
-            match self.advance(resumed_at, &mut saved_at, stop, keeper, observe) {
+            match self.advance(resumed_at, &mut saved_at, stop, sink, observe) {
                 Ok(None) => {}
                 Ok(Some(ending)) => return Ok(ending),
                 Err(TrainError::Diverged { step, what }) if self.rolls_back() => {
-                    self.roll_back(step, what, saved_at, keeper, observe)?;
+                    self.roll_back(step, what, saved_at, sink, observe)?;
                     saved_at = Some(self.step);
                 }
                 Err(error) => return Err(error),
@@ -255,20 +255,20 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// What is due after the steps so far, then one step; how the sitting ended if it did.
+    /// What is due after the steps so far, then one step; how the session ended if it did.
     fn advance(
         &mut self,
         resumed_at: u64,
         saved_at: &mut Option<u64>,
         stop: &dyn Fn() -> bool,
-        keeper: &mut dyn Keeper,
+        sink: &mut dyn CheckpointSink,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Option<Ending>, TrainError> {
         let last = self.step == self.plan.num_iterations;
         let first = self.step == 0 && self.rolls_back();
         let scheduled = first || last || due(self.step, self.plan.checkpoint.every);
         if scheduled && (first || last || self.step != resumed_at) {
-            self.save_once(saved_at, true, keeper)?;
+            self.save_once(saved_at, true, sink)?;
         }
         self.evaluate_if_due(last, observe);
         if last {
@@ -276,7 +276,7 @@ impl<'a> Trainer<'a> {
             return Ok(Some(Ending::Finished));
         }
         if let Some(ending) = self.reason_to_stop(stop) {
-            self.save_once(saved_at, scheduled, keeper)?;
+            self.save_once(saved_at, scheduled, sink)?;
             return Ok(Some(ending));
         }
         self.train_step(observe)?;
@@ -287,12 +287,12 @@ impl<'a> Trainer<'a> {
         &mut self,
         saved_at: &mut Option<u64>,
         scheduled: bool,
-        keeper: &mut dyn Keeper,
+        sink: &mut dyn CheckpointSink,
     ) -> Result<(), TrainError> {
         if *saved_at != Some(self.step) {
             let snapshot = self.snapshot()?;
             divergence::refuse_broken(&snapshot)?;
-            keeper.save(snapshot, scheduled)?;
+            sink.save(snapshot, scheduled)?;
             *saved_at = Some(self.step);
         }
         Ok(())
@@ -309,7 +309,7 @@ impl<'a> Trainer<'a> {
         from_step: u64,
         what: String,
         saved_at: Option<u64>,
-        keeper: &mut dyn Keeper,
+        sink: &mut dyn CheckpointSink,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), TrainError> {
         let last = self.step == self.plan.num_iterations;
@@ -325,7 +325,7 @@ impl<'a> Trainer<'a> {
         self.note_resources();
         let before = std::mem::take(&mut self.history);
         let skipped_steps = self.step + u64::from(in_step) - to_step;
-        self.restore(keeper.load(to_step)?)?;
+        self.restore(sink.load(to_step)?)?;
         self.loader.restore(data)?;
         self.clock = Clock::start(before.elapsed_seconds);
         self.history.peak_rss_bytes = before.peak_rss_bytes;
@@ -336,7 +336,7 @@ impl<'a> Trainer<'a> {
         let record = Rollback { from_step, to_step, reason: what, skipped_tokens };
         observe(Event::RolledBack(&record));
         self.history.rollbacks.push(record);
-        keeper.save(self.snapshot()?, true)
+        sink.save(self.snapshot()?, true)
     }
 
     fn reason_to_stop(&self, stop: &dyn Fn() -> bool) -> Option<Ending> {
@@ -366,7 +366,7 @@ impl<'a> Trainer<'a> {
             let (ids, targets) = tensors(&batch, &self.device)?;
             let mut in_use = self.history.peak_device_bytes;
             let part = &mut |part| {
-                // When the way back begins, all that the way forward leaves for it is there.
+                // When the backward pass begins, all that the way forward leaves for it is there.
                 in_use = in_use.max(memory::device_bytes_in_use(&self.device));
                 observe(Event::Phase(Phase::Model(part)));
             };

@@ -1,4 +1,4 @@
-//! The transformer as a graph: the readable forward pass (`model/forward.rs`), operation by operation, in f32.
+//! The transformer as a graph: the reference forward pass (`model/forward.rs`), operation by operation, in f32.
 //!
 //! Weights are named as the parameters are; matrices are stored transposed, (inputs, outputs), as `MatMul` takes them, and
 //! without the rows that pad the vocabulary. Every row of a batch holds as many tokens as the others.

@@ -69,7 +69,7 @@ unsafe impl Kernel for Amx {
 
     unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
         let layout = pairs::Layout { groups: 1, step: 2 * TILE, group: 0, half: TILE, row: 64, row_multiple: 16 };
-        // SAFETY: handed on; a step's two tiles are the 2 KiB that NR · K_STEP numbers take.
+        // SAFETY: handed on; a step's two tiles are the 2 KiB that NR · K_STEP elements take.
         unsafe {
             match b.elements {
                 Elements::Bf16(data) => pairs::pack_b(b, data.as_ptr(), part, to.cast(), layout),

@@ -4,7 +4,7 @@
 //! and nothing is left), the six products a0·b0, a0·b1, a1·b0, a1·b1, a0·b2 and a2·b0 give a·b to within `2^-23 |a·b|` and
 //! a little at worst, and some `2^-27 |a·b|` as a rule, where one rounding to f32 may cost `2^-24 |a·b|`.
 //!
-//! Beyond what [`super::amx`] says of its arithmetic: parts below 2^-126 are read as zero, so numbers below about 2^-100
+//! Beyond what [`super::amx`] says of its arithmetic: parts below 2^-126 are read as zero, so elements below about 2^-100
 //! carry fewer bits; a number that rounds to infinity as bf16, above 3.39e38, gives NaN.
 
 use std::arch::asm;
@@ -20,7 +20,7 @@ use super::{pairs, parts};
 pub(super) struct AmxParts;
 
 // SAFETY: `tile` stores 2 × 2 tiles of 16 × 16 sums, so MR rows of NR, and loads 6 KiB a step from each panel: NR or MR times
-// K_STEP numbers in three parts.
+// K_STEP elements in three parts.
 unsafe impl Kernel for AmxParts {
     type A = [bf16; 3];
     type B = bf16;
@@ -41,7 +41,7 @@ unsafe impl Kernel for AmxParts {
 
     unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
         let Elements::F32(data) = b.elements else { panic!("products by parts are of f32") };
-        // SAFETY: handed on; a step's six tiles are the 6 KiB that NR · K_STEP numbers take in three parts.
+        // SAFETY: handed on; a step's six tiles are the 6 KiB that NR · K_STEP elements take in three parts.
         unsafe { parts::pack_b(b, data, part, to.cast()) };
     }
 

@@ -36,7 +36,7 @@ unsafe impl Kernel for Avx2 {
     }
 
     unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const f32 {
-        // SAFETY: both hold NR · k numbers.
+        // SAFETY: both hold NR · k elements.
         unsafe { widen(panel, k * Self::NR, room) };
         room
     }
@@ -55,7 +55,7 @@ unsafe impl Kernel for Avx2 {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn sum_tile(tile: &Tile<f32, f32>) {
     let mut sums = [[_mm256_setzero_ps(); VECTORS]; MR];
-    // SAFETY: 6 rows of 16 sums are readable and writable at c, k numbers of each row at a, k rows of 16 at b.
+    // SAFETY: 6 rows of 16 sums are readable and writable at c, k elements of each row at a, k rows of 16 at b.
     unsafe {
         if tile.continues {
             for (r, row) in sums.iter_mut().enumerate() {
@@ -67,8 +67,8 @@ unsafe fn sum_tile(tile: &Tile<f32, f32>) {
         let (mut a, mut b) = (tile.a.from, tile.b);
         for _ in 0..tile.k {
             let mut row = [_mm256_setzero_ps(); VECTORS];
-            for (v, numbers) in row.iter_mut().enumerate() {
-                *numbers = _mm256_loadu_ps(b.add(8 * v));
+            for (v, elements) in row.iter_mut().enumerate() {
+                *elements = _mm256_loadu_ps(b.add(8 * v));
             }
             for (r, row_sums) in sums.iter_mut().enumerate() {
                 let number = _mm256_set1_ps(*a.add(r * tile.a.row));
@@ -90,7 +90,7 @@ unsafe fn sum_tile(tile: &Tile<f32, f32>) {
 /// [`portable::widen`], compiled for AVX2.
 ///
 /// # Safety
-/// AVX2 is there; both pointers reach `len` numbers, without overlap.
+/// AVX2 is there; both pointers reach `len` elements, without overlap.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn widen(from: *const bf16, len: usize, to: *mut f32) {
     // SAFETY: handed on.

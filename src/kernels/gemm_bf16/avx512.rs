@@ -43,7 +43,7 @@ unsafe impl Kernel for Avx512 {
     }
 
     unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const f32 {
-        // SAFETY: both hold NR · k numbers.
+        // SAFETY: both hold NR · k elements.
         unsafe { widen(panel, k * Self::NR, room) };
         room
     }
@@ -62,7 +62,7 @@ unsafe impl Kernel for Avx512 {
 #[target_feature(enable = "avx512f")]
 unsafe fn sum_tile(tile: &Tile<f32, f32>) {
     let mut sums = [[_mm512_setzero_ps(); VECTORS]; MR];
-    // SAFETY: 14 rows of 32 sums are readable and writable at c, k numbers of each row at a, k rows of 32 at b.
+    // SAFETY: 14 rows of 32 sums are readable and writable at c, k elements of each row at a, k rows of 32 at b.
     unsafe {
         if tile.continues {
             for (r, row) in sums.iter_mut().enumerate() {
@@ -74,8 +74,8 @@ unsafe fn sum_tile(tile: &Tile<f32, f32>) {
         let (mut a, mut b) = (tile.a.from, tile.b);
         for _ in 0..tile.k {
             let mut row = [_mm512_setzero_ps(); VECTORS];
-            for (v, numbers) in row.iter_mut().enumerate() {
-                *numbers = _mm512_loadu_ps(b.add(16 * v));
+            for (v, elements) in row.iter_mut().enumerate() {
+                *elements = _mm512_loadu_ps(b.add(16 * v));
             }
             for (r, row_sums) in sums.iter_mut().enumerate() {
                 let number = _mm512_set1_ps(*a.add(r * tile.a.row));
@@ -94,20 +94,20 @@ unsafe fn sum_tile(tile: &Tile<f32, f32>) {
     }
 }
 
-/// Widens `len` numbers.
+/// Widens `len` elements.
 ///
 /// # Safety
-/// AVX-512F and BW are there; both pointers reach `len` numbers.
+/// AVX-512F and BW are there; both pointers reach `len` elements.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn widen(from: *const bf16, len: usize, to: *mut f32) {
     for start in (0..len).step_by(32) {
         let mask = lowest(len - start);
-        // SAFETY: only the numbers below `len` are touched.
+        // SAFETY: only the elements below `len` are touched.
         unsafe {
-            let numbers = _mm512_maskz_loadu_epi16(mask, from.add(start).cast());
-            let high = _mm512_extracti64x4_epi64::<1>(numbers);
-            for (half, numbers) in [_mm512_castsi512_si256(numbers), high].into_iter().enumerate() {
-                let bits = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(numbers));
+            let elements = _mm512_maskz_loadu_epi16(mask, from.add(start).cast());
+            let high = _mm512_extracti64x4_epi64::<1>(elements);
+            for (half, elements) in [_mm512_castsi512_si256(elements), high].into_iter().enumerate() {
+                let bits = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(elements));
                 let target = to.wrapping_add(start + 16 * half);
                 _mm512_mask_storeu_epi32(target.cast(), (mask >> (16 * half)) as u16, bits);
             }
@@ -129,23 +129,23 @@ pub(super) unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
                 let from = sums.from.add(row * sums.stride + start);
                 let low = round16(_mm512_maskz_loadu_ps(mask as u16, from));
                 let high = round16(_mm512_maskz_loadu_ps((mask >> 16) as u16, from.wrapping_add(16)));
-                let numbers = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
-                _mm512_mask_storeu_epi16(to.add(row * to_stride + start).cast(), mask, numbers);
+                let elements = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+                _mm512_mask_storeu_epi16(to.add(row * to_stride + start).cast(), mask, elements);
             }
         }
     }
 }
 
-/// Rounds 16 numbers to bf16, to nearest with ties to even; a NaN stays one, made quiet. Unlike `vcvtneps2bf16`, it
-/// keeps numbers below 2^-126.
+/// Rounds 16 elements to bf16, to nearest with ties to even; a NaN stays one, made quiet. Unlike `vcvtneps2bf16`, it
+/// keeps elements below 2^-126.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn round16(numbers: __m512) -> __m256i {
-    let bits = _mm512_castps_si512(numbers);
+pub(super) fn round16(elements: __m512) -> __m256i {
+    let bits = _mm512_castps_si512(elements);
     let high = _mm512_srli_epi32::<16>(bits);
     let odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
     let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(numbers, numbers);
+    let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(elements, elements);
     let quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
     _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(is_nan, _mm512_srli_epi32::<16>(rounded), quiet))
 }

@@ -42,7 +42,7 @@ unsafe impl Kernel for Avx512Bf16 {
 
     unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
         let layout = pairs::Layout { groups: 2, step: 16 * 256, group: 128, half: 64, row: 256, row_multiple: 1 };
-        // SAFETY: handed on; a row of pairs is the 256 bytes that NR · K_STEP numbers take.
+        // SAFETY: handed on; a row of pairs is the 256 bytes that NR · K_STEP elements take.
         unsafe {
             match b.elements {
                 Elements::Bf16(data) => pairs::pack_b(b, data.as_ptr(), part, to.cast(), layout),
@@ -119,11 +119,11 @@ unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut u32)
             for number in (0..k).step_by(32) {
                 let from = first(part.outer.start + row, part.inner.start + number);
                 let length = if row < rows { (k - number).min(32) } else { 0 };
-                // SAFETY: only the row's existing numbers are loaded, and only whole pairs of this row stored.
+                // SAFETY: only the row's existing elements are loaded, and only whole pairs of this row stored.
                 unsafe {
-                    let numbers = S::load(from, lowest(length));
+                    let elements = S::load(from, lowest(length));
                     let stored = lowest(pairs - number / 2) as u16;
-                    _mm512_mask_storeu_epi32(to.add(row * pairs + number / 2).cast(), stored, numbers);
+                    _mm512_mask_storeu_epi32(to.add(row * pairs + number / 2).cast(), stored, elements);
                 }
             }
         }

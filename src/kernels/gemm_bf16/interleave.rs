@@ -1,7 +1,7 @@
 //! Packing by AVX-512F for kernels with 16 lanes of f32.
 //!
-//! A is interleaved, the numbers of a panel's rows side by side for every summation index, so that a tile reads it from
-//! end to end; where it is stored by rows, 16 × 16 numbers at a time are transposed in registers.
+//! A is interleaved, the elements of a panel's rows side by side for every summation index, so that a tile reads it from
+//! end to end; where it is stored by rows, 16 × 16 elements at a time are transposed in registers.
 
 use std::arch::x86_64::*;
 
@@ -14,10 +14,10 @@ use super::pairs;
 
 /// A number of which 16 are loaded as f32.
 pub(super) trait Load: Copy {
-    /// Loads the numbers that `mask` names, with zeros elsewhere.
+    /// Loads the elements that `mask` names, with zeros elsewhere.
     ///
     /// # Safety
-    /// AVX-512F and BW are there; the masked numbers are readable.
+    /// AVX-512F and BW are there; the masked elements are readable.
     unsafe fn load(from: *const Self, mask: u16) -> __m512;
 }
 
@@ -25,7 +25,7 @@ impl Load for bf16 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn load(from: *const Self, mask: u16) -> __m512 {
-        // SAFETY: masked-out numbers aren't touched.
+        // SAFETY: masked-out elements aren't touched.
         let bits = unsafe { _mm512_maskz_loadu_epi16(u32::from(mask), from.cast()) };
         widened(_mm512_castsi512_si256(bits))
     }
@@ -40,15 +40,15 @@ impl Load for Rounded {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn load(from: *const Self, mask: u16) -> __m512 {
-        // SAFETY: masked-out numbers aren't touched.
+        // SAFETY: masked-out elements aren't touched.
         widened(round16(unsafe { _mm512_maskz_loadu_ps(mask, from.cast()) }))
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn widened(numbers: __m256i) -> __m512 {
-    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(numbers)))
+fn widened(elements: __m256i) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(elements)))
 }
 
 /// Packs a block of A in panels of [`MR`] rows.
@@ -66,10 +66,10 @@ pub(super) unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to
     for index in (0..k).filter(|_| a.is_transposed) {
         for panel in 0..panels {
             let from = at(part.inner.start + index, part.outer.start + panel * MR);
-            // SAFETY: only existing rows are loaded; the panel has room for MR numbers an index.
+            // SAFETY: only existing rows are loaded; the panel has room for MR elements an index.
             unsafe {
-                let numbers = S::load(from, lowest(existing(panel)) as u16);
-                _mm512_mask_storeu_ps(to.add((panel * k + index) * MR), whole, numbers);
+                let elements = S::load(from, lowest(existing(panel)) as u16);
+                _mm512_mask_storeu_ps(to.add((panel * k + index) * MR), whole, elements);
             }
         }
     }
@@ -77,11 +77,11 @@ pub(super) unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to
         for index in (0..k).step_by(16) {
             let length = (k - index).min(16);
             let from = at(part.outer.start + panel * MR, part.inner.start + index);
-            // SAFETY: only existing rows and indices are loaded; the panel has room for MR numbers an index.
+            // SAFETY: only existing rows and indices are loaded; the panel has room for MR elements an index.
             unsafe {
                 let columns = transposed(from, a.stride, existing(panel), length);
-                for (i, numbers) in columns.iter().enumerate().take(length) {
-                    _mm512_mask_storeu_ps(to.add((panel * k + index + i) * MR), whole, _mm512_castsi512_ps(*numbers));
+                for (i, elements) in columns.iter().enumerate().take(length) {
+                    _mm512_mask_storeu_ps(to.add((panel * k + index + i) * MR), whole, _mm512_castsi512_ps(*elements));
                 }
             }
         }
@@ -89,16 +89,16 @@ pub(super) unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to
     Left { from: to, panel: MR * k, row: 1, step: MR }
 }
 
-/// Sixteen stored rows of 16 numbers, of which `lines` and `length` exist, transposed: zeros elsewhere.
+/// Sixteen stored rows of 16 elements, of which `lines` and `length` exist, transposed: zeros elsewhere.
 ///
 /// # Safety
-/// AVX-512F and BW are there; the numbers that exist are readable.
+/// AVX-512F and BW are there; the elements that exist are readable.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn transposed<S: Load>(from: *const S, stride: usize, lines: usize, length: usize) -> [__m512i; 16] {
     let mut rows = [_mm512_setzero_si512(); 16];
     for (line, row) in rows.iter_mut().enumerate().take(lines) {
-        // SAFETY: the line exists, and only its existing numbers are loaded.
+        // SAFETY: the line exists, and only its existing elements are loaded.
         *row = _mm512_castps_si512(unsafe { S::load(from.add(line * stride), lowest(length) as u16) });
     }
     pairs::transpose(&rows)

@@ -15,7 +15,7 @@ pub(super) struct Part {
     pub inner: Range<usize>,
 }
 
-/// A block of A as tiles read it: packed, or where it was. Distances are in numbers of type `A`.
+/// A block of A as tiles read it: packed, or where it was. Distances are in elements of type `A`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Left<A> {
     pub from: *const A,
@@ -37,13 +37,13 @@ pub(super) struct Tile<A, B> {
     pub k: usize,
     /// Where the upper left sum goes.
     pub c: *mut f32,
-    /// Numbers from one row of sums to the next.
+    /// Elements from one row of sums to the next.
     pub c_stride: usize,
     /// Whether to continue the sums found at `c` instead of starting at 0.
     pub continues: bool,
 }
 
-/// A path's kernels. B is packed as bf16 in panels of `NR` columns, `round_up(k) · NR · PARTS` numbers each, in which the
+/// A path's kernels. B is packed as bf16 in panels of `NR` columns, `round_up(k) · NR · PARTS` elements each, in which the
 /// part for summation indices from `k0` on begins at `k0 · NR · PARTS` when `k0` is a multiple of `K_STEP`; columns and
 /// summation indices beyond the matrix are zeros. A block of A likewise is filled up with zeros to full panels and steps.
 ///
@@ -55,7 +55,7 @@ pub(super) unsafe trait Kernel {
     type A;
     /// B's number as the tile reads it.
     type B;
-    /// Numbers of bf16 that stand for one number of B.
+    /// Elements of bf16 that stand for one number of B.
     const PARTS: usize = 1;
     /// Rows of a tile.
     const MR: usize;
@@ -86,7 +86,7 @@ pub(super) unsafe trait Kernel {
     /// Makes a packed panel readable by tiles: the panel itself, or a copy of another type at `room`.
     ///
     /// # Safety
-    /// The processor has the path's features, `panel` holds `NR · k · PARTS` numbers, `room` as many if
+    /// The processor has the path's features, `panel` holds `NR · k · PARTS` elements, `room` as many if
     /// [`Kernel::WIDENS`].
     unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const Self::B;
 

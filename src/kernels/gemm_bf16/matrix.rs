@@ -1,8 +1,8 @@
-//! Operands and outputs: matrices within slices.
+//! ComputeDtype and outputs: matrices within slices.
 
 use half::bf16;
 
-/// The numbers of an operand. An f32 operand is rounded to bf16 (to nearest, ties to even) while it is packed.
+/// The elements of an operand. An f32 operand is rounded to bf16 (to nearest, ties to even) while it is packed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Elements<'a> {
     Bf16(&'a [bf16]),
@@ -15,7 +15,7 @@ pub struct Matrix<'a> {
     pub(super) elements: Elements<'a>,
     pub(super) rows: usize,
     pub(super) columns: usize,
-    /// Numbers from one row of the stored matrix to its next; the other stride is 1.
+    /// Elements from one row of the stored matrix to its next; the other stride is 1.
     pub(super) stride: usize,
     /// Whether the stored rows are this matrix's columns.
     pub(super) is_transposed: bool,
@@ -30,7 +30,7 @@ impl<'a> Matrix<'a> {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// The first `columns` of a row-major matrix whose rows lie `stride` numbers apart.
+    /// The first `columns` of a row-major matrix whose rows lie `stride` elements apart.
     ///
     /// # Panics
     /// If the rows overlap or the slice is too short.
@@ -39,7 +39,7 @@ impl<'a> Matrix<'a> {
         Self { elements: Elements::Bf16(data), rows, columns, stride, is_transposed: false }
     }
 
-    /// As [`Matrix::new`] of f32 numbers, which are rounded to bf16 on the way into the product.
+    /// As [`Matrix::new`] of f32 elements, which are rounded to bf16 on the way into the product.
     ///
     /// # Panics
     /// If the slice is too short.
@@ -47,7 +47,7 @@ impl<'a> Matrix<'a> {
         Self::rounded_strided(data, rows, columns, columns)
     }
 
-    /// As [`Matrix::strided`] of f32 numbers, which are rounded to bf16 on the way into the product.
+    /// As [`Matrix::strided`] of f32 elements, which are rounded to bf16 on the way into the product.
     ///
     /// # Panics
     /// If the rows overlap or the slice is too short.
@@ -56,7 +56,7 @@ impl<'a> Matrix<'a> {
         Self { elements: Elements::F32(data), rows, columns, stride, is_transposed: false }
     }
 
-    /// The transposed matrix, over the same numbers.
+    /// The transposed matrix, over the same elements.
     pub fn transposed(self) -> Self {
         Self { rows: self.columns, columns: self.rows, is_transposed: !self.is_transposed, ..self }
     }
@@ -66,7 +66,7 @@ impl<'a> Matrix<'a> {
 #[derive(Debug)]
 pub struct Output<'a> {
     pub(super) target: Target<'a>,
-    /// Numbers from one row to the next; 0 stands for the product's own width.
+    /// Elements from one row to the next; 0 stands for the product's own width.
     pub(super) stride: usize,
 }
 
@@ -93,7 +93,7 @@ impl<'a> Output<'a> {
         Self { target: Target::Bf16(c), stride: 0 }
     }
 
-    /// Lays the rows `stride` numbers apart instead of side by side; numbers between them stay as they are.
+    /// Lays the rows `stride` elements apart instead of side by side; elements between them stay as they are.
     pub fn with_stride(self, stride: usize) -> Self {
         Self { stride, ..self }
     }
@@ -112,6 +112,9 @@ impl<'a> Output<'a> {
 
 fn check(len: usize, rows: usize, columns: usize, stride: usize) {
     let needed = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * stride + columns };
-    assert!(stride >= columns, "rows of {columns} numbers can't lie {stride} apart");
-    assert!(len >= needed, "a matrix of {rows} × {columns} with rows {stride} apart needs {needed} numbers, got {len}");
+    assert!(stride >= columns, "rows of {columns} elements can't lie {stride} apart");
+    assert!(
+        len >= needed,
+        "a matrix of {rows} × {columns} with rows {stride} apart needs {needed} elements, got {len}"
+    );
 }

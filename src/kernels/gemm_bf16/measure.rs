@@ -82,21 +82,24 @@ fn million_tile_products() -> f64 {
     })
 }
 
-/// Seconds of 24 million multiplications of 16 × 2 pairs, or else of 16 numbers, in 24 independent chains.
+/// Seconds of 24 million multiplications of 16 × 2 pairs, or else of 16 elements, in 24 independent chains.
 #[cfg(target_arch = "x86_64")]
 fn million_vector_products(pairs: bool) -> f64 {
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx512f,avx512bf16")]
     fn chains(pairs: bool, number: f32) -> f32 {
-        let numbers = _mm512_set1_ps(number);
+        let elements = _mm512_set1_ps(number);
         // SAFETY: both types are 64 bytes of which any bits are valid.
-        let bf16s: __m512bh = unsafe { std::mem::transmute(numbers) };
-        let mut sums = [numbers; 24];
+        let bf16s: __m512bh = unsafe { std::mem::transmute(elements) };
+        let mut sums = [elements; 24];
         for _ in 0..1_000_000 {
             for sum in &mut sums {
-                *sum =
-                    if pairs { _mm512_dpbf16_ps(*sum, bf16s, bf16s) } else { _mm512_fmadd_ps(*sum, numbers, numbers) };
+                *sum = if pairs {
+                    _mm512_dpbf16_ps(*sum, bf16s, bf16s)
+                } else {
+                    _mm512_fmadd_ps(*sum, elements, elements)
+                };
             }
         }
         sums.iter().map(|sum| _mm512_reduce_add_ps(*sum)).sum()
@@ -135,7 +138,7 @@ fn throughput() {
     let mut c = vec![0f32; largest];
     let mut half_c = vec![bf16::ZERO; largest];
     for threads in [1, 2] {
-        println!("{threads} thread(s), GFLOP/s: NT (packed) to f32, to bf16; NN (packed); TN, onto");
+        println!("{threads} thread(s), GFLOP/s: NT (packed) to f32, to bf16; NN (packed); TN, mode");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         for (n, k) in shapes {
             let rate = |seconds: f64| 2.0 * (tokens * n * k) as f64 / seconds / 1e9;

@@ -98,7 +98,7 @@ pub fn gemm_packed_on_this_thread(a: Matrix, b: &PackedB, c: Output) {
 }
 
 fn gemm_packed_by(a: Matrix, b: &PackedB, c: Output, on_this_thread: bool) {
-    run(b.path(), &a, Right::Packed(b.numbers().as_ptr()), c, (b.rows(), b.columns()), on_this_thread);
+    run(b.path(), &a, Right::Packed(b.elements().as_ptr()), c, (b.rows(), b.columns()), on_this_thread);
 }
 
 /// Whether [`gemm_f32`] multiplies faster than f32 vectors do: where products take AMX tiles.

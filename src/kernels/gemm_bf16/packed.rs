@@ -6,7 +6,7 @@ use super::matrix::Matrix;
 use super::scratch::Bytes;
 use super::{Path, by_path, product};
 
-/// A matrix B of (K, N) packed for the products of one path. It takes K · N numbers of bf16, both rounded up to whole
+/// A matrix B of (K, N) packed for the products of one path. It takes K · N elements of bf16, both rounded up to whole
 /// tiles (at most 32 indices and 64 columns), and keeps its memory when it is packed again.
 pub struct PackedB {
     path: Path,
@@ -44,7 +44,7 @@ impl PackedB {
         (self.path, self.rows, self.columns) = (path, b.rows, b.columns);
         let len = self.len();
         self.memory.reserve(len * size_of::<bf16>());
-        // SAFETY: the memory is aligned for bf16, initialised, `len` numbers long, and borrowed mutably.
+        // SAFETY: the memory is aligned for bf16, initialised, `len` elements long, and borrowed mutably.
         let to = unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr::<bf16>(), len) };
         // SAFETY: the path is available, and `to` is as long as its packing.
         by_path!(path, K => unsafe { product::pack::<K>(&b, to, rayon::current_num_threads()) });
@@ -69,7 +69,7 @@ impl PackedB {
         by_path!(self.path, K => product::packed_len::<K>(self.rows, self.columns))
     }
 
-    pub(super) fn numbers(&self) -> &[bf16] {
+    pub(super) fn elements(&self) -> &[bf16] {
         // SAFETY: aligned for bf16, initialised, and at least this long since `pack_for`.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr::<bf16>(), self.len()) }
     }

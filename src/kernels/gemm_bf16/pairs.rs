@@ -1,7 +1,7 @@
 //! Packing by AVX-512 for the paths whose instructions take bf16 in pairs of neighbouring summation indices.
 //!
 //! A matrix stored along the other index is interleaved: rows k and k + 1 become one row of pairs. Where 16 rows by 16
-//! pairs lie the wrong way round, they are transposed in registers as 32-bit numbers.
+//! pairs lie the wrong way round, they are transposed in registers as 32-bit elements.
 
 use std::arch::x86_64::*;
 
@@ -13,10 +13,10 @@ use super::matrix::Matrix;
 
 /// A number of which 32 are loaded as bf16.
 pub(super) trait Load: Copy {
-    /// Loads the numbers that `mask` names, as bf16, with zeros elsewhere.
+    /// Loads the elements that `mask` names, as bf16, with zeros elsewhere.
     ///
     /// # Safety
-    /// AVX-512F, BW and BF16 are there; the masked numbers are readable.
+    /// AVX-512F, BW and BF16 are there; the masked elements are readable.
     unsafe fn load(from: *const Self, mask: u32) -> __m512i;
 }
 
@@ -24,7 +24,7 @@ impl Load for bf16 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn load(from: *const Self, mask: u32) -> __m512i {
-        // SAFETY: masked-out numbers aren't touched.
+        // SAFETY: masked-out elements aren't touched.
         unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) }
     }
 }
@@ -33,7 +33,7 @@ impl Load for f32 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn load(from: *const Self, mask: u32) -> __m512i {
-        // SAFETY: masked-out numbers aren't touched; the second half is only reached where its mask says so.
+        // SAFETY: masked-out elements aren't touched; the second half is only reached where its mask says so.
         let (low, high) = unsafe {
             (
                 _mm512_maskz_loadu_ps(mask as u16, from),
@@ -44,7 +44,7 @@ impl Load for f32 {
     }
 }
 
-/// Rounds 32 numbers to bf16, to nearest with ties to even; denormals become zero, as the products would read them.
+/// Rounds 32 elements to bf16, to nearest with ties to even; denormals become zero, as the products would read them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn round32(low: __m512, high: __m512) -> __m512i {
@@ -63,14 +63,14 @@ pub(super) unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
             let mask = lowest(sums.columns - start);
             // SAFETY: only the columns that exist are touched.
             unsafe {
-                let numbers = <f32 as Load>::load(sums.from.add(row * sums.stride + start), mask);
-                _mm512_mask_storeu_epi16(to.add(row * to_stride + start).cast(), mask, numbers);
+                let elements = <f32 as Load>::load(sums.from.add(row * sums.stride + start), mask);
+                _mm512_mask_storeu_epi16(to.add(row * to_stride + start).cast(), mask, elements);
             }
         }
     }
 }
 
-/// Interleaves 32 numbers of two rows: the pairs of columns 0 to 15, then those of columns 16 to 31.
+/// Interleaves 32 elements of two rows: the pairs of columns 0 to 15, then those of columns 16 to 31.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn interleave(even: __m512i, odd: __m512i) -> (__m512i, __m512i) {
@@ -80,7 +80,7 @@ pub(super) fn interleave(even: __m512i, odd: __m512i) -> (__m512i, __m512i) {
     (_mm512_unpacklo_epi16(even, odd), _mm512_unpackhi_epi16(even, odd))
 }
 
-/// Transposes 16 × 16 numbers of 32 bits.
+/// Transposes 16 × 16 elements of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn transpose(rows: &[__m512i; 16]) -> [__m512i; 16] {
@@ -111,14 +111,14 @@ pub(super) fn transpose(rows: &[__m512i; 16]) -> [__m512i; 16] {
     columns
 }
 
-/// A block stored along the summation index: `lines` rows of at most 32 numbers `stride` apart, zeros beyond.
+/// A block stored along the summation index: `lines` rows of at most 32 elements `stride` apart, zeros beyond.
 #[derive(Clone, Copy)]
 pub(super) struct Square<S> {
     pub from: *const S,
     pub stride: usize,
     /// Stored rows that exist, at most 32.
     pub lines: usize,
-    /// Numbers in a stored row that exist, at most 32.
+    /// Elements in a stored row that exist, at most 32.
     pub length: usize,
 }
 
@@ -126,12 +126,12 @@ impl<S: Load> Square<S> {
     /// Stored row `line`, or zeros when there is none.
     ///
     /// # Safety
-    /// AVX-512F, BW and BF16 are there; the numbers that exist are readable.
+    /// AVX-512F, BW and BF16 are there; the elements that exist are readable.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub unsafe fn line(&self, line: usize) -> __m512i {
         match line < self.lines {
-            // SAFETY: the row exists, and only its existing numbers are loaded.
+            // SAFETY: the row exists, and only its existing elements are loaded.
             true => unsafe { S::load(self.from.add(line * self.stride), lowest(self.length)) },
             false => _mm512_setzero_si512(),
         }

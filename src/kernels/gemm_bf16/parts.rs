@@ -1,4 +1,4 @@
-//! Packing of f32 as three bf16 each, by AVX-512, 16 × 16 numbers at a time.
+//! Packing of f32 as three bf16 each, by AVX-512, 16 × 16 elements at a time.
 //!
 //! A step of 32 summation indices takes three parts one after the other, each as two tiles of 1 KiB: of A, 16 rows by 32
 //! indices; of B, 16 pairs of indices by 16 columns.
@@ -14,7 +14,7 @@ use super::pairs::transpose;
 /// Bytes of a step of 32 indices.
 const STEP: usize = 6 * TILE;
 
-/// Sixteen numbers in their parts, each an f32 whose upper half is the bf16; the last one's lower half is of no account.
+/// Sixteen elements in their parts, each an f32 whose upper half is the bf16; the last one's lower half is of no account.
 type Parts = [__m512i; 3];
 
 /// Rounds to bf16 as often as there are parts, ties away from 0, and takes the remainder, which is exact, to the next.
@@ -23,29 +23,29 @@ type Parts = [__m512i; 3];
 /// arithmetic makes).
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn split(numbers: __m512) -> Parts {
+fn split(elements: __m512) -> Parts {
     let half = _mm512_set1_epi32(0x8000);
     let upper = _mm512_set1_epi32(!0xffff);
-    let first = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(numbers), half), upper);
-    let rest = _mm512_sub_ps(numbers, _mm512_castsi512_ps(first));
+    let first = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(elements), half), upper);
+    let rest = _mm512_sub_ps(elements, _mm512_castsi512_ps(first));
     let second = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(rest), half), upper);
     let rest = _mm512_sub_ps(rest, _mm512_castsi512_ps(second));
     [first, second, _mm512_add_epi32(_mm512_castps_si512(rest), half)]
 }
 
-/// Sixteen stored rows of at most 16 numbers.
+/// Sixteen stored rows of at most 16 elements.
 #[derive(Clone, Copy)]
 struct Square {
     from: *const f32,
     stride: usize,
     /// Stored rows that exist, at most 16.
     lines: usize,
-    /// Which numbers of a stored row exist.
+    /// Which elements of a stored row exist.
     mask: u16,
 }
 
 impl Square {
-    /// The 16 × 16 numbers of a matrix from (row, column) on, in stored order; none from the part's ends on.
+    /// The 16 × 16 elements of a matrix from (row, column) on, in stored order; none from the part's ends on.
     fn of(matrix: &Matrix, data: &[f32], (row, column): (usize, usize), (row_end, column_end): (usize, usize)) -> Self {
         let (rows, columns) = (row_end.saturating_sub(row).min(16), column_end.saturating_sub(column).min(16));
         let (line, number, lines, length) =
@@ -62,7 +62,7 @@ impl Square {
     #[target_feature(enable = "avx512f")]
     unsafe fn line(&self, line: usize) -> __m512 {
         let mask = if line < self.lines { self.mask } else { 0 };
-        // SAFETY: masked-out numbers aren't touched.
+        // SAFETY: masked-out elements aren't touched.
         unsafe { _mm512_maskz_loadu_ps(mask, self.from.wrapping_add(line * self.stride)) }
     }
 
@@ -85,7 +85,7 @@ impl Square {
 /// Packs panels of 32 rows, step by step.
 ///
 /// # Safety
-/// AVX-512F and BW are there; the part lies within `a`, whose numbers are `data`; `to` has room for its rows rounded up to 32
+/// AVX-512F and BW are there; the part lies within `a`, whose elements are `data`; `to` has room for its rows rounded up to 32
 /// times its indices rounded up to 32, of 6 bytes each.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn pack_a(a: &Matrix, data: &[f32], part: &Part, to: *mut u8) {
@@ -116,30 +116,30 @@ pub(super) unsafe fn pack_a(a: &Matrix, data: &[f32], part: &Part, to: *mut u8) 
     }
 }
 
-/// Stores 32 numbers of a row in their parts, two tiles apart.
+/// Stores 32 elements of a row in their parts, two tiles apart.
 ///
 /// # Safety
 /// AVX-512F and BW are there; 64 bytes at each of the three places are writable.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn store_row(low: __m512, high: __m512, to: *mut u8) {
-    // Odd 16-bit halves of two vectors, one after the other: the upper halves of 32 numbers.
+    // Odd 16-bit halves of two vectors, one after the other: the upper halves of 32 elements.
     let order = _mm512_set_epi16(
         63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9,
         7, 5, 3, 1,
     );
     let (low, high) = (split(low), split(high));
     for part in 0..3 {
-        let numbers = _mm512_permutex2var_epi16(low[part], order, high[part]);
+        let elements = _mm512_permutex2var_epi16(low[part], order, high[part]);
         // SAFETY: as the caller promises.
-        unsafe { _mm512_storeu_si512(to.add(part * 2 * TILE).cast(), numbers) };
+        unsafe { _mm512_storeu_si512(to.add(part * 2 * TILE).cast(), elements) };
     }
 }
 
 /// Packs a panel of at most 32 columns, step by step.
 ///
 /// # Safety
-/// AVX-512F and BW are there; the part lies within `b`, whose numbers are `data`; `to` has room for 32 times its indices
+/// AVX-512F and BW are there; the part lies within `b`, whose elements are `data`; `to` has room for 32 times its indices
 /// rounded up to 32, of 6 bytes each.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn pack_b(b: &Matrix, data: &[f32], part: &Part, to: *mut u8) {
@@ -160,7 +160,7 @@ pub(super) unsafe fn pack_b(b: &Matrix, data: &[f32], part: &Part, to: *mut u8) 
     }
 }
 
-/// Stores pairs of numbers of two rows in their parts, two tiles apart.
+/// Stores pairs of elements of two rows in their parts, two tiles apart.
 ///
 /// # Safety
 /// AVX-512F and BW are there; 64 bytes at each of the three places are writable.

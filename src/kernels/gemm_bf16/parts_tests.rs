@@ -32,12 +32,12 @@ fn every_form_sums_integers_of_several_parts_exactly() {
     for size in SIZES {
         let case = Case::unrounded(size, Random::small);
         let truth: Vec<f32> = case.truth().iter().map(|(sum, _)| *sum as f32).collect();
-        let onto: Vec<f32> = truth.iter().zip(&case.c).map(|(sum, c)| sum + c).collect();
+        let mode: Vec<f32> = truth.iter().zip(&case.c).map(|(sum, c)| sum + c).collect();
         for form in FORMS {
             let (a, b) = case.stored(form);
             let mut c = case.c.clone();
             gemm_f32(a.rounded(), b.rounded(), Output::add(&mut c), false);
-            assert_eq!(c, onto, "{size:?} {form:?}, added");
+            assert_eq!(c, mode, "{size:?} {form:?}, added");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which instruction set carries a product: what this machine has, what is preferred, and the override for tests.
 //!
-//! The choice depends on the processor alone, never on a timing, so that a run's numbers can be had again.
+//! The choice depends on the processor alone, never on a timing, so that a run's elements can be had again.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Path {
-    /// Plain Rust; always there, and the twin of the others.
+    /// Plain Rust; always there, and the reference implementation of the others.
     Portable = 1,
     /// AVX2 with FMA: bf16 widened to f32, 8 lanes.
     Avx2 = 2,

@@ -12,7 +12,7 @@ use super::matrix::{Elements, Matrix};
 /// Kernels in plain Rust.
 pub(super) struct Portable;
 
-// SAFETY: `tile` writes the first NR numbers of MR rows of c, and reads MR · k numbers of a and k · NR of b.
+// SAFETY: `tile` writes the first NR elements of MR rows of c, and reads MR · k elements of a and k · NR of b.
 unsafe impl Kernel for Portable {
     type A = f32;
     type B = f32;
@@ -33,7 +33,7 @@ unsafe impl Kernel for Portable {
     }
 
     unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const f32 {
-        // SAFETY: both hold NR · k numbers, and scratch never overlaps an operand.
+        // SAFETY: both hold NR · k elements, and scratch never overlaps an operand.
         unsafe { widen(panel, k * Self::NR, room) };
         room
     }
@@ -41,11 +41,11 @@ unsafe impl Kernel for Portable {
     unsafe fn tile(tile: &Tile<f32, f32>) {
         let mut sums = [[0f32; Self::NR]; Self::MR];
         for (r, row) in sums.iter_mut().enumerate().filter(|_| tile.continues) {
-            // SAFETY: row r < MR of c has NR numbers.
+            // SAFETY: row r < MR of c has NR elements.
             unsafe { tile.c.add(r * tile.c_stride).cast::<[f32; Self::NR]>().copy_to(row, 1) };
         }
         for step in 0..tile.k {
-            // SAFETY: step < k, and b has NR numbers a step.
+            // SAFETY: step < k, and b has NR elements a step.
             let b = unsafe { tile.b.add(step * Self::NR).cast::<[f32; Self::NR]>().read() };
             for (r, row) in sums.iter_mut().enumerate() {
                 // SAFETY: r < MR and step < k.
@@ -54,7 +54,7 @@ unsafe impl Kernel for Portable {
             }
         }
         for (r, row) in sums.iter().enumerate() {
-            // SAFETY: row r < MR of c has room for NR numbers.
+            // SAFETY: row r < MR of c has room for NR elements.
             unsafe { tile.c.add(r * tile.c_stride).cast::<[f32; Self::NR]>().copy_from(row, 1) };
         }
     }
@@ -153,7 +153,7 @@ pub(super) unsafe fn pack_b(b: &Matrix, part: &Part, nr: usize, to: *mut bf16) {
 
 unsafe fn pack_b_from<S: Source>(b: &Matrix, data: *const S, part: &Part, nr: usize, to: *mut bf16) {
     let (columns, k) = (part.outer.len(), part.inner.len());
-    // SAFETY: the panel has room for nr · k numbers, and every index read lies within the part, so within the matrix.
+    // SAFETY: the panel has room for nr · k elements, and every index read lies within the part, so within the matrix.
     unsafe {
         let panel = std::slice::from_raw_parts_mut(to, nr * k);
         for (step, line) in panel.chunks_exact_mut(nr).enumerate() {
@@ -172,10 +172,10 @@ unsafe fn pack_b_from<S: Source>(b: &Matrix, data: *const S, part: &Part, nr: us
     }
 }
 
-/// Widens `len` numbers.
+/// Widens `len` elements.
 ///
 /// # Safety
-/// Both pointers reach `len` numbers, without overlap.
+/// Both pointers reach `len` elements, without overlap.
 #[inline(always)]
 pub(super) unsafe fn widen(from: *const bf16, len: usize, to: *mut f32) {
     // SAFETY: as the caller promises.

@@ -84,7 +84,7 @@ pub(super) unsafe fn run<K: Kernel>(a: &Matrix, b: Right, c: Output, sizes: Size
         Right::Plain(matrix) if sizes.rows > SHARED_ROWS => {
             let len = packed_len::<K>(sizes.depth, sizes.columns);
             with_shared(len * size_of::<bf16>(), |memory| {
-                // SAFETY: the memory is aligned for bf16, initialised, `len` numbers long, and borrowed mutably; the
+                // SAFETY: the memory is aligned for bf16, initialised, `len` elements long, and borrowed mutably; the
                 // processor has `K`'s features.
                 unsafe {
                     let to = std::slice::from_raw_parts_mut(memory.as_mut_ptr::<bf16>(), len);
@@ -340,7 +340,7 @@ unsafe fn copy(from: &Sums, to: *mut f32, to_stride: usize) {
     }
 }
 
-/// Numbers that a whole matrix packed for `K` takes.
+/// Elements that a whole matrix packed for `K` takes.
 pub(super) fn packed_len<K: Kernel>(depth: usize, columns: usize) -> usize {
     columns.next_multiple_of(K::NR) * depth.next_multiple_of(K::K_STEP) * K::PARTS
 }
@@ -351,7 +351,7 @@ const PACKED_INDICES: usize = 256;
 /// Packs a whole matrix for `K`, by one thread or by rayon's current pool.
 ///
 /// # Safety
-/// The processor has `K`'s features; `to` holds [`packed_len`] numbers.
+/// The processor has `K`'s features; `to` holds [`packed_len`] elements.
 pub(super) unsafe fn pack<K: Kernel>(b: &Matrix, to: &mut [bf16], threads: usize) {
     assert!(to.len() >= packed_len::<K>(b.rows, b.columns), "no room for the packed matrix");
     let panel = b.rows.next_multiple_of(K::K_STEP) * K::NR * K::PARTS;

@@ -2,7 +2,7 @@ use half::bf16;
 
 use super::*;
 
-/// The numbers of one product, in both types, with C's old numbers.
+/// The elements of one product, in both types, with C's old elements.
 pub(super) struct Case {
     sizes: Sizes,
     a: Vec<f32>,
@@ -50,21 +50,21 @@ impl Random {
 }
 
 impl Case {
-    /// Operands in f32 that bf16 holds exactly.
+    /// ComputeDtype in f32 that bf16 holds exactly.
     fn new(size: (usize, usize, usize), number: impl Fn(&mut Random) -> f32) -> Self {
         let case = Self::unrounded(size, number);
-        let round = |numbers: Vec<f32>| numbers.into_iter().map(|x| bf16::from_f32(x).to_f32()).collect();
+        let round = |elements: Vec<f32>| elements.into_iter().map(|x| bf16::from_f32(x).to_f32()).collect();
         Case { a: round(case.a), b: round(case.b), ..case }
     }
 
-    /// Operands in f32.
+    /// ComputeDtype in f32.
     pub(super) fn unrounded(
         (rows, columns, depth): (usize, usize, usize),
         number: impl Fn(&mut Random) -> f32,
     ) -> Self {
         let mut random = Random::new((rows * 7919 + columns * 104_729 + depth) as u64);
-        let mut numbers = |len: usize| (0..len).map(|_| number(&mut random)).collect::<Vec<_>>();
-        let (a, b, c) = (numbers(rows * depth), numbers(depth * columns), numbers(rows * columns));
+        let mut elements = |len: usize| (0..len).map(|_| number(&mut random)).collect::<Vec<_>>();
+        let (a, b, c) = (elements(rows * depth), elements(depth * columns), elements(rows * columns));
         Case { sizes: Sizes { rows, columns, depth }, a, b, c }
     }
 
@@ -113,8 +113,8 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    fn new(numbers: &[f32], (rows, columns): (usize, usize), is_transposed: bool, gap: usize) -> Self {
-        let at = |r: usize, c: usize| if is_transposed { numbers[c * columns + r] } else { numbers[r * columns + c] };
+    fn new(elements: &[f32], (rows, columns): (usize, usize), is_transposed: bool, gap: usize) -> Self {
+        let at = |r: usize, c: usize| if is_transposed { elements[c * columns + r] } else { elements[r * columns + c] };
         let (rows, columns) = if is_transposed { (columns, rows) } else { (rows, columns) };
         let stride = columns + gap;
         let wide: Vec<f32> = (0..rows * stride)
@@ -141,8 +141,8 @@ pub(super) fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + S
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool").install(work)
 }
 
-pub(super) fn bits(numbers: &[f32]) -> Vec<u32> {
-    numbers.iter().map(|x| x.to_bits()).collect()
+pub(super) fn bits(elements: &[f32]) -> Vec<u32> {
+    elements.iter().map(|x| x.to_bits()).collect()
 }
 
 pub(super) const SIZES: [(usize, usize, usize); 20] = [
@@ -174,7 +174,7 @@ fn every_path_and_form_sums_integers_exactly() {
     for size in SIZES {
         let case = Case::new(size, Random::small);
         let truth: Vec<f32> = case.truth().iter().map(|(sum, _)| *sum as f32).collect();
-        let onto: Vec<f32> = truth.iter().zip(&case.c).map(|(sum, c)| sum + c).collect();
+        let mode: Vec<f32> = truth.iter().zip(&case.c).map(|(sum, c)| sum + c).collect();
         for path in Path::available() {
             for form in FORMS {
                 let what = format!("{} {size:?} {form:?}", path.name());
@@ -182,12 +182,12 @@ fn every_path_and_form_sums_integers_exactly() {
                 let (a, b) = case.stored(form);
                 let mut c = case.c.clone();
                 gemm_by(path, a.rounded(), b.rounded(), Output::add(&mut c), true);
-                assert_eq!(c, onto, "{what}, f32 operands, added");
+                assert_eq!(c, mode, "{what}, f32 compute_dtype, added");
                 let mut packed = PackedB::new();
                 packed.pack_for(path, b.rounded());
                 let mut c = case.c.clone();
                 gemm_packed(a.matrix(), &packed, Output::add(&mut c));
-                assert_eq!(c, onto, "{what}, packed, added");
+                assert_eq!(c, mode, "{what}, packed, added");
             }
         }
     }
@@ -308,9 +308,9 @@ fn a_packed_matrix_keeps_its_memory_and_its_path() {
     for path in Path::available() {
         let mut packed = PackedB::new();
         packed.pack_for(path, Matrix::new(&b, 64, 96));
-        let before = packed.numbers().as_ptr();
+        let before = packed.elements().as_ptr();
         packed.pack_for(path, Matrix::new(&b, 96, 64).transposed());
-        assert_eq!(packed.numbers().as_ptr(), before);
+        assert_eq!(packed.elements().as_ptr(), before);
         assert_eq!((packed.path(), packed.rows(), packed.columns()), (path, 64, 96));
     }
 }
@@ -324,21 +324,21 @@ fn conversions_agree_with_the_half_crate_on_every_bf16_and_around_every_tie() {
     assert_eq!(bits(&wide), expected);
 
     let endings = [0u32, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
-    let numbers: Vec<f32> =
+    let elements: Vec<f32> =
         expected.iter().flat_map(|high| endings.map(|low| f32::from_bits(high | low))).skip(1).collect();
-    let expected: Vec<u16> = numbers.iter().map(|x| bf16::from_f32(*x).to_bits()).collect();
+    let expected: Vec<u16> = elements.iter().map(|x| bf16::from_f32(*x).to_bits()).collect();
     let check = |what: &str, to: &[bf16]| {
         let wrong = to.iter().zip(&expected).position(|(to, expected)| to.to_bits() != *expected);
-        assert_eq!(wrong.map(|i| (numbers[i], to[i])), None, "{what}");
+        assert_eq!(wrong.map(|i| (elements[i], to[i])), None, "{what}");
     };
-    let mut to = vec![bf16::ZERO; numbers.len()];
-    narrow(&numbers, &mut to);
+    let mut to = vec![bf16::ZERO; elements.len()];
+    narrow(&elements, &mut to);
     check("the widest vectors", &to);
-    numbers.iter().zip(&mut to).for_each(|(from, to)| *to = portable::round(*from));
+    elements.iter().zip(&mut to).for_each(|(from, to)| *to = portable::round(*from));
     check("portable", &to);
     #[cfg(target_arch = "x86_64")]
     if Path::Avx2.is_available() {
-        let sums = kernel::Sums { from: numbers.as_ptr(), stride: 0, rows: 1, columns: numbers.len() };
+        let sums = kernel::Sums { from: elements.as_ptr(), stride: 0, rows: 1, columns: elements.len() };
         // SAFETY: AVX2 is there, and all slices are as long as the sizes say.
         unsafe {
             avx2::narrow(&sums, to.as_mut_ptr(), 0);
@@ -349,22 +349,22 @@ fn conversions_agree_with_the_half_crate_on_every_bf16_and_around_every_tie() {
     }
 }
 
-/// What the packers for pairs round: as above, but numbers that a product reads as zero.
+/// What the packers for pairs round: as above, but elements that a product reads as zero.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn outputs_in_bf16_round_to_nearest_even_and_keep_nans() {
     if !Path::Avx512Bf16.is_available() {
         return println!("skipped: no AVX512-BF16 here");
     }
-    let numbers: Vec<f32> = (0..=u16::MAX)
+    let elements: Vec<f32> = (0..=u16::MAX)
         .flat_map(|high| [0u32, 0x7fff, 0x8000, 0x8001].map(|low| f32::from_bits(u32::from(high) << 16 | low)))
         .filter(|x| !x.is_subnormal())
         .collect();
-    let mut to = vec![bf16::ZERO; numbers.len()];
-    let sums = kernel::Sums { from: numbers.as_ptr(), stride: 0, rows: 1, columns: numbers.len() };
+    let mut to = vec![bf16::ZERO; elements.len()];
+    let sums = kernel::Sums { from: elements.as_ptr(), stride: 0, rows: 1, columns: elements.len() };
     // SAFETY: AVX512-BF16 is there, and both slices are as long as the sizes say.
     unsafe { pairs::narrow(&sums, to.as_mut_ptr(), 0) };
-    for (from, to) in numbers.iter().zip(&to) {
+    for (from, to) in elements.iter().zip(&to) {
         assert_eq!(to.to_bits(), bf16::from_f32(*from).to_bits(), "{from:e}");
     }
 }
@@ -385,7 +385,7 @@ fn sizes_that_do_not_fit_are_refused() {
 }
 
 #[test]
-#[should_panic(expected = "needs 9 numbers, got 8")]
+#[should_panic(expected = "needs 9 elements, got 8")]
 fn an_output_too_short_is_refused() {
     gemm(Matrix::new(&[bf16::ONE; 3], 3, 1), Matrix::new(&[bf16::ONE; 3], 1, 3), Output::set(&mut [0.0; 8]));
 }

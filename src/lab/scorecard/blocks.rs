@@ -1,4 +1,4 @@
-//! Blocks: one run of each arm, back to back on one machine. What drifts over a sitting weighs on both arms alike, so that
+//! Blocks: one run of each arm, back to back on one machine. What drifts over a session weighs on both arms alike, so that
 //! the ratio inside a block is steadier than the arms are.
 //!
 //! A block counts when its recording names the candidate's run and the two ended no further apart than the runs of the

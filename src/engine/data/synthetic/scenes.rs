@@ -272,7 +272,7 @@ fn shopping(scribe: &mut Scribe) {
     scribe.remember("How much did {H} pay on {day}?", "{total} pence.", &slots);
 }
 
-/// A way out, and the same way back.
+/// A way out, and the same backward pass.
 fn walking(scribe: &mut Scribe) {
     let places = scribe.several(&PLACES, 3);
     let slots = [("a", places[0]), ("b", places[1]), ("c", places[2]), ("dish", scribe.hero.dish)];

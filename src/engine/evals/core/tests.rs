@@ -332,7 +332,7 @@ fn rates() {
 }
 
 fn measure(name: &str, mut model: Gpt, tokenizer: &Tokenizer, bundle: &Bundle) {
-    use crate::model::Engine::{Kernels, Readable};
+    use crate::model::Engine::{Kernels, Reference};
     let examples: usize = bundle.tasks.iter().map(|task| task.items.len()).sum();
     let start = std::time::Instant::now();
     for task in &bundle.tasks {
@@ -340,10 +340,11 @@ fn measure(name: &str, mut model: Gpt, tokenizer: &Tokenizer, bundle: &Bundle) {
     }
     println!("{name}: posing takes {:.4} s on one thread", start.elapsed().as_secs_f64());
     let mut rates: Vec<(f64, String)> = Vec::new();
-    for (engine, method) in [(Readable, Method::PerExample), (Kernels, Method::PerExample), (Kernels, Method::Shared)] {
+    for (engine, method) in [(Reference, Method::PerExample), (Kernels, Method::PerExample), (Kernels, Method::Shared)]
+    {
         model.set_engine(engine);
         let mut best = 0.0f64;
-        for _ in 0..if engine == Readable { 1 } else { 5 } {
+        for _ in 0..if engine == Reference { 1 } else { 5 } {
             let options = CoreOptions { method, ..CoreOptions::default() };
             let mut parts = Vec::new();
             let start = std::time::Instant::now();

@@ -10,7 +10,7 @@ use crate::model::parameters::{
 use crate::model::{Gradients, ModelError};
 use crate::ops::Element;
 use crate::ops::tensors::update;
-use nanochat_kernels::gemm::{Matrix, Onto, Operands, Threads, multiply};
+use nanochat_kernels::gemm::{ComputeDtype, Matrix, Threads, WriteMode, multiply};
 use nanochat_kernels::{attention, embedding, norm, residual, rotary, smear, squared_relu, value};
 use nanochat_plan::ModelShape;
 use nanochat_plan::shape::{VALUE_GATE_CHANNELS, has_value_embedding, window_sizes};
@@ -102,11 +102,11 @@ impl<T: Element> Layer<'_, T> {
     fn feed_forward(&self, buffers: &mut Buffers<T>) -> Result<(), ModelError> {
         let Buffers { layers, wide, wide2, dstream, dnormed, .. } = buffers;
         let LayerBuffers { hidden, normed2, inverse2, .. } = &layers[self.layer];
-        self.input_gradient("mlp.c_proj", dstream, wide2, Onto::Nothing)?;
+        self.input_gradient("mlp.c_proj", dstream, wide2, WriteMode::Overwrite)?;
         squared_relu::backward(hidden, wide2, wide);
         self.weight_gradient("mlp.c_proj", dstream, wide)?;
         self.weight_gradient("mlp.c_fc", wide2, normed2)?;
-        self.input_gradient("mlp.c_fc", wide2, dnormed, Onto::Nothing)?;
+        self.input_gradient("mlp.c_fc", wide2, dnormed, WriteMode::Overwrite)?;
         norm::backward_add(dnormed, normed2, inverse2, self.dims.width, dstream);
         Ok(())
     }
@@ -118,7 +118,7 @@ impl<T: Element> Layer<'_, T> {
         let kept = &layers[self.layer];
         let (stream, keys) = (dims.stream(), dims.keys());
         let [dout, dq, dk, dv] = carve(&mut wide[..], [stream, stream, keys, keys]);
-        self.input_gradient("attn.c_proj", dstream, dnormed, Onto::Nothing)?;
+        self.input_gradient("attn.c_proj", dstream, dnormed, WriteMode::Overwrite)?;
         self.weight_gradient("attn.c_proj", dstream, &kept.attended)?;
         let shape = dims.attention(window);
         attention::prepare_backward(dnormed, &kept.attended, shape, dout, delta);
@@ -133,9 +133,9 @@ impl<T: Element> Layer<'_, T> {
         value::backward(dv, dims.key_heads(), dv_tokens);
         let parts = [("attn.c_q", &*dq_tokens), ("attn.c_k", dk_tokens), ("attn.c_v", dv_tokens)];
         for (part, (matrix, gradient)) in parts.into_iter().enumerate() {
-            let onto = if part == 0 { Onto::Nothing } else { Onto::Sum };
+            let mode = if part == 0 { WriteMode::Overwrite } else { WriteMode::Accumulate };
             self.weight_gradient(matrix, gradient, &kept.normed)?;
-            self.input_gradient(matrix, gradient, dnormed, onto)?;
+            self.input_gradient(matrix, gradient, dnormed, mode)?;
         }
         if has_value_embedding(self.layer, self.shape.n_layer) {
             self.value_embedding(dv, kept, &mut dq_tokens[..keys], gates, dnormed)?;
@@ -162,7 +162,7 @@ impl<T: Element> Layer<'_, T> {
         let x = Matrix::strided(&kept.normed, tokens, VALUE_GATE_CHANNELS, dims.width);
         let slopes = Matrix::new(gates, tokens, dims.groups).transposed();
         update(self.into.get(&layer_name(self.layer, "attn.ve_gate"))?, |dgate| {
-            multiply(dgate, slopes, x, Onto::Sum, Threads::Pool, Operands::Full);
+            multiply(dgate, slopes, x, WriteMode::Accumulate, Threads::Pool, ComputeDtype::Full);
         })?;
         Ok(())
     }
@@ -187,11 +187,11 @@ impl<T: Element> Layer<'_, T> {
     }
 
     /// The gradient of a matrix's input, from that of its output.
-    fn input_gradient(&self, matrix: &str, dy: &[T], dx: &mut [T], onto: Onto) -> Result<(), ModelError> {
+    fn input_gradient(&self, matrix: &str, dy: &[T], dx: &mut [T], mode: WriteMode) -> Result<(), ModelError> {
         let tokens = self.dims.tokens();
         let (inputs, outputs) = (dx.len() / tokens, dy.len() / tokens);
         let weight = Matrix::new(self.weights.get(&layer_name(self.layer, matrix))?, outputs, inputs);
-        multiply(dx, Matrix::new(dy, tokens, outputs), weight, onto, Threads::Pool, self.dims.operands);
+        multiply(dx, Matrix::new(dy, tokens, outputs), weight, mode, Threads::Pool, self.dims.compute_dtype);
         Ok(())
     }
 
@@ -201,7 +201,14 @@ impl<T: Element> Layer<'_, T> {
         let (inputs, outputs) = (x.len() / tokens, dy.len() / tokens);
         update(self.into.get(&layer_name(self.layer, matrix))?, |dweight| {
             let dy = Matrix::new(dy, tokens, outputs).transposed();
-            multiply(dweight, dy, Matrix::new(x, tokens, inputs), Onto::Sum, Threads::Pool, self.dims.operands);
+            multiply(
+                dweight,
+                dy,
+                Matrix::new(x, tokens, inputs),
+                WriteMode::Accumulate,
+                Threads::Pool,
+                self.dims.compute_dtype,
+            );
         })?;
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::Batch;
 use crate::ops::Element;
 use crate::ops::reference::rotary_table;
-use nanochat_kernels::gemm::Operands;
+use nanochat_kernels::gemm::ComputeDtype;
 use nanochat_kernels::{Scratch, attention, head, rotary};
 use nanochat_plan::ModelShape;
 use nanochat_plan::shape::{MLP_EXPANSION, head_dim, kv_dim, window_sizes};
@@ -30,13 +30,13 @@ pub(super) struct Dims {
     /// Vocabulary.
     pub(super) vocab: usize,
     /// What products round their operands to.
-    pub(super) operands: Operands,
+    pub(super) compute_dtype: ComputeDtype,
     /// The longest window.
     window: usize,
 }
 
 impl Dims {
-    pub(super) fn new(shape: &ModelShape, batch: &Batch, operands: Operands) -> Self {
+    pub(super) fn new(shape: &ModelShape, batch: &Batch, compute_dtype: ComputeDtype) -> Self {
         Self {
             rows: batch.rows,
             length: batch.length,
@@ -47,7 +47,7 @@ impl Dims {
             size: head_dim(shape),
             layers: shape.n_layer,
             vocab: shape.vocab_size,
-            operands,
+            compute_dtype,
             window: window_sizes(shape).into_iter().max().unwrap_or(0),
         }
     }
@@ -57,12 +57,12 @@ impl Dims {
         self.rows * self.length
     }
 
-    /// Numbers of the stream.
+    /// Elements of the stream.
     pub(super) fn stream(&self) -> usize {
         self.tokens() * self.width
     }
 
-    /// Numbers of all keys.
+    /// Elements of all keys.
     pub(super) fn keys(&self) -> usize {
         self.tokens() * self.kv
     }
@@ -79,8 +79,8 @@ impl Dims {
 
     /// One layer's attention.
     pub(super) fn attention(&self, window: usize) -> attention::Shape {
-        let Self { rows, length, heads, groups, size, operands, .. } = *self;
-        attention::Shape { rows, length, heads, groups, size, window, operands }
+        let Self { rows, length, heads, groups, size, compute_dtype, .. } = *self;
+        attention::Shape { rows, length, heads, groups, size, window, compute_dtype }
     }
 }
 
@@ -247,7 +247,7 @@ mod tests {
     fn buffers_stay_where_they_are_from_one_micro_step_to_the_next() {
         let shape = &shapes()[2];
         let batch = |rows, length| Batch { ids: vec![0; rows * length], rows, length };
-        let dims = |rows, length| Dims::new(shape, &batch(rows, length), Operands::Full);
+        let dims = |rows, length| Dims::new(shape, &batch(rows, length), ComputeDtype::Full);
         let mut workspace = Workspace::<f32>::default();
         let first = places(workspace.training(&dims(4, 20)));
         assert_eq!(first, places(workspace.training(&dims(4, 20))));

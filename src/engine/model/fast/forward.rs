@@ -8,7 +8,7 @@ use crate::model::parameters::{
     value_embedding_name,
 };
 use crate::ops::Element;
-use nanochat_kernels::gemm::{Matrix, Onto, Threads, multiply};
+use nanochat_kernels::gemm::{Matrix, Threads, WriteMode, multiply};
 use nanochat_kernels::{Scratch, attention, embedding, norm, residual, rotary, smear, squared_relu, value};
 use nanochat_plan::ModelShape;
 use nanochat_plan::shape::{has_value_embedding, window_sizes};
@@ -33,11 +33,11 @@ pub(super) fn stream<T: Element>(
         let angles = rotary::Angles { cos, sin };
         let at = Layer { shape, weights, batch, dims, layer };
         at.attention(window, angles, kept, wide, attention)?;
-        at.project(layer_name(layer, "attn.c_proj"), &kept.attended, out, Onto::Sum)?;
+        at.project(layer_name(layer, "attn.c_proj"), &kept.attended, out, WriteMode::Accumulate)?;
         norm::forward(out, dims.width, &mut kept.normed2, &mut kept.inverse2);
-        at.project(layer_name(layer, "mlp.c_fc"), &kept.normed2, &mut kept.hidden, Onto::Nothing)?;
+        at.project(layer_name(layer, "mlp.c_fc"), &kept.normed2, &mut kept.hidden, WriteMode::Overwrite)?;
         squared_relu::forward(&mut kept.hidden, wide);
-        at.project(layer_name(layer, "mlp.c_proj"), wide, out, Onto::Sum)?;
+        at.project(layer_name(layer, "mlp.c_proj"), wide, out, WriteMode::Accumulate)?;
     }
     let Buffers { streams, normed, inverse_final, .. } = buffers;
     let (last, middle) = (&streams[shape.n_layer], &streams[shape.n_layer / 2 + 1]);
@@ -82,9 +82,9 @@ impl<T: Element> Layer<'_, T> {
     ) -> Result<(), ModelError> {
         let (dims, name) = (self.dims, |matrix: &str| layer_name(self.layer, matrix));
         let [q, k, v, _] = carve(&mut wide[..], [dims.stream(), dims.keys(), dims.keys(), 0]);
-        self.project(name("attn.c_q"), &kept.normed, q, Onto::Nothing)?;
-        self.project(name("attn.c_k"), &kept.normed, k, Onto::Nothing)?;
-        self.project(name("attn.c_v"), &kept.normed, v, Onto::Nothing)?;
+        self.project(name("attn.c_q"), &kept.normed, q, WriteMode::Overwrite)?;
+        self.project(name("attn.c_k"), &kept.normed, k, WriteMode::Overwrite)?;
+        self.project(name("attn.c_v"), &kept.normed, v, WriteMode::Overwrite)?;
         rotary::forward(q, angles, dims.query_heads(), &mut kept.q, &mut kept.inverse_q);
         rotary::forward(k, angles, dims.key_heads(), &mut kept.k, &mut kept.inverse_k);
         if has_value_embedding(self.layer, self.shape.n_layer) {
@@ -101,11 +101,11 @@ impl<T: Element> Layer<'_, T> {
     }
 
     /// `x` times the transposed weights of that name.
-    fn project(&self, name: String, x: &[T], y: &mut [T], onto: Onto) -> Result<(), ModelError> {
+    fn project(&self, name: String, x: &[T], y: &mut [T], mode: WriteMode) -> Result<(), ModelError> {
         let tokens = self.dims.tokens();
         let (inputs, outputs) = (x.len() / tokens, y.len() / tokens);
         let weight = Matrix::new(self.weights.get(&name)?, outputs, inputs).transposed();
-        multiply(y, Matrix::new(x, tokens, inputs), weight, onto, Threads::Pool, self.dims.operands);
+        multiply(y, Matrix::new(x, tokens, inputs), weight, mode, Threads::Pool, self.dims.compute_dtype);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The CPU path: forward and backward written out over the kernels, without candle's graph.
 //!
-//! It computes what [`super::forward`] computes, which is its readable twin: every gradient is held against the twin's and
+//! It computes what [`super::forward`] computes, which is its readable reference implementation: every gradient is held against the reference implementation's and
 //! against the scalar oracle's. Buffers live in a [`Workspace`] and are used again, so that a step of a known size takes
 //! no memory from the system.
 
@@ -15,7 +15,7 @@ use crate::ops::Element;
 use crate::ops::tensors;
 pub(super) use buffers::Workspace;
 use buffers::{Buffers, Dims};
-use nanochat_kernels::gemm::Operands;
+use nanochat_kernels::gemm::ComputeDtype;
 use nanochat_kernels::head;
 use nanochat_plan::ModelShape;
 
@@ -26,7 +26,7 @@ pub(super) struct Weights<'a, T> {
 }
 
 impl<'a, T: Element> Weights<'a, T> {
-    /// The numbers of the parameter of that name.
+    /// The elements of the parameter of that name.
     pub(super) fn get(&self, name: &str) -> Result<&'a [T], ModelError> {
         match self.names.binary_search(&name) {
             Ok(index) => Ok(self.slices[index]),
@@ -78,11 +78,11 @@ pub(super) struct Fast<'a> {
     /// The model's parameters.
     pub(super) parameters: &'a Parameters,
     /// What products round their operands to.
-    pub(super) operands: Operands,
+    pub(super) compute_dtype: ComputeDtype,
 }
 
 impl Fast<'_> {
-    /// Whether the kernels can do it: all parameters are f32 or f64 numbers of the CPU.
+    /// Whether the kernels can do it: all parameters are f32 or f64 elements of the CPU.
     pub(super) fn serves(&self) -> Option<DType> {
         let first = self.parameters.values().next()?;
         let dtype = first.dtype();
@@ -94,7 +94,7 @@ impl Fast<'_> {
 
     /// Capped logits of all tokens, row after row.
     pub(super) fn logits<T: Element>(&self, batch: &Batch, workspace: &mut Workspace<T>) -> Result<Vec<T>, ModelError> {
-        let dims = Dims::new(self.shape, batch, self.operands);
+        let dims = Dims::new(self.shape, batch, self.compute_dtype);
         let buffers = workspace.inference(&dims);
         with_weights(self.parameters, |weights| {
             forward::stream(self.shape, weights, batch, &dims, buffers)?;
@@ -111,7 +111,7 @@ impl Fast<'_> {
         targets: &[i64],
         workspace: &mut Workspace<T>,
     ) -> Result<Vec<T>, ModelError> {
-        let dims = Dims::new(self.shape, batch, self.operands);
+        let dims = Dims::new(self.shape, batch, self.compute_dtype);
         let buffers = workspace.inference(&dims);
         with_weights(self.parameters, |weights| {
             forward::stream(self.shape, weights, batch, &dims, buffers)?;
@@ -131,7 +131,7 @@ impl Fast<'_> {
         workspace: &mut Workspace<T>,
         observe: &mut dyn FnMut(Part),
     ) -> Result<Vec<T>, ModelError> {
-        let dims = Dims::new(self.shape, batch, self.operands);
+        let dims = Dims::new(self.shape, batch, self.compute_dtype);
         let buffers = workspace.training(&dims);
         with_weights(self.parameters, |weights| {
             forward::stream(self.shape, weights, batch, &dims, buffers)?;
@@ -158,6 +158,6 @@ impl Fast<'_> {
     ) -> Result<head::Head<'a, T>, ModelError> {
         let weight = weights.get(super::parameters::HEAD)?;
         let (width, vocab) = (self.shape.n_embd, self.shape.vocab_size);
-        Ok(head::Head { x, weight, targets, width, vocab, operands: self.operands })
+        Ok(head::Head { x, weight, targets, width, vocab, compute_dtype: self.compute_dtype })
     }
 }

@@ -40,7 +40,7 @@ pub(in crate::model) struct Buffers {
     logits: Vec<f32>,
 }
 
-/// The first `length` numbers of a buffer, which grows if need be.
+/// The first `length` elements of a buffer, which grows if need be.
 pub(super) fn sized(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
     if buffer.len() < length {
         buffer.resize(length, 0.0);
@@ -84,7 +84,7 @@ impl Buffers {
     }
 
     /// The head's input, and scratch for its logits.
-    pub(super) fn head(&mut self, numbers: usize) -> (&[f32], &mut Vec<f32>) {
-        (&self.normed[..numbers], &mut self.logits)
+    pub(super) fn head(&mut self, elements: usize) -> (&[f32], &mut Vec<f32>) {
+        (&self.normed[..elements], &mut self.logits)
     }
 }

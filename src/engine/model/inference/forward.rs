@@ -11,7 +11,7 @@ use crate::model::parameters::{
     BACKOUT_SCALAR, INPUT_SCALARS, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING, layer_name,
     value_embedding_name,
 };
-use nanochat_kernels::gemm::{Matrix, Onto, Threads, multiply};
+use nanochat_kernels::gemm::{Matrix, Threads, WriteMode, multiply};
 use nanochat_kernels::{attention, embedding, norm, ragged_attention, residual, rotary, smear, squared_relu, value};
 use nanochat_plan::shape::{MLP_EXPANSION, has_value_embedding, head_dim, kv_dim, window_sizes};
 
@@ -57,8 +57,8 @@ impl<'a> Pass<'a> {
             }
             self.feed_forward(layer, buffers)?;
             if layer == shape.n_layer / 2 {
-                let numbers = self.tokens * width;
-                sized(&mut buffers.middle, numbers).copy_from_slice(&buffers.next[..numbers]);
+                let elements = self.tokens * width;
+                sized(&mut buffers.middle, elements).copy_from_slice(&buffers.next[..elements]);
             }
             std::mem::swap(&mut buffers.stream, &mut buffers.next);
         }
@@ -68,10 +68,10 @@ impl<'a> Pass<'a> {
             }
         }
         let Buffers { stream, middle, normed, unread, .. } = buffers;
-        let numbers = self.tokens * width;
+        let elements = self.tokens * width;
         let lambda = self.weights.entry(BACKOUT_SCALAR, 0)?;
         let factors = sized(unread, self.tokens);
-        residual::backout(&stream[..numbers], &middle[..numbers], lambda, width, &mut normed[..numbers], factors);
+        residual::backout(&stream[..elements], &middle[..elements], lambda, width, &mut normed[..elements], factors);
         Ok(self.tokens)
     }
 
@@ -100,9 +100,9 @@ impl<'a> Pass<'a> {
         let Buffers { stream, x0, next, normed, unread, .. } = buffers;
         let (tokens, width) = (self.tokens, self.fast.shape.n_embd);
         let lambdas = [self.weights.entry(RESIDUAL_SCALARS, layer)?, self.weights.entry(INPUT_SCALARS, layer)?];
-        let numbers = tokens * width;
-        let (mixed, normed) = (sized(next, numbers), sized(normed, numbers));
-        residual::mix(&stream[..numbers], &x0[..numbers], lambdas, width, mixed, normed, sized(unread, tokens));
+        let elements = tokens * width;
+        let (mixed, normed) = (sized(next, elements), sized(normed, elements));
+        residual::mix(&stream[..elements], &x0[..elements], lambdas, width, mixed, normed, sized(unread, tokens));
         Ok(())
     }
 
@@ -111,13 +111,13 @@ impl<'a> Pass<'a> {
         let Buffers { normed, tokens, k, v, cos, sin, unread, .. } = buffers;
         let (shape, count) = (self.fast.shape, self.tokens);
         let heads = rotary::Heads { length: count, count: shape.n_kv_head, size: head_dim(shape) };
-        let numbers = count * kv_dim(shape);
-        let (projected, factors) = (sized(tokens, numbers), sized(unread, count * shape.n_kv_head));
+        let elements = count * kv_dim(shape);
+        let (projected, factors) = (sized(tokens, elements), sized(unread, count * shape.n_kv_head));
         let x = &normed[..count * shape.n_embd];
-        self.project(layer, "attn.c_k", x, projected, Onto::Nothing)?;
-        rotary::forward(projected, Buffers::angles(cos, sin), heads, sized(k, numbers), factors);
-        self.project(layer, "attn.c_v", x, projected, Onto::Nothing)?;
-        let v = sized(v, numbers);
+        self.project(layer, "attn.c_k", x, projected, WriteMode::Overwrite)?;
+        rotary::forward(projected, Buffers::angles(cos, sin), heads, sized(k, elements), factors);
+        self.project(layer, "attn.c_v", x, projected, WriteMode::Overwrite)?;
+        let v = sized(v, elements);
         if has_value_embedding(layer, shape.n_layer) {
             let table = self.weights.get(&value_embedding_name(layer))?;
             let gate = self.weights.get(&layer_name(layer, "attn.ve_gate"))?;
@@ -156,40 +156,40 @@ impl<'a> Pass<'a> {
     ) -> Result<(), ModelError> {
         let Buffers { next, normed, tokens, q, k, v, cos, sin, unread, hidden, attention: scratch, .. } = buffers;
         let (shape, count) = (self.fast.shape, self.tokens);
-        let (size, numbers) = (head_dim(shape), count * shape.n_embd);
+        let (size, elements) = (head_dim(shape), count * shape.n_embd);
         let heads = rotary::Heads { length: count, count: shape.n_head, size };
-        let (projected, q) = (sized(tokens, numbers), sized(q, numbers));
-        self.project(layer, "attn.c_q", &normed[..numbers], projected, Onto::Nothing)?;
+        let (projected, q) = (sized(tokens, elements), sized(q, elements));
+        self.project(layer, "attn.c_q", &normed[..elements], projected, WriteMode::Overwrite)?;
         rotary::forward(projected, Buffers::angles(cos, sin), heads, q, sized(unread, count * shape.n_head));
         let spans = self.runs.spans(last, layer, rows, [k, v], size);
-        let (heads, groups, operands) = (shape.n_head, shape.n_kv_head, self.fast.operands);
-        let ragged = ragged_attention::Shape { heads, groups, size, window, operands };
+        let (heads, groups, compute_dtype) = (shape.n_head, shape.n_kv_head, self.fast.compute_dtype);
+        let ragged = ragged_attention::Shape { heads, groups, size, window, compute_dtype };
         scratch.reserve(ragged_attention::scratch_numbers(ragged, &spans));
-        let taken = sized(hidden, numbers);
+        let taken = sized(hidden, elements);
         ragged_attention::forward(ragged, q, &spans, taken, scratch);
-        let whole = attention::Shape { rows: 1, length: count, heads, groups, size, window, operands };
+        let whole = attention::Shape { rows: 1, length: count, heads, groups, size, window, compute_dtype };
         attention::to_tokens(taken, whole, projected);
-        self.project(layer, "attn.c_proj", projected, &mut next[..numbers], Onto::Sum)
+        self.project(layer, "attn.c_proj", projected, &mut next[..elements], WriteMode::Accumulate)
     }
 
     /// Adds the feed-forward part to the stream.
     fn feed_forward(&self, layer: usize, buffers: &mut Buffers) -> Result<(), ModelError> {
         let Buffers { next, normed, hidden, squared, unread, .. } = buffers;
         let (width, count) = (self.fast.shape.n_embd, self.tokens);
-        let numbers = count * width;
-        let (hidden, squared) = (sized(hidden, MLP_EXPANSION * numbers), sized(squared, MLP_EXPANSION * numbers));
-        norm::forward(&next[..numbers], width, &mut normed[..numbers], sized(unread, count));
-        self.project(layer, "mlp.c_fc", &normed[..numbers], hidden, Onto::Nothing)?;
+        let elements = count * width;
+        let (hidden, squared) = (sized(hidden, MLP_EXPANSION * elements), sized(squared, MLP_EXPANSION * elements));
+        norm::forward(&next[..elements], width, &mut normed[..elements], sized(unread, count));
+        self.project(layer, "mlp.c_fc", &normed[..elements], hidden, WriteMode::Overwrite)?;
         squared_relu::forward(hidden, squared);
-        self.project(layer, "mlp.c_proj", squared, &mut next[..numbers], Onto::Sum)
+        self.project(layer, "mlp.c_proj", squared, &mut next[..elements], WriteMode::Accumulate)
     }
 
     /// `x` times a layer's transposed weights.
-    fn project(&self, layer: usize, matrix: &str, x: &[f32], y: &mut [f32], onto: Onto) -> Result<(), ModelError> {
+    fn project(&self, layer: usize, matrix: &str, x: &[f32], y: &mut [f32], mode: WriteMode) -> Result<(), ModelError> {
         let tokens = self.tokens;
         let (inputs, outputs) = (x.len() / tokens, y.len() / tokens);
         let weight = Matrix::new(self.weights.get(&layer_name(layer, matrix))?, outputs, inputs).transposed();
-        multiply(y, Matrix::new(x, tokens, inputs), weight, onto, Threads::Pool, self.fast.operands);
+        multiply(y, Matrix::new(x, tokens, inputs), weight, mode, Threads::Pool, self.fast.compute_dtype);
         Ok(())
     }
 }

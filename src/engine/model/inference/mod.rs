@@ -8,7 +8,7 @@
 //! Decoding takes a way of its own ([`step`]): one token a row, over kernels that read the weights once for all rows, give a
 //! row the same bits whichever rows are beside it, and allocate nothing.
 //!
-//! Works in f32, where asked for with weights that are rounded to bf16. The readable twin is [`super::forward`] with its own cache.
+//! Works in f32, where asked for with weights that are rounded to bf16. The readable reference implementation is [`super::forward`] with its own cache.
 
 mod buffers;
 mod forward;
@@ -99,13 +99,14 @@ fn predict(
         let wanted = pass.run(rows, buffers)?;
         let (width, vocab) = (fast.shape.n_embd, fast.shape.vocab_size);
         let (x, logits) = buffers.head(wanted * width);
-        let head = head::Head { x, weight: weights.get(HEAD)?, targets: &[], width, vocab, operands: fast.operands };
+        let head =
+            head::Head { x, weight: weights.get(HEAD)?, targets: &[], width, vocab, compute_dtype: fast.compute_dtype };
         head::capped_in_chunks(head, logits, take);
         Ok(())
     })
 }
 
-/// The numbers of a range of rows of some width.
+/// The elements of a range of rows of some width.
 fn part(rows: &Range<usize>, width: usize) -> Range<usize> {
     rows.start * width..rows.end * width
 }

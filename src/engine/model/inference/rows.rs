@@ -18,7 +18,7 @@ const MOST_PAGE: usize = 256;
 /// Keys and values of one row of tokens, for all layers.
 #[derive(Debug, Clone)]
 pub(in crate::model) struct Row {
-    /// Numbers of one token's keys in all heads, and key/value heads.
+    /// Elements of one token's keys in all heads, and key/value heads.
     width: usize,
     groups: usize,
     /// The tokens.
@@ -43,7 +43,7 @@ struct Layer {
 /// Keys, then values, of consecutive tokens, each head-major over the room that there is. Rows that began alike share it.
 #[derive(Debug, Clone)]
 struct Page {
-    numbers: Arc<Vec<f32>>,
+    elements: Arc<Vec<f32>>,
     room: usize,
     used: usize,
 }
@@ -117,7 +117,7 @@ impl Row {
     /// The pieces that one layer's keys and values lie in.
     pub(super) fn pieces(&self, layer: usize) -> impl Iterator<Item = Piece<'_, f32>> + Clone {
         self.layers[layer].pages.iter().map(|page| {
-            let (k, v) = page.numbers.split_at(page.room * self.width);
+            let (k, v) = page.elements.split_at(page.room * self.width);
             Piece { k, v, stride: page.room * self.width / self.groups, tokens: page.used }
         })
     }
@@ -140,13 +140,13 @@ impl Row {
                 let held = pages.iter().map(|page| page.used).sum::<usize>();
                 // Doubling keeps the number of pages small in a row that outgrows what was asked for.
                 let room = if self.expected == 0 { held } else { self.expected }.clamp(LEAST_PAGE, MOST_PAGE);
-                let new = || Page { numbers: Arc::new(vec![0.0; 2 * room * self.width]), room, used: 0 };
+                let new = || Page { elements: Arc::new(vec![0.0; 2 * room * self.width]), room, used: 0 };
                 pages.push(spare.take().unwrap_or_else(new));
             }
             let Some(page) = pages.last_mut() else { return };
             let taken = count.min(page.room - page.used);
-            let Some(numbers) = Arc::get_mut(&mut page.numbers) else { return };
-            let (keys, values) = numbers.split_at_mut(page.room * self.width);
+            let Some(elements) = Arc::get_mut(&mut page.elements) else { return };
+            let (keys, values) = elements.split_at_mut(page.room * self.width);
             for (to, from) in [(keys, k), (values, v)] {
                 for group in 0..self.groups {
                     let to = &mut to[(group * page.room + page.used) * size..][..taken * size];
@@ -169,7 +169,7 @@ impl Row {
                 let mut page = pages.remove(0);
                 *first += used;
                 let is_larger = spare.as_ref().is_none_or(|spare| spare.room < page.room);
-                if is_larger && Arc::get_mut(&mut page.numbers).is_some() {
+                if is_larger && Arc::get_mut(&mut page.elements).is_some() {
                     page.used = 0;
                     *spare = Some(page);
                 }
@@ -181,6 +181,6 @@ impl Row {
 impl Page {
     /// Whether more can be written: there is room, and nobody else reads it.
     fn has_room(&mut self) -> bool {
-        self.used < self.room && Arc::get_mut(&mut self.numbers).is_some()
+        self.used < self.room && Arc::get_mut(&mut self.elements).is_some()
     }
 }

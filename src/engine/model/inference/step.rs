@@ -18,7 +18,7 @@ use crate::model::parameters::{
     layer_name, value_embedding_name,
 };
 use crate::ops::reference::rotary_frequency;
-use nanochat_kernels::rows::{Finish, Numbers, Product, multiply};
+use nanochat_kernels::rows::{Elements, Epilogue, Product, multiply};
 use nanochat_kernels::smear::NO_PREDECESSOR;
 use nanochat_kernels::{Scratch, decode_attention, embedding, norm, residual, rotary, smear, value};
 use nanochat_plan::ModelShape;
@@ -49,7 +49,7 @@ pub(in crate::model) struct StepWeights<'a> {
     smear_gate: &'a [f32],
     smear_lambda: f32,
     backout: f32,
-    head: Numbers<'a>,
+    head: Elements<'a>,
     layers: Vec<LayerWeights<'a>>,
     /// Radians a position, by pair of channels.
     frequencies: Vec<f32>,
@@ -57,7 +57,7 @@ pub(in crate::model) struct StepWeights<'a> {
 
 /// One layer's parameters.
 struct LayerWeights<'a> {
-    matrices: [Numbers<'a>; 6],
+    matrices: [Elements<'a>; 6],
     lambdas: [f32; 2],
     /// Value embedding and its gate.
     value: Option<[&'a [f32]; 2]>,
@@ -72,8 +72,8 @@ impl<'a> StepWeights<'a> {
         narrow: Option<&'a Narrow>,
     ) -> Result<Self, ModelError> {
         let matrix = |name: String| match narrow.and_then(|narrow| narrow.get(&name)) {
-            Some(numbers) => Ok(Numbers::Bf16(numbers)),
-            None => weights.get(&name).map(Numbers::F32),
+            Some(elements) => Ok(Elements::Bf16(elements)),
+            None => weights.get(&name).map(Elements::F32),
         };
         let layer = |(layer, window): (usize, usize)| -> Result<LayerWeights<'a>, ModelError> {
             let [q, k, v, out, hidden, back] = MATRICES.map(|name| matrix(layer_name(layer, name)));
@@ -136,16 +136,16 @@ pub(in crate::model) fn step<'b>(
     buffers: &'b mut StepBuffers,
 ) -> &'b [f32] {
     let (count, width) = (ids.len(), shape.n_embd);
-    let numbers = count * width;
+    let elements = count * width;
     embed(weights, ids, rows, width, buffers);
     turn(weights, rows, buffers);
     for (number, layer) in weights.layers.iter().enumerate() {
         {
             let StepBuffers { stream, x0, next, normed, unread, .. } = &mut *buffers;
-            let (mixed, normed) = (sized(next, numbers), sized(normed, numbers));
+            let (mixed, normed) = (sized(next, elements), sized(normed, elements));
             residual::mix(
-                &stream[..numbers],
-                &x0[..numbers],
+                &stream[..elements],
+                &x0[..elements],
                 layer.lambdas,
                 width,
                 mixed,
@@ -154,9 +154,9 @@ pub(in crate::model) fn step<'b>(
             );
         }
         attend(shape, layer, number, ids, rows, buffers);
-        feed_forward(layer, count, numbers, buffers);
+        feed_forward(layer, count, elements, buffers);
         if number == shape.n_layer / 2 {
-            sized(&mut buffers.middle, numbers).copy_from_slice(&buffers.next[..numbers]);
+            sized(&mut buffers.middle, elements).copy_from_slice(&buffers.next[..elements]);
         }
         std::mem::swap(&mut buffers.stream, &mut buffers.next);
     }
@@ -164,11 +164,11 @@ pub(in crate::model) fn step<'b>(
         row.advance(&[*id]);
     }
     let StepBuffers { stream, middle, normed, unread, logits, .. } = buffers;
-    let normed = &mut normed[..numbers];
-    residual::backout(&stream[..numbers], &middle[..numbers], weights.backout, width, normed, sized(unread, count));
+    let normed = &mut normed[..elements];
+    residual::backout(&stream[..elements], &middle[..elements], weights.backout, width, normed, sized(unread, count));
     let logits = sized(logits, count * shape.vocab_size);
-    let (outputs, finish) = (shape.vocab_size, Finish::Cap);
-    multiply(normed, count, [Product { weights: weights.head, outputs, y: &mut *logits, finish }]);
+    let (outputs, epilogue) = (shape.vocab_size, Epilogue::SoftCap);
+    multiply(normed, count, [Product { weights: weights.head, outputs, y: &mut *logits, epilogue }]);
     logits
 }
 
@@ -224,7 +224,7 @@ fn attend(
     let [query, key, values, out, ..] = layer.matrices;
     let (before_q, before_k) = sized(projected, count * (width + kv)).split_at_mut(count * width);
     let (q, k, v) = (sized(q, count * width), sized(k, count * kv), sized(v, count * kv));
-    let product = |weights, outputs, y| Product { weights, outputs, y, finish: Finish::Set };
+    let product = |weights, outputs, y| Product { weights, outputs, y, epilogue: Epilogue::Overwrite };
     let products =
         [product(query, width, &mut *before_q), product(key, kv, &mut *before_k), product(values, kv, &mut *v)];
     multiply(normed, count, products);
@@ -249,19 +249,19 @@ fn attend(
     multiply(
         taken,
         count,
-        [Product { weights: out, outputs: width, y: &mut next[..count * width], finish: Finish::Add }],
+        [Product { weights: out, outputs: width, y: &mut next[..count * width], epilogue: Epilogue::Accumulate }],
     );
 }
 
 /// Adds the feed-forward part to the stream.
-fn feed_forward(layer: &LayerWeights<'_>, count: usize, numbers: usize, buffers: &mut StepBuffers) {
+fn feed_forward(layer: &LayerWeights<'_>, count: usize, elements: usize, buffers: &mut StepBuffers) {
     let StepBuffers { next, normed, hidden, unread, .. } = buffers;
-    let width = numbers / count;
+    let width = elements / count;
     let [.., into, back] = layer.matrices;
-    let (next, normed) = (&mut next[..numbers], &mut normed[..numbers]);
+    let (next, normed) = (&mut next[..elements], &mut normed[..elements]);
     norm::forward(next, width, normed, sized(unread, count));
-    let hidden = sized(hidden, MLP_EXPANSION * numbers);
-    let (outputs, finish) = (MLP_EXPANSION * width, Finish::SquaredRelu);
-    multiply(normed, count, [Product { weights: into, outputs, y: &mut *hidden, finish }]);
-    multiply(hidden, count, [Product { weights: back, outputs: width, y: next, finish: Finish::Add }]);
+    let hidden = sized(hidden, MLP_EXPANSION * elements);
+    let (outputs, epilogue) = (MLP_EXPANSION * width, Epilogue::SquaredRelu);
+    multiply(normed, count, [Product { weights: into, outputs, y: &mut *hidden, epilogue }]);
+    multiply(hidden, count, [Product { weights: back, outputs: width, y: next, epilogue: Epilogue::Accumulate }]);
 }

@@ -7,8 +7,8 @@ use crate::model::{Continuation, Engine, Gpt, ModelError};
 use nanochat_plan::ModelShape;
 
 /// Two models of the same weights, one for the kernels, one for the readable operations.
-fn twins(shape: &ModelShape, seed: u64) -> [Gpt; 2] {
-    [Engine::Kernels, Engine::Readable].map(|engine| {
+fn references(shape: &ModelShape, seed: u64) -> [Gpt; 2] {
+    [Engine::Kernels, Engine::Reference].map(|engine| {
         let mut model = random_model(shape, seed);
         model.set_engine(engine);
         model
@@ -31,18 +31,18 @@ const ROUNDING: f64 = 1e-5;
 #[test]
 fn cached_logits_equal_the_readable_ones_however_the_tokens_are_cut() {
     for shape in shapes() {
-        let [kernels, readable] = twins(&shape, 40);
+        let [kernels, reference] = references(&shape, 40);
         let length = shape.sequence_len + 9;
         let (batch, _) = random_batch(&shape, 2, length, 41);
         for cuts in [vec![length], vec![1; length], vec![3, 1, length - 4], vec![length - 2, 2]] {
-            let [ours, twin] = [&kernels, &readable].map(|model| {
+            let [ours, reference] = [&kernels, &reference].map(|model| {
                 let mut cache = model.new_cache(2, 4).unwrap();
                 let parts: Vec<Tensor> = (cuts.iter())
                     .map(|cut| model.logits_cached(&batch.narrow(1, cache.len(), *cut).unwrap(), &mut cache).unwrap())
                     .collect();
                 Tensor::cat(&parts, 1).unwrap()
             });
-            let difference = distance(&ours, &twin);
+            let difference = distance(&ours, &reference);
             assert!(difference < ROUNDING, "{difference:e} for {shape:?}, cut {cuts:?}");
         }
     }
@@ -51,7 +51,7 @@ fn cached_logits_equal_the_readable_ones_however_the_tokens_are_cut() {
 #[test]
 fn rows_of_different_lengths_are_decoded_together() {
     for shape in shapes() {
-        let [kernels, readable] = twins(&shape, 42);
+        let [kernels, reference] = references(&shape, 42);
         let rows = [ids(&shape, 3, 1), ids(&shape, shape.sequence_len + 5, 2), ids(&shape, 17, 3)];
         // Two rounds: prompts, and then one, four and two tokens more.
         let cuts = [2, shape.sequence_len + 1, 15];
@@ -62,19 +62,19 @@ fn rows_of_different_lengths_are_decoded_together() {
         let together = kernels.next_logits(&tails, &mut cache).unwrap();
         for ((row, logits), held) in rows.iter().zip(&together).zip(cache.tokens()) {
             assert_eq!(row, held);
-            let mut alone = readable.new_cache(1, row.len()).unwrap();
-            let twin = readable.next_logits(&[row], &mut alone).unwrap();
-            assert!(f64::from(apart(logits, &twin[0])) < ROUNDING, "{shape:?}");
+            let mut alone = reference.new_cache(1, row.len()).unwrap();
+            let reference = reference.next_logits(&[row], &mut alone).unwrap();
+            assert!(f64::from(apart(logits, &reference[0])) < ROUNDING, "{shape:?}");
         }
-        let mut cache = readable.new_cache(3, 8).unwrap();
-        assert!(matches!(readable.next_logits(&heads, &mut cache), Err(ModelError::Ragged)));
+        let mut cache = reference.new_cache(3, 8).unwrap();
+        assert!(matches!(reference.next_logits(&heads, &mut cache), Err(ModelError::Ragged)));
     }
 }
 
 #[test]
 fn rows_that_share_pages_go_on_each_on_its_own() {
     let shape = &shapes()[3];
-    let [kernels, readable] = twins(shape, 43);
+    let [kernels, reference] = references(shape, 43);
     let prompt = ids(shape, 40, 1);
     let mut prefilled = kernels.new_cache(1, 40).unwrap();
     kernels.next_logits(&[&prompt], &mut prefilled).unwrap();
@@ -90,20 +90,20 @@ fn rows_that_share_pages_go_on_each_on_its_own() {
         }
         for (tail, logits) in tails.iter().zip(&logits).filter(|_| step % 10 == 9) {
             let whole = [&prompt, &tail[..=step]].concat();
-            let twin = readable.next_logits(&[&whole], &mut readable.new_cache(1, 1).unwrap()).unwrap();
-            assert!(f64::from(apart(logits, &twin[0])) < ROUNDING, "step {step}");
+            let reference = reference.next_logits(&[&whole], &mut reference.new_cache(1, 1).unwrap()).unwrap();
+            assert!(f64::from(apart(logits, &reference[0])) < ROUNDING, "step {step}");
         }
     }
     let whole = [&prompt[..25], &tails[2], &tails[0][..4]].concat();
     let logits = kernels.next_logits(&[&tails[0][..4]], &mut prefilled).unwrap();
-    let twin = readable.next_logits(&[&whole], &mut readable.new_cache(1, 1).unwrap()).unwrap();
-    assert!(f64::from(apart(&logits[0], &twin[0])) < ROUNDING);
+    let reference = reference.next_logits(&[&whole], &mut reference.new_cache(1, 1).unwrap()).unwrap();
+    assert!(f64::from(apart(&logits[0], &reference[0])) < ROUNDING);
 }
 
 #[test]
 fn scores_equal_those_of_full_passes() {
     for shape in shapes() {
-        let [kernels, readable] = twins(&shape, 44);
+        let [kernels, reference] = references(&shape, 44);
         let (shots, other) = (ids(&shape, shape.sequence_len + 20, 1), ids(&shape, 12, 2));
         let with = |length: usize, seed| [&shots[..length], &ids(&shape, 3 + seed as usize % 3, seed)].concat();
         let texts = [
@@ -120,14 +120,14 @@ fn scores_equal_those_of_full_passes() {
         let starts = [shots.len() - 2, shots.len() + 1, 18, shots.len() - 1, 5, 1, 0, 1];
         let sequences: Vec<Continuation<'_>> =
             texts.iter().zip(starts).map(|(tokens, start)| Continuation { tokens, start }).collect();
-        let expected = readable.scores(&sequences, 4096).unwrap();
+        let expected = reference.scores(&sequences, 4096).unwrap();
         assert_eq!(expected.iter().map(Vec::len).filter(|count| *count == 0).count(), 2);
         for batch_tokens in [1, 60, 4096] {
-            for (ours, twin) in kernels.scores(&sequences, batch_tokens).unwrap().iter().zip(&expected) {
-                assert_eq!(ours.len(), twin.len());
-                for (ours, twin) in ours.iter().zip(twin) {
-                    assert!((ours.loss - twin.loss).abs() < ROUNDING, "{ours:?} {twin:?} for {shape:?}");
-                    assert_eq!(ours.likeliest, twin.likeliest, "{shape:?}");
+            for (ours, reference) in kernels.scores(&sequences, batch_tokens).unwrap().iter().zip(&expected) {
+                assert_eq!(ours.len(), reference.len());
+                for (ours, reference) in ours.iter().zip(reference) {
+                    assert!((ours.loss - reference.loss).abs() < ROUNDING, "{ours:?} {reference:?} for {shape:?}");
+                    assert_eq!(ours.likeliest, reference.likeliest, "{shape:?}");
                 }
             }
         }

@@ -13,7 +13,7 @@ const LEAST_SHARED: usize = 8;
 pub(super) struct Grown {
     /// The runs.
     pub(super) runs: Runs,
-    /// For each sequence the numbers of its runs, first to last.
+    /// For each sequence the elements of its runs, first to last.
     pub(super) paths: Vec<(usize, Vec<usize>)>,
     /// Row of each run's first wanted token among all wanted ones.
     first_rows: Vec<usize>,
@@ -106,7 +106,7 @@ pub(super) fn grow(sequences: &[Continuation<'_>], order: &[usize]) -> Grown {
     grown
 }
 
-/// Wants what the judged tokens take, and numbers the rows of all that is wanted.
+/// Wants what the judged tokens take, and elements the rows of all that is wanted.
 fn want(sequences: &[Continuation<'_>], grown: &mut Grown) {
     for (sequence, path) in &grown.paths {
         let mut left = sequences[*sequence].judged().len();

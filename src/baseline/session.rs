@@ -1,4 +1,4 @@
-//! A sitting: runs of the baseline for one or more plans, each in every variant, block after block, recorded as they end.
+//! A session: runs of the baseline for one or more plans, each in every variant, block after block, recorded as they end.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use nanochat_engine::data::{Corpus, resolve};
 use nanochat_engine::tokenizer::Tokenizer;
 use nanochat_plan::RunPlan;
 
-/// What all runs of a sitting share.
-pub struct Sitting {
+/// What all runs of a session share.
+pub struct Session {
     /// The checkout, at the right commit and unchanged.
     pub checkout: Checkout,
     /// The interpreter.
@@ -39,7 +39,7 @@ pub struct Sitting {
 pub enum Report<'a> {
     /// Something that takes a while begins, in words.
     Doing(&'a str),
-    /// Something to know that doesn't stop the sitting.
+    /// Something to know that doesn't stop the session.
     Warning(String),
     /// What happens inside a run.
     Run(Event<'a>),
@@ -64,7 +64,7 @@ impl std::ops::Add for Tally {
     }
 }
 
-impl Sitting {
+impl Session {
     /// Opens a checkout and an interpreter and refuses them unless both can train on `plans`, unmodified at `commit`.
     ///
     /// # Errors
@@ -186,7 +186,7 @@ impl Sitting {
 
 /// The baseline beside runs of ours: in each block one run in every variant, recorded with the block.
 pub struct Beside<'a> {
-    sitting: &'a Sitting,
+    session: &'a Session,
     recording: Recording,
     variants: &'a dyn Fn(&RunPlan) -> Vec<Variant>,
     /// One plan of each budget, which the baseline is run on.
@@ -198,12 +198,12 @@ pub struct Beside<'a> {
 impl<'a> Beside<'a> {
     /// For runs of `plans`.
     pub fn new(
-        sitting: &'a Sitting,
+        session: &'a Session,
         recording: Recording,
         plans: &'a [RunPlan],
         variants: &'a dyn Fn(&RunPlan) -> Vec<Variant>,
     ) -> Self {
-        Self { sitting, recording, variants, plans: one_of_each_budget(plans), laid_out: None }
+        Self { session, recording, variants, plans: one_of_each_budget(plans), laid_out: None }
     }
 
     /// The plan that the baseline is run on in the block of `plan`.
@@ -214,7 +214,7 @@ impl<'a> Beside<'a> {
     /// The baseline's runs in a block, beside our run of `plan`.
     ///
     /// # Errors
-    /// As [`Sitting::prepare`] and [`record_run`]; a run that fails is recorded and no error.
+    /// As [`Session::prepare`] and [`record_run`]; a run that fails is recorded and no error.
     pub fn run_block(
         &mut self,
         (plan, corpus, tokenizer): (&RunPlan, &Arc<Corpus>, &Arc<Tokenizer>),
@@ -226,12 +226,12 @@ impl<'a> Beside<'a> {
         let Some(budget) = self.plans.get(place).copied() else { return Ok(()) };
         let matching = match self.laid_out.take() {
             Some((laid_out, matching)) if laid_out == place => matching,
-            _ => self.sitting.prepare(budget, corpus, tokenizer, stop, report)?,
+            _ => self.session.prepare(budget, corpus, tokenizer, stop, report)?,
         };
         for variant in (self.variants)(budget) {
             report(Report::Doing(&format!("block {number}, {}", variant.name())));
             let block = Some(blocks::block(number, Some(&plan.run_id)));
-            let run = self.sitting.run_once(budget, &matching, variant, block, stop, report)?;
+            let run = self.session.run_once(budget, &matching, variant, block, stop, report)?;
             self.recording.add(run)?;
         }
         self.laid_out = Some((place, matching));

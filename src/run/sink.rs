@@ -7,7 +7,7 @@ use candle_core::Device;
 
 use nanochat_artifacts::canonical_json;
 use nanochat_engine::checkpoint::{Checkpoints, Content};
-use nanochat_engine::train::{Keeper, Snapshot, TrainError};
+use nanochat_engine::train::{CheckpointSink, Snapshot, TrainError};
 use nanochat_plan::{OnDivergence, RunPlan};
 
 use super::RunError;
@@ -51,7 +51,7 @@ impl<'a> StoreKeeper<'a> {
     }
 }
 
-impl Keeper for StoreKeeper<'_> {
+impl CheckpointSink for StoreKeeper<'_> {
     fn save(&mut self, snapshot: Snapshot, scheduled: bool) -> Result<(), TrainError> {
         let keep = self.kept(snapshot.step, scheduled);
         let content = Content { tensors: &snapshot.tensors, state: &snapshot.state, files: &self.files };

@@ -1,5 +1,5 @@
 //! What a pass of the readable operations keeps in memory. They work on GPUs, where candle's own operations do the work, and
-//! keep each result that the way back may need.
+//! keep each result that the backward pass may need.
 //!
 //! The factors were fitted to ten shapes in f32 on a CPU, whose tensors are those of a GPU, within 12%;
 //! `experiments/LOG.md` has the figures.
