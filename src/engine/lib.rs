@@ -10,6 +10,7 @@ pub mod generate;
 pub mod model;
 pub mod ops;
 pub mod optim;
+pub mod random;
 #[cfg(test)]
 mod scalar;
 pub mod tokenizer;

@@ -33,9 +33,9 @@ use candle_core::{Device, Tensor};
 
 use nanochat_artifacts::{Document, Export, ExportCheck, ExportLayout, ExportType, write_document};
 use nanochat_engine::model::Gpt;
-#[cfg(test)]
-use nanochat_engine::model::{initialize, parameter_shapes};
 use nanochat_engine::trained::Trained;
+#[cfg(test)]
+use nanochat_engine::{model::parameter_shapes, random};
 use nanochat_plan::shape::parameter_counts;
 
 use compare::{Probe, compare};

@@ -7,58 +7,7 @@ use gemm::Parallelism;
 
 use super::{Element, gemm_bf16};
 
-/// A matrix within a slice, with strides in elements.
-#[derive(Debug, Clone, Copy)]
-pub struct Matrix<'a, T> {
-    data: &'a [T],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a, T> Matrix<'a, T> {
-    /// A row-major matrix that fills the slice's beginning.
-    pub fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
-        Self::strided(data, rows, columns, columns)
-    }
-
-    /// The first `columns` of a row-major matrix whose rows lie `row_stride` apart.
-    pub fn strided(data: &'a [T], rows: usize, columns: usize, row_stride: usize) -> Self {
-        let last = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * row_stride + columns };
-        assert!(data.len() >= last, "a matrix of {rows} × {columns} needs {last} elements, got {}", data.len());
-        Self { data, rows, columns, row_stride, column_stride: 1 }
-    }
-
-    /// The transposed matrix, over the same elements.
-    pub fn transposed(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
-    }
-}
-
-/// Whether a product overwrites its output or is accumulated into it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WriteMode {
-    /// The product replaces what is there.
-    Overwrite,
-    /// The product is added to what is there.
-    Accumulate,
-}
-
-/// How many threads work on a product.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Threads {
-    /// All of the current pool.
-    Pool,
-    /// The calling one: for products that are themselves one of many tasks.
-    One,
-}
+pub use super::matrix::{Matrix, Threads, WriteMode};
 
 /// What the operands of a product in f32 are rounded to first; sums are in f32 always. Products in f64 are never rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,12 +35,12 @@ pub fn multiply<T: Element>(
         return;
     }
     if compute_dtype == ComputeDtype::Bf16 && T::IS_F32 {
-        return multiply_bf16(bytemuck::cast_slice_mut(out), a.rounded(), b.rounded(), mode, threads);
+        return gemm_bf16::gemm(a.of_f32(), b.of_f32(), bytemuck::cast_slice_mut(out), mode, threads);
     }
     if T::IS_F32 && m * n * k >= LEAST_PRODUCTS && gemm_bf16::multiplies_f32() {
-        let out = output(bytemuck::cast_slice_mut(out), mode);
-        return gemm_bf16::gemm_f32(a.rounded(), b.rounded(), out, threads == Threads::One);
+        return gemm_bf16::gemm_f32(a.of_f32(), b.of_f32(), bytemuck::cast_slice_mut(out), mode, threads);
     }
+    let ((a_row, a_column), (b_row, b_column)) = (a.strides(), b.strides());
     let parallelism = match threads {
         Threads::Pool => Parallelism::Rayon(0),
         Threads::One => Parallelism::None,
@@ -109,11 +58,11 @@ pub fn multiply<T: Element>(
             n as isize,
             add,
             a.data.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
+            a_column as isize,
+            a_row as isize,
             b.data.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
+            b_column as isize,
+            b_row as isize,
             if add { T::ONE } else { T::ZERO },
             T::ONE,
             false,
@@ -124,43 +73,8 @@ pub fn multiply<T: Element>(
     }
 }
 
-/// [`multiply`] with operands rounded to bf16.
-fn multiply_bf16(
-    out: &mut [f32],
-    a: gemm_bf16::Matrix<'_>,
-    b: gemm_bf16::Matrix<'_>,
-    mode: WriteMode,
-    threads: Threads,
-) {
-    let out = output(out, mode);
-    match threads {
-        Threads::Pool => gemm_bf16::gemm(a, b, out),
-        Threads::One => gemm_bf16::gemm_on_this_thread(a, b, out),
-    }
-}
-
-fn output(out: &mut [f32], mode: WriteMode) -> gemm_bf16::Output<'_> {
-    match mode {
-        WriteMode::Overwrite => gemm_bf16::Output::set(out),
-        WriteMode::Accumulate => gemm_bf16::Output::add(out),
-    }
-}
-
 /// Smaller products in f32 aren't worth the packing of parts.
 const LEAST_PRODUCTS: usize = 32 * 32 * 32;
-
-impl<'a, T: Element> Matrix<'a, T> {
-    /// The same matrix, of elements in f32, as one that is rounded to bf16.
-    fn rounded(self) -> gemm_bf16::Matrix<'a> {
-        let data = bytemuck::cast_slice(self.data);
-        if self.column_stride == 1 {
-            // A single row may have any stride.
-            let stride = if self.rows == 1 { self.columns } else { self.row_stride };
-            return gemm_bf16::Matrix::rounded_strided(data, self.rows, self.columns, stride);
-        }
-        gemm_bf16::Matrix::rounded_strided(data, self.columns, self.rows, self.column_stride).transposed()
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -168,13 +82,11 @@ mod tests {
 
     /// The plain reference implementation.
     fn naive(out: &mut [f64], a: Matrix<'_, f64>, b: Matrix<'_, f64>, mode: WriteMode) {
+        let ((a_row, a_column), (b_row, b_column)) = (a.strides(), b.strides());
         for row in 0..a.rows {
             for column in 0..b.columns {
                 let product: f64 = (0..a.columns)
-                    .map(|inner| {
-                        a.data[row * a.row_stride + inner * a.column_stride]
-                            * b.data[inner * b.row_stride + column * b.column_stride]
-                    })
+                    .map(|inner| a.data[row * a_row + inner * a_column] * b.data[inner * b_row + column * b_column])
                     .sum();
                 let entry = &mut out[row * b.columns + column];
                 *entry = product + if mode == WriteMode::Accumulate { *entry } else { 0.0 };
@@ -187,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn products_equal_the_plain_twin() {
+    fn products_equal_the_reference_implementation() {
         for (m, n, k) in [(1, 1, 1), (3, 5, 7), (1, 33, 64), (65, 17, 40), (130, 70, 300)] {
             let (a, b) = (elements(m * (k + 3), 1), elements((k + 3) * n, 2));
             let cases = [
@@ -204,8 +116,7 @@ mod tests {
                     assert!(worst < 1e-12 * k as f64, "{m} × {n} × {k}: {worst:e}");
                     let narrow = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<f32>>();
                     let (a32, b32, mut out32) = (narrow(a.data), narrow(b.data), narrow(&elements(m * n, 3)));
-                    let a32 = Matrix { data: a32.as_slice(), ..reshape(a) };
-                    let b32 = Matrix { data: b32.as_slice(), ..reshape(b) };
+                    let (a32, b32) = (reshape(a, &a32), reshape(b, &b32));
                     multiply(&mut out32, a32, b32, mode, threads, ComputeDtype::Full);
                     let worst = (out32.iter().zip(&expected))
                         .fold(0.0, |worst: f64, (a, b)| worst.max((f64::from(*a) - b).abs()));
@@ -221,15 +132,10 @@ mod tests {
         }
     }
 
-    /// The same form over no elements.
-    fn reshape(matrix: Matrix<'_, f64>) -> Matrix<'static, f32> {
-        Matrix {
-            data: &[],
-            rows: matrix.rows,
-            columns: matrix.columns,
-            row_stride: matrix.row_stride,
-            column_stride: matrix.column_stride,
-        }
+    /// The same form over other elements.
+    fn reshape<'a>(matrix: Matrix<'_, f64>, data: &'a [f32]) -> Matrix<'a, f32> {
+        let Matrix { rows, columns, stride, is_transposed, .. } = matrix;
+        Matrix { data, rows, columns, stride, is_transposed }
     }
 
     #[test]

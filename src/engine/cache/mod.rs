@@ -12,7 +12,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use key::{Key, KeyBuilder};
+pub use key::{Key, KeyBuilder, hex};
 pub use store::{Cache, Contents, Usage};
 
 /// Bytes that a cache's folder holds at most, unless told otherwise.

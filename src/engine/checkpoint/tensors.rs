@@ -12,7 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use super::CheckpointError;
-use super::manifest::hex;
+use crate::cache::hex;
 
 /// Named tensors.
 pub(super) type Group = BTreeMap<String, Tensor>;

@@ -100,7 +100,7 @@ fn the_hash_of_weights_sees_names_types_shapes_and_every_bit() {
         concat!("6100", "66333200", "0200000000000000", "0100000000000000", "0200000000000000", "00000000", "0000803f");
     let bytes: Vec<u8> =
         (0..spelled.len() / 2).map(|at| u8::from_str_radix(&spelled[2 * at..2 * at + 2], 16).unwrap()).collect();
-    assert_eq!(base, manifest::hex(&<sha2::Sha256 as sha2::Digest>::digest(&bytes)));
+    assert_eq!(base, nanochat_artifacts::bytes_sha256(&bytes));
 }
 
 #[test]

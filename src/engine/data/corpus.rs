@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
-use crate::cache::{Cache, Key};
+use crate::cache::{Cache, Key, hex};
 use nanochat_plan::DataPlan;
 
 use super::DataError;
@@ -245,7 +245,7 @@ impl Corpus {
         let mut hash = Sha256::new();
         let train_bytes = hash_shards(&self.train, &mut hash)?;
         let validation_bytes = hash_shards(&self.validation, &mut hash)?;
-        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(&hash.finalize());
         Ok(self.scan.get_or_init(|| Scan { sha256, train_bytes, validation_bytes }))
     }
 }

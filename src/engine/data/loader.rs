@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use nanochat_artifacts::bytes_sha256;
 
 use crate::tokenizer::Tokenizer;
 
@@ -33,12 +33,9 @@ pub struct Batch {
 impl Batch {
     /// SHA-256, 64 hex digits, of the inputs, then the targets, as little-endian 32-bit integers.
     pub fn sha256(&self) -> String {
-        let mut hash = Sha256::new();
-        let inputs: Vec<u8> = self.inputs.iter().flat_map(|token| token.to_le_bytes()).collect();
-        let targets: Vec<u8> = self.targets.iter().flat_map(|token| token.to_le_bytes()).collect();
-        hash.update(&inputs);
-        hash.update(&targets);
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        let inputs = self.inputs.iter().flat_map(|token| token.to_le_bytes());
+        let bytes: Vec<u8> = inputs.chain(self.targets.iter().flat_map(|token| token.to_le_bytes())).collect();
+        bytes_sha256(&bytes)
     }
 }
 

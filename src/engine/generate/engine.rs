@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use super::GenerateError;
-use super::sampling::{Chosen, Draws, Sampling, SplitMix64, score};
+use super::sampling::{Chosen, Draws, Sampling, score};
 use super::tool::{Tool, ToolIds};
 use crate::model::{Decoder, Gpt, KvCache, cache_bytes};
+use crate::random::SplitMix64;
 use crate::tokenizer::Tokenizer;
 
 /// A prompt, and how many continuations it gets.

@@ -2,6 +2,7 @@
 
 use super::GenerateError;
 use crate::model::TokenScore;
+use crate::random::SplitMix64;
 
 /// How to continue a prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,31 +92,4 @@ impl Draws {
 /// A token with its logarithm of probability.
 pub(super) fn score(logits: &[f32], id: u32) -> Chosen {
     Chosen { id, log_probability: TokenScore::of(logits, id).map_or(f64::NAN, |score| -score.loss) }
-}
-
-/// Steele, Lea and Flood's generator (2014): one 64-bit state, every seed as good as any.
-#[derive(Debug)]
-pub(super) struct SplitMix64(u64);
-
-impl SplitMix64 {
-    /// The generator of a sample.
-    pub(super) fn of_sample(seed: u64, sample: u64) -> Self {
-        // Two rounds part the streams of neighbouring seeds and samples.
-        let mut mixed = SplitMix64(seed);
-        let base = mixed.next();
-        Self(SplitMix64(base ^ sample.wrapping_mul(0xd1b5_4a32_d192_ed03)).next())
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0 to below 1, in steps of 2^-53.
-    fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor, Var};
 
-use super::fast::{Batch, Fast, Workspace};
+use super::fast::{Fast, Workspace};
 use super::forward::Forward;
 use super::inference::{self, Buffers, Narrow};
 use super::{Gradients, ModelError, Parameters, initialize, parameters};
@@ -160,8 +160,8 @@ impl Gpt {
     pub fn logits(&self, ids: &Tensor) -> Result<Tensor, ModelError> {
         let rows = self.check_ids(ids)?;
         match self.fast() {
-            Some((fast, DType::F64)) => self.fast_logits::<f64>(&fast, &Batch::new(&rows)),
-            Some((fast, _)) => self.fast_logits::<f32>(&fast, &Batch::new(&rows)),
+            Some((fast, DType::F64)) => self.fast_logits::<f64>(&fast, &rows),
+            Some((fast, _)) => self.fast_logits::<f32>(&fast, &rows),
             None => Ok(self.forward().logits(ids, None)?),
         }
     }
@@ -176,8 +176,8 @@ impl Gpt {
         let rows = self.check_ids(ids)?;
         let checked = self.check_targets(ids, targets)?;
         match self.fast() {
-            Some((fast, DType::F64)) => self.fast_losses::<f64>(&fast, &Batch::new(&rows), &checked),
-            Some((fast, _)) => self.fast_losses::<f32>(&fast, &Batch::new(&rows), &checked),
+            Some((fast, DType::F64)) => self.fast_losses::<f64>(&fast, &rows, &checked),
+            Some((fast, _)) => self.fast_losses::<f32>(&fast, &rows, &checked),
             None => self.readable_losses(ids, targets),
         }
     }
@@ -211,12 +211,8 @@ impl Gpt {
         }
         let factor = scale / counted as f64;
         let losses = match self.fast() {
-            Some((fast, DType::F64)) => {
-                self.fast_gradients::<f64>(&fast, &Batch::new(&rows), &checked, factor, into, observe)?
-            }
-            Some((fast, _)) => {
-                self.fast_gradients::<f32>(&fast, &Batch::new(&rows), &checked, factor, into, observe)?
-            }
+            Some((fast, DType::F64)) => self.fast_gradients::<f64>(&fast, &rows, &checked, factor, into, observe)?,
+            Some((fast, _)) => self.fast_gradients::<f32>(&fast, &rows, &checked, factor, into, observe)?,
             None => self.readable_gradients(ids, targets, factor, into, observe)?,
         };
         mean(&losses, &checked)
@@ -275,34 +271,34 @@ impl Gpt {
     fn fast_logits<T: Element + candle_core::WithDType>(
         &self,
         fast: &Fast<'_>,
-        batch: &Batch,
+        rows: &[Vec<u32>],
     ) -> Result<Tensor, ModelError> {
-        let logits = self.with_workspace(|workspace| fast.logits::<T>(batch, workspace))?;
-        Ok(Tensor::from_vec(logits, (batch.rows, batch.length, self.shape.vocab_size), &self.device)?)
+        let logits = self.with_workspace(|workspace| fast.logits::<T>(rows, workspace))?;
+        Ok(Tensor::from_vec(logits, (rows.len(), (), self.shape.vocab_size), &self.device)?)
     }
 
     fn fast_losses<T: Element + candle_core::WithDType>(
         &self,
         fast: &Fast<'_>,
-        batch: &Batch,
+        rows: &[Vec<u32>],
         targets: &[i64],
     ) -> Result<Tensor, ModelError> {
-        let losses = self.with_workspace(|workspace| fast.losses::<T>(batch, targets, workspace))?;
-        Ok(Tensor::from_vec(losses, (batch.rows, batch.length), &self.device)?)
+        let losses = self.with_workspace(|workspace| fast.losses::<T>(rows, targets, workspace))?;
+        Ok(Tensor::from_vec(losses, (rows.len(), ()), &self.device)?)
     }
 
     fn fast_gradients<T: Element + candle_core::WithDType>(
         &self,
         fast: &Fast<'_>,
-        batch: &Batch,
+        rows: &[Vec<u32>],
         targets: &[i64],
         factor: f64,
         into: &Gradients,
         observe: &mut dyn FnMut(Part),
     ) -> Result<Tensor, ModelError> {
         let losses =
-            self.with_workspace(|workspace| fast.gradients::<T>(batch, targets, factor, into, workspace, observe))?;
-        Ok(Tensor::from_vec(losses, (batch.rows, batch.length), &self.device)?)
+            self.with_workspace(|workspace| fast.gradients::<T>(rows, targets, factor, into, workspace, observe))?;
+        Ok(Tensor::from_vec(losses, (rows.len(), ()), &self.device)?)
     }
 
     /// The kernels and the type they work in, if they serve this model and are chosen.

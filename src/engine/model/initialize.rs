@@ -6,12 +6,12 @@
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::parameters::{
     BACKOUT_SCALAR, HEAD, INPUT_SCALARS, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING,
 };
 use super::{ModelError, Parameters, parameter_shapes};
+use crate::random::Xoshiro256;
 use nanochat_plan::ModelShape;
 
 /// Standard deviation of the token embedding.
@@ -43,7 +43,7 @@ pub(super) fn initialized(shape: &ModelShape, seed: u64, device: &Device) -> Res
     let drawn: Vec<(String, Vec<usize>, Vec<f32>)> = parameter_shapes(shape)
         .into_par_iter()
         .map(|(name, dims)| {
-            let values = draw(distribution(&name, shape.n_embd), dims.iter().product(), Stream::new(seed, &name));
+            let values = draw(distribution(&name, shape.n_embd), dims.iter().product(), Xoshiro256::named(seed, &name));
             (name, dims, values)
         })
         .collect();
@@ -71,7 +71,7 @@ fn distribution(name: &str, width: usize) -> Distribution {
 }
 
 /// `count` values of a distribution.
-fn draw(distribution: Distribution, count: usize, mut stream: Stream) -> Vec<f32> {
+fn draw(distribution: Distribution, count: usize, mut stream: Xoshiro256) -> Vec<f32> {
     match distribution {
         Distribution::Constant(value) => vec![value as f32; count],
         Distribution::Ramp { first, span } => {
@@ -92,65 +92,9 @@ fn draw(distribution: Distribution, count: usize, mut stream: Stream) -> Vec<f32
     }
 }
 
-/// xoshiro256++ (Blackman and Vigna, 2019), seeded by a seed and a name.
-pub struct Stream {
-    state: [u64; 4],
-}
-
-impl Stream {
-    /// The stream of this seed and name.
-    pub fn new(seed: u64, name: &str) -> Self {
-        let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name.as_bytes()).finalize();
-        let mut state = [0; 4];
-        for (word, bytes) in state.iter_mut().zip(digest.chunks_exact(8)) {
-            *word = bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        }
-        Self { state }
-    }
-
-    /// The next 64 bits.
-    #[allow(clippy::should_implement_trait, reason = "it never ends")]
-    pub fn next(&mut self) -> u64 {
-        let [a, b, c, d] = self.state;
-        let result = a.wrapping_add(d).rotate_left(23).wrapping_add(a);
-        let (c, d) = (c ^ a, d ^ b);
-        self.state = [a ^ d, b ^ c, c ^ (b << 17), d.rotate_left(45)];
-        result
-    }
-
-    /// A number in [0, 1).
-    fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 * (-53f64).exp2()
-    }
-
-    /// Two independent elements of the standard normal distribution.
-    pub fn normal_pair(&mut self) -> [f64; 2] {
-        // 1 − u lies in (0, 1], so that its logarithm is finite.
-        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        let (sine, cosine) = (std::f64::consts::TAU * self.uniform()).sin_cos();
-        [radius * cosine, radius * sine]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_generator_is_xoshiro256_plus_plus() {
-        // The published algorithm's first outputs from the state 1, 2, 3, 4.
-        let mut stream = Stream { state: [1, 2, 3, 4] };
-        let outputs: Vec<u64> = (0..4).map(|_| stream.next()).collect();
-        assert_eq!(outputs, [41943041, 58720359, 3588806011781223, 3591011842654386]);
-    }
-
-    #[test]
-    fn streams_depend_on_seed_and_name() {
-        let first = |seed, name: &str| Stream::new(seed, name).next();
-        assert_eq!(first(1, "a"), first(1, "a"));
-        assert_ne!(first(1, "a"), first(2, "a"));
-        assert_ne!(first(1, "a"), first(1, "b"));
-    }
 
     #[test]
     fn draws_have_their_distributions_moments() {
@@ -161,7 +105,7 @@ mod tests {
             (Distribution::Uniform { low: 0.0, high: 0.02 }, 0.01, 0.01 / 3f64.sqrt()),
         ];
         for (distribution, mean, deviation) in cases {
-            let values = draw(distribution, count, Stream::new(7, "moments"));
+            let values = draw(distribution, count, Xoshiro256::named(7, "moments"));
             assert_eq!(values.len(), count);
             let average = values.iter().map(|x| f64::from(*x)).sum::<f64>() / count as f64;
             let variance = values.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count as f64;
@@ -174,7 +118,7 @@ mod tests {
 
     #[test]
     fn ramps_run_from_first_to_last_layer() {
-        let ramp = |count| draw(distribution(RESIDUAL_SCALARS, 64), count, Stream::new(0, ""));
+        let ramp = |count| draw(distribution(RESIDUAL_SCALARS, 64), count, Xoshiro256::named(0, ""));
         assert_eq!(ramp(3), [1.15f64 as f32, (1.15 - 0.05f64) as f32, (1.15 - 0.1f64) as f32]);
         assert_eq!(ramp(1), [1.15f64 as f32]);
     }

@@ -16,7 +16,7 @@ mod forward;
 mod gpt;
 mod gradients;
 mod inference;
-pub mod initialize;
+mod initialize;
 mod parameters;
 mod scores;
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
 
-use super::initialize::Stream;
 use super::{Gpt, parameter_shapes};
+use crate::random::Xoshiro256;
 use nanochat_plan::ModelShape;
 
 /// A shape from its sizes; heads are (query, key/value).
@@ -45,7 +45,7 @@ pub(crate) fn random_model(shape: &ModelShape, seed: u64) -> Gpt {
                 _ if dims.len() == 2 && name.starts_with("value_embeds") => (0.0, 0.5),
                 _ => (0.0, 1.5 / (dims.last().copied().unwrap_or(1) as f64).sqrt()),
             };
-            let mut stream = Stream::new(seed, &name);
+            let mut stream = Xoshiro256::named(seed, &name);
             let count: usize = dims.iter().product();
             let values = (0..count).map(|_| (mean + deviation * stream.normal_pair()[0]) as f32).collect::<Vec<f32>>();
             (name, Tensor::from_vec(values, dims, &Device::Cpu).expect("values fill the shape"))
@@ -56,8 +56,8 @@ pub(crate) fn random_model(shape: &ModelShape, seed: u64) -> Gpt {
 
 /// Random ids and targets of `rows` × `length`; every seventh target is ignored where there are more than six.
 pub(crate) fn random_batch(shape: &ModelShape, rows: usize, length: usize, seed: u64) -> (Tensor, Tensor) {
-    let mut stream = Stream::new(seed, "batch");
-    let mut below = |limit: usize| stream.next() % limit as u64;
+    let mut stream = Xoshiro256::named(seed, "batch");
+    let mut below = |limit: usize| stream.plus_plus() % limit as u64;
     let ids: Vec<u32> = (0..rows * length).map(|_| below(shape.vocab_size) as u32).collect();
     let targets: Vec<i64> =
         (0..rows * length).map(|index| if index % 7 == 6 { -1 } else { below(shape.vocab_size) as i64 }).collect();

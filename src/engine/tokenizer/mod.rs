@@ -40,6 +40,7 @@ pub use train::Trainer;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::cache::hex;
 use encode::Encoder;
 use vocabulary::Vocabulary;
 
@@ -153,7 +154,7 @@ impl Tokenizer {
         };
         add(&mut self.ranks().iter().map(Vec::as_slice));
         add(&mut SPECIAL_TOKENS.iter().map(|name| name.as_bytes()));
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize())
     }
 }
 

@@ -13,9 +13,9 @@ use std::arch::x86_64::_mm512_storeu_si512;
 
 use half::bf16;
 
-use super::kernel::{Kernel, Left, Part, Sums, Tile};
-use super::matrix::{Elements, Matrix};
-use super::pairs::{self, Load, Square};
+use super::kernel::{Kernel, Left, Part, Tile};
+use super::pairs::{self, Square};
+use crate::matrix::Matrix;
 
 /// Kernels by AMX tiles.
 pub(super) struct Amx;
@@ -39,6 +39,42 @@ static CONFIGURATION: Configuration = Configuration({
     bytes
 });
 
+/// Sums 2 × 2 tiles: `$step` takes 32 summation indices from A and B, whose registers `$operand` name.
+macro_rules! sum_tile {
+    ($tile:expr, [$($step:literal),* $(,)?], $($operand:tt)*) => {{
+        let stride = $tile.c_stride * 4;
+        let lower = $tile.c.wrapping_byte_add(16 * stride);
+        asm!(
+            "test {continues:e}, {continues:e}",
+            "jnz 3f",
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "jmp 4f",
+            "3:",
+            "tileloadd tmm0, [{upper} + {stride}]", "tileloadd tmm1, [{upper} + {stride} + 64]",
+            "tileloadd tmm2, [{lower} + {stride}]", "tileloadd tmm3, [{lower} + {stride} + 64]",
+            "4:",
+            "test {steps}, {steps}",
+            "jz 5f",
+            ".p2align 5",
+            "2:",
+            $($step,)*
+            "dec {steps}",
+            "jnz 2b",
+            "5:",
+            "tilestored [{upper} + {stride}], tmm0", "tilestored [{upper} + {stride} + 64], tmm1",
+            "tilestored [{lower} + {stride}], tmm2", "tilestored [{lower} + {stride} + 64], tmm3",
+            $($operand)*
+            steps = inout(reg) $tile.k / 32 => _,
+            upper = in(reg) $tile.c,
+            lower = in(reg) lower,
+            stride = in(reg) stride,
+            continues = in(reg) u32::from($tile.continues),
+            options(nostack),
+        );
+    }};
+}
+pub(super) use sum_tile;
+
 // SAFETY: `tile` stores 2 × 2 tiles of 16 × 16 sums, so MR rows of NR, and loads 2 KiB a step from each panel.
 unsafe impl Kernel for Amx {
     type A = bf16;
@@ -49,33 +85,17 @@ unsafe impl Kernel for Amx {
     const K_BLOCK: usize = 512;
     const WIDENS: bool = false;
 
-    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut bf16) -> Left<bf16> {
-        let (rows, k) = (part.outer.len(), part.inner.len());
-        // SAFETY: handed on; the path's features include those of the packers. Tiles of a block of whole tiles with its
-        // indices side by side load the matrix as it is.
-        unsafe {
-            match a.elements {
-                Elements::Bf16(data) if !a.is_transposed && rows % Self::MR == 0 && k % Self::K_STEP == 0 => {
-                    let from = data.as_ptr().add(part.outer.start * a.stride + part.inner.start);
-                    return Left { from, panel: Self::MR * a.stride, row: a.stride, step: Self::K_STEP };
-                }
-                Elements::Bf16(data) => pack_a(a, data.as_ptr(), part, to.cast()),
-                Elements::F32(data) => pack_a(a, data.as_ptr(), part, to.cast()),
-            }
-        }
+    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut bf16) -> Left<bf16> {
+        // SAFETY: handed on; the path's features include those of the packers.
+        unsafe { pack_a(a, part, to.cast()) };
         let step = Self::MR * Self::K_STEP;
-        Left { from: to, panel: step * k.div_ceil(Self::K_STEP), row: Self::K_STEP, step }
+        Left { from: to, panel: step * part.inner.len().div_ceil(Self::K_STEP), row: Self::K_STEP, step }
     }
 
-    unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
+    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16) {
         let layout = pairs::Layout { groups: 1, step: 2 * TILE, group: 0, half: TILE, row: 64, row_multiple: 16 };
         // SAFETY: handed on; a step's two tiles are the 2 KiB that NR · K_STEP elements take.
-        unsafe {
-            match b.elements {
-                Elements::Bf16(data) => pairs::pack_b(b, data.as_ptr(), part, to.cast(), layout),
-                Elements::F32(data) => pairs::pack_b(b, data.as_ptr(), part, to.cast(), layout),
-            }
-        }
+        unsafe { pairs::pack_b(b, part, to.cast(), layout) }
     }
 
     unsafe fn ready_b(panel: *const bf16, _: usize, _: *mut f32) -> *const bf16 {
@@ -84,60 +104,34 @@ unsafe impl Kernel for Amx {
 
     #[inline]
     unsafe fn tile(tile: &Tile<bf16, bf16>) {
-        let stride = tile.c_stride * 4;
-        let lower = tile.c.wrapping_byte_add(16 * stride);
-        // SAFETY: the tiles are configured since `begin`; the loop reads k / 32 times 2 × 16 rows of 64 bytes of A
-        // and 2 KiB of B, and the sums' rows are 2 × 64 bytes each, 32 of them `stride` bytes apart. No flag, stack or register but those named
-        // changes; tile registers hold nothing of the compiler's.
+        debug_assert!(tile.k.is_multiple_of(Self::K_STEP), "whole steps");
+        // SAFETY: the tiles are configured since `begin`; the loop reads k / 32 times 2 × 16 rows of 64 bytes of A and 2 KiB
+        // of B, and the sums' rows are 2 × 64 bytes each, 32 of them `stride` bytes apart. No flag, stack or register but
+        // those named changes; tile registers hold nothing of the compiler's.
         unsafe {
-            asm!(
-                "test {continues:e}, {continues:e}",
-                "jnz 3f",
-                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-                "jmp 4f",
-                "3:",
-                "tileloadd tmm0, [{upper} + {stride}]", "tileloadd tmm1, [{upper} + {stride} + 64]",
-                "tileloadd tmm2, [{lower} + {stride}]", "tileloadd tmm3, [{lower} + {stride} + 64]",
-                "4:",
-                "test {steps}, {steps}",
-                "jz 5f",
-                ".p2align 5",
-                "2:",
-                "tileloadd tmm4, [{a} + {a_row}]",
-                "tileloadd tmm6, [{b} + {b_row}]",
-                "tileloadd tmm7, [{b} + {b_row} + 1024]",
-                "tileloadd tmm5, [{a_lower} + {a_row}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a}, {a_step}",
-                "add {a_lower}, {a_step}",
-                "add {b}, 2048",
-                "dec {steps}",
-                "jnz 2b",
-                "5:",
-                "tilestored [{upper} + {stride}], tmm0", "tilestored [{upper} + {stride} + 64], tmm1",
-                "tilestored [{lower} + {stride}], tmm2", "tilestored [{lower} + {stride} + 64], tmm3",
+            sum_tile!(
+                tile,
+                [
+                    "tileloadd tmm4, [{a} + {a_row}]",
+                    "tileloadd tmm6, [{b} + {b_row}]",
+                    "tileloadd tmm7, [{b} + {b_row} + 1024]",
+                    "tileloadd tmm5, [{a_lower} + {a_row}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add {a}, {a_step}",
+                    "add {a_lower}, {a_step}",
+                    "add {b}, 2048",
+                ],
                 a = inout(reg) tile.a.from => _,
                 a_lower = inout(reg) tile.a.from.wrapping_add(16 * tile.a.row) => _,
                 a_row = in(reg) 2 * tile.a.row,
                 a_step = in(reg) 2 * tile.a.step,
                 b = inout(reg) tile.b => _,
-                steps = inout(reg) tile.k / 32 => _,
                 b_row = in(reg) 64usize,
-                upper = in(reg) tile.c,
-                lower = in(reg) lower,
-                stride = in(reg) stride,
-                continues = in(reg) u32::from(tile.continues),
-                options(nostack),
             );
         }
-    }
-
-    unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
-        // SAFETY: handed on; the path's features include those of the packers.
-        unsafe { pairs::narrow(sums, to, to_stride) }
     }
 
     #[inline]
@@ -155,7 +149,7 @@ unsafe impl Kernel for Amx {
 
 /// Packs panels of 32 rows, step by step, each step as two tiles of 16 rows × 32 indices.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut u8) {
+unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut u8) {
     let (panels, steps) = (part.outer.len().div_ceil(32), part.inner.len().div_ceil(32));
     // The stored rows from end to end, as memory likes it.
     for i in 0..panels * steps {
@@ -164,7 +158,8 @@ unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut u8) 
         let (existing, indices) = ((part.outer.end - row).min(32), (part.inner.end - index).min(32));
         let (line, number) = if a.is_transposed { (index, row) } else { (row, index) };
         let (lines, length) = if a.is_transposed { (indices, existing) } else { (existing, indices) };
-        let square = Square { from: data.wrapping_add(line * a.stride + number), stride: a.stride, lines, length };
+        let square =
+            Square { from: a.data.as_ptr().wrapping_add(line * a.stride + number), stride: a.stride, lines, length };
         // SAFETY: the square holds what exists of the part; `to` has room for 2 KiB a panel and step.
         unsafe {
             let target = to.add((panel * steps + step) * 2 * TILE);

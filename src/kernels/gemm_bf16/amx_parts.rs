@@ -11,10 +11,10 @@ use std::arch::asm;
 
 use half::bf16;
 
-use super::amx::Amx;
-use super::kernel::{Kernel, Left, Part, Sums, Tile};
-use super::matrix::{Elements, Matrix};
-use super::{pairs, parts};
+use super::amx::{Amx, sum_tile};
+use super::kernel::{Kernel, Left, Part, Tile};
+use super::parts;
+use crate::matrix::Matrix;
 
 /// Kernels by AMX tiles for operands in f32.
 pub(super) struct AmxParts;
@@ -31,18 +31,16 @@ unsafe impl Kernel for AmxParts {
     const K_BLOCK: usize = 256;
     const WIDENS: bool = false;
 
-    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut [bf16; 3]) -> Left<[bf16; 3]> {
-        let Elements::F32(data) = a.elements else { panic!("products by parts are of f32") };
+    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut [bf16; 3]) -> Left<[bf16; 3]> {
         // SAFETY: handed on; the path's features include those of the packers.
-        unsafe { parts::pack_a(a, data, part, to.cast()) };
+        unsafe { parts::pack_a(a, part, to.cast()) };
         let step = Self::MR * Self::K_STEP;
         Left { from: to, panel: step * part.inner.len().div_ceil(Self::K_STEP), row: Self::K_STEP, step }
     }
 
-    unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
-        let Elements::F32(data) = b.elements else { panic!("products by parts are of f32") };
+    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16) {
         // SAFETY: handed on; a step's six tiles are the 6 KiB that NR · K_STEP elements take in three parts.
-        unsafe { parts::pack_b(b, data, part, to.cast()) };
+        unsafe { parts::pack_b(b, part, to.cast()) };
     }
 
     unsafe fn ready_b(panel: *const bf16, _: usize, _: *mut f32) -> *const bf16 {
@@ -51,67 +49,41 @@ unsafe impl Kernel for AmxParts {
 
     #[inline]
     unsafe fn tile(tile: &Tile<[bf16; 3], bf16>) {
-        let stride = tile.c_stride * 4;
-        let lower = tile.c.wrapping_byte_add(16 * stride);
+        debug_assert!(tile.k.is_multiple_of(Self::K_STEP), "whole steps");
         // SAFETY: the tiles are configured since `begin`; the loop reads k / 32 times 6 KiB of A and of B, and the sums' rows
         // are 2 × 64 bytes each, 32 of them `stride` bytes apart. No flag, stack or register but those named changes; tile
         // registers hold nothing of the compiler's. The order is such that each pair of parts shares one with the next.
         unsafe {
-            asm!(
-                "test {continues:e}, {continues:e}",
-                "jnz 3f",
-                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-                "jmp 4f",
-                "3:",
-                "tileloadd tmm0, [{upper} + {stride}]", "tileloadd tmm1, [{upper} + {stride} + 64]",
-                "tileloadd tmm2, [{lower} + {stride}]", "tileloadd tmm3, [{lower} + {stride} + 64]",
-                "4:",
-                "test {steps}, {steps}",
-                "jz 5f",
-                ".p2align 5",
-                "2:",
-                "tileloadd tmm4, [{a} + {row}]", "tileloadd tmm6, [{b} + {row} + 4096]",
-                "tileloadd tmm7, [{b} + {row} + 5120]", "tileloadd tmm5, [{a} + {row} + 1024]",
-                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                "tileloadd tmm6, [{b} + {row} + 2048]", "tileloadd tmm7, [{b} + {row} + 3072]",
-                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                "tileloadd tmm4, [{a} + {row} + 2048]", "tileloadd tmm5, [{a} + {row} + 3072]",
-                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                "tileloadd tmm6, [{b} + {row}]", "tileloadd tmm7, [{b} + {row} + 1024]",
-                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                "tileloadd tmm4, [{a} + {row} + 4096]", "tileloadd tmm5, [{a} + {row} + 5120]",
-                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                "tileloadd tmm4, [{a} + {row}]", "tileloadd tmm5, [{a} + {row} + 1024]",
-                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a}, 6144",
-                "add {b}, 6144",
-                "dec {steps}",
-                "jnz 2b",
-                "5:",
-                "tilestored [{upper} + {stride}], tmm0", "tilestored [{upper} + {stride} + 64], tmm1",
-                "tilestored [{lower} + {stride}], tmm2", "tilestored [{lower} + {stride} + 64], tmm3",
+            sum_tile!(
+                tile,
+                [
+                    "tileloadd tmm4, [{a} + {row}]", "tileloadd tmm6, [{b} + {row} + 4096]",
+                    "tileloadd tmm7, [{b} + {row} + 5120]", "tileloadd tmm5, [{a} + {row} + 1024]",
+                    "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm6, [{b} + {row} + 2048]", "tileloadd tmm7, [{b} + {row} + 3072]",
+                    "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm4, [{a} + {row} + 2048]", "tileloadd tmm5, [{a} + {row} + 3072]",
+                    "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm6, [{b} + {row}]", "tileloadd tmm7, [{b} + {row} + 1024]",
+                    "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm4, [{a} + {row} + 4096]", "tileloadd tmm5, [{a} + {row} + 5120]",
+                    "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm4, [{a} + {row}]", "tileloadd tmm5, [{a} + {row} + 1024]",
+                    "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add {a}, 6144",
+                    "add {b}, 6144",
+                ],
                 a = inout(reg) tile.a.from => _,
                 b = inout(reg) tile.b => _,
                 row = in(reg) 64usize,
-                steps = inout(reg) tile.k / 32 => _,
-                upper = in(reg) tile.c,
-                lower = in(reg) lower,
-                stride = in(reg) stride,
-                continues = in(reg) u32::from(tile.continues),
-                options(nostack),
             );
         }
-    }
-
-    unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
-        // SAFETY: handed on; the path's features include those of the packers.
-        unsafe { pairs::narrow(sums, to, to_stride) }
     }
 
     #[inline]

@@ -4,10 +4,10 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::interleave::{self, Rounded};
-use super::kernel::{Kernel, Left, Part, Sums, Tile};
-use super::matrix::{Elements, Matrix};
+use super::interleave;
+use super::kernel::{Kernel, Left, Part, Tile, sum_tile};
 use super::portable;
+use crate::matrix::Matrix;
 
 /// Kernels by 16 lanes of f32.
 pub(super) struct Avx512;
@@ -27,17 +27,12 @@ unsafe impl Kernel for Avx512 {
     const K_BLOCK: usize = 256;
     const WIDENS: bool = true;
 
-    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut f32) -> Left<f32> {
+    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut f32) -> Left<f32> {
         // SAFETY: handed on.
-        unsafe {
-            match a.elements {
-                Elements::Bf16(data) => interleave::pack_a(a, data.as_ptr(), part, to),
-                Elements::F32(data) => interleave::pack_a(a, data.as_ptr().cast::<Rounded>(), part, to),
-            }
-        }
+        unsafe { interleave::pack_a(a, part, to) }
     }
 
-    unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
+    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16) {
         // SAFETY: handed on.
         unsafe { portable::pack_b(b, part, Self::NR, to) }
     }
@@ -52,46 +47,14 @@ unsafe impl Kernel for Avx512 {
         // SAFETY: handed on.
         unsafe { sum_tile(tile) }
     }
-
-    unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
-        // SAFETY: handed on.
-        unsafe { narrow(sums, to, to_stride) }
-    }
 }
 
-#[target_feature(enable = "avx512f")]
-unsafe fn sum_tile(tile: &Tile<f32, f32>) {
-    let mut sums = [[_mm512_setzero_ps(); VECTORS]; MR];
-    // SAFETY: 14 rows of 32 sums are readable and writable at c, k elements of each row at a, k rows of 32 at b.
-    unsafe {
-        if tile.continues {
-            for (r, row) in sums.iter_mut().enumerate() {
-                for (v, sum) in row.iter_mut().enumerate() {
-                    *sum = _mm512_loadu_ps(tile.c.add(r * tile.c_stride + 16 * v));
-                }
-            }
-        }
-        let (mut a, mut b) = (tile.a.from, tile.b);
-        for _ in 0..tile.k {
-            let mut row = [_mm512_setzero_ps(); VECTORS];
-            for (v, elements) in row.iter_mut().enumerate() {
-                *elements = _mm512_loadu_ps(b.add(16 * v));
-            }
-            for (r, row_sums) in sums.iter_mut().enumerate() {
-                let number = _mm512_set1_ps(*a.add(r * tile.a.row));
-                for (sum, b) in row_sums.iter_mut().zip(row) {
-                    *sum = _mm512_fmadd_ps(number, b, *sum);
-                }
-            }
-            a = a.add(tile.a.step);
-            b = b.add(16 * VECTORS);
-        }
-        for (r, row) in sums.iter().enumerate() {
-            for (v, sum) in row.iter().enumerate() {
-                _mm512_storeu_ps(tile.c.add(r * tile.c_stride + 16 * v), *sum);
-            }
-        }
-    }
+sum_tile! {
+    "avx512f", Tile<f32, f32>, [16 lanes, 1 indices, 16 elements of B to a register],
+    sums: _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+    b: _mm512_setzero_ps, |from| _mm512_loadu_ps(from),
+    a: |from| _mm512_set1_ps(*from),
+    sum: |sum, a, b| _mm512_fmadd_ps(a, b, sum)
 }
 
 /// Widens `len` elements.
@@ -110,27 +73,6 @@ pub(super) unsafe fn widen(from: *const bf16, len: usize, to: *mut f32) {
                 let bits = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(elements));
                 let target = to.wrapping_add(start + 16 * half);
                 _mm512_mask_storeu_epi32(target.cast(), (mask >> (16 * half)) as u16, bits);
-            }
-        }
-    }
-}
-
-/// Rounds a rectangle of sums to bf16.
-///
-/// # Safety
-/// AVX-512F and BW are there; both pointers reach as far as the sizes say.
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
-    for row in 0..sums.rows {
-        for start in (0..sums.columns).step_by(32) {
-            let mask = lowest(sums.columns - start);
-            // SAFETY: only the columns that exist are touched.
-            unsafe {
-                let from = sums.from.add(row * sums.stride + start);
-                let low = round16(_mm512_maskz_loadu_ps(mask as u16, from));
-                let high = round16(_mm512_maskz_loadu_ps((mask >> 16) as u16, from.wrapping_add(16)));
-                let elements = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
-                _mm512_mask_storeu_epi16(to.add(row * to_stride + start).cast(), mask, elements);
             }
         }
     }

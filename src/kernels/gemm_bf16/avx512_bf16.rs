@@ -9,9 +9,9 @@ use std::arch::x86_64::*;
 use half::bf16;
 
 use super::avx512::lowest;
-use super::kernel::{Kernel, Left, Part, Sums, Tile};
-use super::matrix::{Elements, Matrix};
-use super::pairs::{self, Load, Square};
+use super::kernel::{Kernel, Left, Part, Tile, sum_tile};
+use super::pairs::{self, Square};
+use crate::matrix::Matrix;
 
 /// Kernels by pairs of bf16 in 512-bit registers.
 pub(super) struct Avx512Bf16;
@@ -30,25 +30,15 @@ unsafe impl Kernel for Avx512Bf16 {
     const K_BLOCK: usize = 512;
     const WIDENS: bool = false;
 
-    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut u32) -> Left<u32> {
+    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut u32) -> Left<u32> {
         // SAFETY: handed on.
-        unsafe {
-            match a.elements {
-                Elements::Bf16(data) => pack_a(a, data.as_ptr(), part, to),
-                Elements::F32(data) => pack_a(a, data.as_ptr(), part, to),
-            }
-        }
+        unsafe { pack_a(a, part, to) }
     }
 
-    unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
+    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16) {
         let layout = pairs::Layout { groups: 2, step: 16 * 256, group: 128, half: 64, row: 256, row_multiple: 1 };
         // SAFETY: handed on; a row of pairs is the 256 bytes that NR · K_STEP elements take.
-        unsafe {
-            match b.elements {
-                Elements::Bf16(data) => pairs::pack_b(b, data.as_ptr(), part, to.cast(), layout),
-                Elements::F32(data) => pairs::pack_b(b, data.as_ptr(), part, to.cast(), layout),
-            }
-        }
+        unsafe { pairs::pack_b(b, part, to.cast(), layout) }
     }
 
     unsafe fn ready_b(panel: *const bf16, _: usize, _: *mut f32) -> *const bf16 {
@@ -59,46 +49,14 @@ unsafe impl Kernel for Avx512Bf16 {
         // SAFETY: handed on.
         unsafe { sum_tile(tile) }
     }
-
-    unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
-        // SAFETY: handed on.
-        unsafe { pairs::narrow(sums, to, to_stride) }
-    }
 }
 
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn sum_tile(tile: &Tile<u32, bf16>) {
-    let mut sums = [[_mm512_setzero_ps(); VECTORS]; MR];
-    // SAFETY: 6 rows of 64 sums are readable and writable at c, k / 2 pairs of each row at a, as many rows of 64 pairs at b.
-    unsafe {
-        if tile.continues {
-            for (r, row) in sums.iter_mut().enumerate() {
-                for (v, sum) in row.iter_mut().enumerate() {
-                    *sum = _mm512_loadu_ps(tile.c.add(r * tile.c_stride + 16 * v));
-                }
-            }
-        }
-        let (mut a, mut b) = (tile.a.from, tile.b);
-        for _ in 0..tile.k / 2 {
-            let mut row = [_mm512_setzero_si512(); VECTORS];
-            for (v, pairs) in row.iter_mut().enumerate() {
-                *pairs = _mm512_loadu_si512(b.add(32 * v).cast());
-            }
-            for (r, row_sums) in sums.iter_mut().enumerate() {
-                let pair = _mm512_set1_epi32(a.add(r * tile.a.row).cast::<i32>().read_unaligned());
-                for (sum, b) in row_sums.iter_mut().zip(row) {
-                    *sum = _mm512_dpbf16_ps(*sum, as_bf16(pair), as_bf16(b));
-                }
-            }
-            a = a.add(tile.a.step);
-            b = b.add(32 * VECTORS);
-        }
-        for (r, row) in sums.iter().enumerate() {
-            for (v, sum) in row.iter().enumerate() {
-                _mm512_storeu_ps(tile.c.add(r * tile.c_stride + 16 * v), *sum);
-            }
-        }
-    }
+sum_tile! {
+    "avx512f,avx512bf16", Tile<u32, bf16>, [16 lanes, 2 indices, 32 elements of B to a register],
+    sums: _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+    b: _mm512_setzero_si512, |from| _mm512_loadu_si512(from.cast()),
+    a: |from| _mm512_set1_epi32(from.cast::<i32>().read_unaligned()),
+    sum: |sum, a, b| _mm512_dpbf16_ps(sum, as_bf16(a), as_bf16(b))
 }
 
 /// The same bits as 32 bf16.
@@ -110,10 +68,10 @@ fn as_bf16(bits: __m512i) -> __m512bh {
 
 /// Packs rows of pairs where rows are stored; where the summation index is, interleaves the whole block.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut u32) -> Left<u32> {
+unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut u32) -> Left<u32> {
     let (rows, k) = (part.outer.len(), part.inner.len());
     let (padded, pairs) = (rows.next_multiple_of(MR), k.div_ceil(2));
-    let first = |line: usize, number: usize| data.wrapping_add(line * a.stride + number);
+    let first = |line: usize, number: usize| a.data.as_ptr().wrapping_add(line * a.stride + number);
     if !a.is_transposed {
         for row in 0..padded {
             for number in (0..k).step_by(32) {
@@ -121,7 +79,7 @@ unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut u32)
                 let length = if row < rows { (k - number).min(32) } else { 0 };
                 // SAFETY: only the row's existing elements are loaded, and only whole pairs of this row stored.
                 unsafe {
-                    let elements = S::load(from, lowest(length));
+                    let elements = pairs::load(from, lowest(length));
                     let stored = lowest(pairs - number / 2) as u16;
                     _mm512_mask_storeu_epi32(to.add(row * pairs + number / 2).cast(), stored, elements);
                 }

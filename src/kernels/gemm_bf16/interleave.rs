@@ -5,50 +5,21 @@
 
 use std::arch::x86_64::*;
 
-use half::bf16;
-
 use super::avx512::{MR, lowest, round16};
 use super::kernel::{Left, Part};
-use super::matrix::Matrix;
 use super::pairs;
+use crate::matrix::Matrix;
 
-/// A number of which 16 are loaded as f32.
-pub(super) trait Load: Copy {
-    /// Loads the elements that `mask` names, with zeros elsewhere.
-    ///
-    /// # Safety
-    /// AVX-512F and BW are there; the masked elements are readable.
-    unsafe fn load(from: *const Self, mask: u16) -> __m512;
-}
-
-impl Load for bf16 {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn load(from: *const Self, mask: u16) -> __m512 {
-        // SAFETY: masked-out elements aren't touched.
-        let bits = unsafe { _mm512_maskz_loadu_epi16(u32::from(mask), from.cast()) };
-        widened(_mm512_castsi512_si256(bits))
-    }
-}
-
-/// An f32 that is rounded to bf16 when it is loaded.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct Rounded(f32);
-
-impl Load for Rounded {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn load(from: *const Self, mask: u16) -> __m512 {
-        // SAFETY: masked-out elements aren't touched.
-        widened(round16(unsafe { _mm512_maskz_loadu_ps(mask, from.cast()) }))
-    }
-}
-
+/// Loads the elements that `mask` names, rounded to bf16, with zeros elsewhere.
+///
+/// # Safety
+/// AVX-512F and BW are there; the masked elements are readable.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn widened(elements: __m256i) -> __m512 {
-    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(elements)))
+unsafe fn load(from: *const f32, mask: u16) -> __m512 {
+    // SAFETY: masked-out elements aren't touched.
+    let rounded = round16(unsafe { _mm512_maskz_loadu_ps(mask, from) });
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(rounded)))
 }
 
 /// Packs a block of A in panels of [`MR`] rows.
@@ -56,10 +27,10 @@ fn widened(elements: __m256i) -> __m512 {
 /// # Safety
 /// AVX-512F and BW are there; else as for [`super::kernel::Kernel::pack_a`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to: *mut f32) -> Left<f32> {
+pub(super) unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut f32) -> Left<f32> {
     let (rows, k) = (part.outer.len(), part.inner.len());
     let panels = rows.div_ceil(MR);
-    let at = |line: usize, number: usize| data.wrapping_add(line * a.stride + number);
+    let at = |line: usize, number: usize| a.data.as_ptr().wrapping_add(line * a.stride + number);
     let whole = lowest(MR) as u16;
     let existing = |panel: usize| (rows - panel * MR).min(MR);
     // The stored rows from end to end, as memory likes it.
@@ -68,7 +39,7 @@ pub(super) unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to
             let from = at(part.inner.start + index, part.outer.start + panel * MR);
             // SAFETY: only existing rows are loaded; the panel has room for MR elements an index.
             unsafe {
-                let elements = S::load(from, lowest(existing(panel)) as u16);
+                let elements = load(from, lowest(existing(panel)) as u16);
                 _mm512_mask_storeu_ps(to.add((panel * k + index) * MR), whole, elements);
             }
         }
@@ -95,11 +66,11 @@ pub(super) unsafe fn pack_a<S: Load>(a: &Matrix, data: *const S, part: &Part, to
 /// AVX-512F and BW are there; the elements that exist are readable.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn transposed<S: Load>(from: *const S, stride: usize, lines: usize, length: usize) -> [__m512i; 16] {
+unsafe fn transposed(from: *const f32, stride: usize, lines: usize, length: usize) -> [__m512i; 16] {
     let mut rows = [_mm512_setzero_si512(); 16];
     for (line, row) in rows.iter_mut().enumerate().take(lines) {
         // SAFETY: the line exists, and only its existing elements are loaded.
-        *row = _mm512_castps_si512(unsafe { S::load(from.add(line * stride), lowest(length) as u16) });
+        *row = _mm512_castps_si512(unsafe { load(from.add(line * stride), lowest(length) as u16) });
     }
     pairs::transpose(&rows)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::matrix::Matrix;
+use crate::matrix::Matrix;
 
 /// The blocks of A and B that one packing covers.
 #[derive(Clone, Debug)]
@@ -15,7 +15,14 @@ pub(super) struct Part {
     pub inner: Range<usize>,
 }
 
-/// A block of A as tiles read it: packed, or where it was. Distances are in elements of type `A`.
+impl Part {
+    /// Checks in debug builds that the part lies within a matrix.
+    pub fn check(&self, outer: usize, indices: usize) {
+        debug_assert!(self.outer.end <= outer && self.inner.end <= indices, "{self:?} of {outer} × {indices}");
+    }
+}
+
+/// A packed block of A. Distances are in elements of type `A`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Left<A> {
     pub from: *const A,
@@ -66,19 +73,18 @@ pub(super) unsafe trait Kernel {
     /// Summation indices to a block, a multiple of `K_STEP`: so many that a panel stays in the nearest cache.
     const K_BLOCK: usize;
 
-    /// Makes a block of A readable by tiles, packed at `to` (which has room for its rows rounded up to `MR` times its
-    /// indices rounded up to `K_STEP`) unless it can be read where it is.
+    /// Packs a block of A at `to`, which has room for its rows rounded up to `MR` times its indices rounded up to `K_STEP`.
     ///
     /// # Safety
     /// The processor has the path's features, the part lies within `a`, and `to` has that room.
-    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut Self::A) -> Left<Self::A>;
+    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut Self::A) -> Left<Self::A>;
 
     /// Packs at most `NR` columns of B as one panel (or a part of it) at `to`.
     ///
     /// # Safety
     /// The processor has the path's features, the part lies within `b` and is at most `NR` columns wide, and `to` has
     /// room for `NR · PARTS` times its indices rounded up to `K_STEP`.
-    unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16);
+    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16);
 
     /// Whether [`Kernel::ready_b`] makes a copy in f32.
     const WIDENS: bool;
@@ -97,12 +103,6 @@ pub(super) unsafe trait Kernel {
     /// reach as far as its sizes say.
     unsafe fn tile(tile: &Tile<Self::A, Self::B>);
 
-    /// Writes `rows` × `columns` of sums, rounded to bf16.
-    ///
-    /// # Safety
-    /// The processor has the path's features; both pointers reach as far as the sizes say.
-    unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize);
-
     /// Prepares the calling thread for tiles.
     ///
     /// # Safety
@@ -116,11 +116,57 @@ pub(super) unsafe trait Kernel {
     unsafe fn end() {}
 }
 
-/// A rectangle of f32 sums.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sums {
-    pub from: *const f32,
-    pub stride: usize,
-    pub rows: usize,
-    pub columns: usize,
+/// Defines `sum_tile`, which sums a tile in registers: `MR` rows of some registers of sums; for each step of the summation
+/// index a row of B is loaded, and one element (or pair) of each row of A is broadcast.
+macro_rules! sum_tile {
+    (
+        $features:literal, $tile:ty,
+        [$lanes:literal lanes, $indices:literal indices, $b_elements:literal elements of B to a register],
+        sums: $zero:ident, $load:ident, $store:ident,
+        b: $zero_b:ident, |$b_from:ident| $load_b:expr,
+        a: |$a_from:ident| $broadcast:expr,
+        sum: |$sum:ident, $a:ident, $b:ident| $add:expr
+    ) => {
+        #[target_feature(enable = $features)]
+        unsafe fn sum_tile(tile: &$tile) {
+            debug_assert!(tile.k.is_multiple_of($indices), "whole steps");
+            let mut sums = [[$zero(); VECTORS]; MR];
+            // SAFETY: `MR` rows of `VECTORS` registers of sums are readable and writable at c; a row of A holds one element
+            // or pair for each step, and B one row of `VECTORS` registers.
+            unsafe {
+                if tile.continues {
+                    for (r, row) in sums.iter_mut().enumerate() {
+                        for (v, sum) in row.iter_mut().enumerate() {
+                            *sum = $load(tile.c.add(r * tile.c_stride + $lanes * v));
+                        }
+                    }
+                }
+                let (mut a, mut b) = (tile.a.from, tile.b);
+                for _ in 0..tile.k / $indices {
+                    let mut row = [$zero_b(); VECTORS];
+                    for (v, elements) in row.iter_mut().enumerate() {
+                        let $b_from = b.add($b_elements * v);
+                        *elements = $load_b;
+                    }
+                    for (r, row_sums) in sums.iter_mut().enumerate() {
+                        let $a_from = a.add(r * tile.a.row);
+                        let $a = $broadcast;
+                        for (to, $b) in row_sums.iter_mut().zip(row) {
+                            let $sum = *to;
+                            *to = $add;
+                        }
+                    }
+                    a = a.add(tile.a.step);
+                    b = b.add($b_elements * VECTORS);
+                }
+                for (r, row) in sums.iter().enumerate() {
+                    for (v, sum) in row.iter().enumerate() {
+                        $store(tile.c.add(r * tile.c_stride + $lanes * v), *sum);
+                    }
+                }
+            }
+        }
+    };
 }
+#[cfg(target_arch = "x86_64")]
+pub(super) use sum_tile;

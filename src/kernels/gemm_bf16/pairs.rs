@@ -5,43 +5,22 @@
 
 use std::arch::x86_64::*;
 
-use half::bf16;
-
 use super::avx512::lowest;
-use super::kernel::{Part, Sums};
-use super::matrix::Matrix;
+use super::kernel::Part;
+use crate::matrix::Matrix;
 
-/// A number of which 32 are loaded as bf16.
-pub(super) trait Load: Copy {
-    /// Loads the elements that `mask` names, as bf16, with zeros elsewhere.
-    ///
-    /// # Safety
-    /// AVX-512F, BW and BF16 are there; the masked elements are readable.
-    unsafe fn load(from: *const Self, mask: u32) -> __m512i;
-}
-
-impl Load for bf16 {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    unsafe fn load(from: *const Self, mask: u32) -> __m512i {
-        // SAFETY: masked-out elements aren't touched.
-        unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) }
-    }
-}
-
-impl Load for f32 {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    unsafe fn load(from: *const Self, mask: u32) -> __m512i {
-        // SAFETY: masked-out elements aren't touched; the second half is only reached where its mask says so.
-        let (low, high) = unsafe {
-            (
-                _mm512_maskz_loadu_ps(mask as u16, from),
-                _mm512_maskz_loadu_ps((mask >> 16) as u16, from.wrapping_add(16)),
-            )
-        };
-        round32(low, high)
-    }
+/// Loads the 32 elements that `mask` names, rounded to bf16, with zeros elsewhere.
+///
+/// # Safety
+/// AVX-512F, BW and BF16 are there; the masked elements are readable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn load(from: *const f32, mask: u32) -> __m512i {
+    // SAFETY: masked-out elements aren't touched; the second half is only reached where its mask says so.
+    let (low, high) = unsafe {
+        (_mm512_maskz_loadu_ps(mask as u16, from), _mm512_maskz_loadu_ps((mask >> 16) as u16, from.wrapping_add(16)))
+    };
+    round32(low, high)
 }
 
 /// Rounds 32 elements to bf16, to nearest with ties to even; denormals become zero, as the products would read them.
@@ -50,24 +29,6 @@ impl Load for f32 {
 fn round32(low: __m512, high: __m512) -> __m512i {
     // SAFETY: both types are 64 bytes of which any bits are valid.
     unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(high, low)) }
-}
-
-/// Rounds a rectangle of sums to bf16.
-///
-/// # Safety
-/// AVX-512F, BW and BF16 are there; both pointers reach as far as the sizes say.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
-    for row in 0..sums.rows {
-        for start in (0..sums.columns).step_by(32) {
-            let mask = lowest(sums.columns - start);
-            // SAFETY: only the columns that exist are touched.
-            unsafe {
-                let elements = <f32 as Load>::load(sums.from.add(row * sums.stride + start), mask);
-                _mm512_mask_storeu_epi16(to.add(row * to_stride + start).cast(), mask, elements);
-            }
-        }
-    }
 }
 
 /// Interleaves 32 elements of two rows: the pairs of columns 0 to 15, then those of columns 16 to 31.
@@ -113,8 +74,8 @@ pub(super) fn transpose(rows: &[__m512i; 16]) -> [__m512i; 16] {
 
 /// A block stored along the summation index: `lines` rows of at most 32 elements `stride` apart, zeros beyond.
 #[derive(Clone, Copy)]
-pub(super) struct Square<S> {
-    pub from: *const S,
+pub(super) struct Square {
+    pub from: *const f32,
     pub stride: usize,
     /// Stored rows that exist, at most 32.
     pub lines: usize,
@@ -122,7 +83,7 @@ pub(super) struct Square<S> {
     pub length: usize,
 }
 
-impl<S: Load> Square<S> {
+impl Square {
     /// Stored row `line`, or zeros when there is none.
     ///
     /// # Safety
@@ -132,7 +93,7 @@ impl<S: Load> Square<S> {
     pub unsafe fn line(&self, line: usize) -> __m512i {
         match line < self.lines {
             // SAFETY: the row exists, and only its existing elements are loaded.
-            true => unsafe { S::load(self.from.add(line * self.stride), lowest(self.length)) },
+            true => unsafe { load(self.from.add(line * self.stride), lowest(self.length)) },
             false => _mm512_setzero_si512(),
         }
     }
@@ -188,7 +149,7 @@ pub(super) unsafe fn store(rows: &[__m512i; 16], to: *mut u8, stride: usize) {
 /// AVX-512F, BW and BF16 are there; the part lies within `b`; the addresses that `layout` gives lie in the panel.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn pack_b<S: Load>(b: &Matrix, data: *const S, part: &Part, to: *mut u8, layout: Layout) {
+pub(super) unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut u8, layout: Layout) {
     let (columns, k) = (part.outer.len(), part.inner.len());
     for step in 0..k.div_ceil(32) {
         let indices = (k - 32 * step).min(32);
@@ -198,7 +159,12 @@ pub(super) unsafe fn pack_b<S: Load>(b: &Matrix, data: *const S, part: &Part, to
             let (line, number) =
                 if b.is_transposed { (first_column, first_index) } else { (first_index, first_column) };
             let (lines, length) = if b.is_transposed { (width, indices) } else { (indices, width) };
-            let square = Square { from: data.wrapping_add(line * b.stride + number), stride: b.stride, lines, length };
+            let square = Square {
+                from: b.data.as_ptr().wrapping_add(line * b.stride + number),
+                stride: b.stride,
+                lines,
+                length,
+            };
             let rows = indices.div_ceil(2).next_multiple_of(layout.row_multiple);
             // SAFETY: the square holds what exists of the part; the layout's addresses lie in the panel.
             unsafe {

@@ -8,8 +8,8 @@ use std::arch::x86_64::*;
 use super::amx::TILE;
 use super::avx512::lowest;
 use super::kernel::Part;
-use super::matrix::Matrix;
 use super::pairs::transpose;
+use crate::matrix::Matrix;
 
 /// Bytes of a step of 32 indices.
 const STEP: usize = 6 * TILE;
@@ -46,11 +46,11 @@ struct Square {
 
 impl Square {
     /// The 16 × 16 elements of a matrix from (row, column) on, in stored order; none from the part's ends on.
-    fn of(matrix: &Matrix, data: &[f32], (row, column): (usize, usize), (row_end, column_end): (usize, usize)) -> Self {
+    fn of(matrix: &Matrix<f32>, (row, column): (usize, usize), (row_end, column_end): (usize, usize)) -> Self {
         let (rows, columns) = (row_end.saturating_sub(row).min(16), column_end.saturating_sub(column).min(16));
         let (line, number, lines, length) =
             if matrix.is_transposed { (column, row, columns, rows) } else { (row, column, rows, columns) };
-        let from = data.as_ptr().wrapping_add(line * matrix.stride + number);
+        let from = matrix.data.as_ptr().wrapping_add(line * matrix.stride + number);
         Self { from, stride: matrix.stride, lines, mask: lowest(length) as u16 }
     }
 
@@ -85,10 +85,10 @@ impl Square {
 /// Packs panels of 32 rows, step by step.
 ///
 /// # Safety
-/// AVX-512F and BW are there; the part lies within `a`, whose elements are `data`; `to` has room for its rows rounded up to 32
+/// AVX-512F and BW are there; the part lies within `a`; `to` has room for its rows rounded up to 32
 /// times its indices rounded up to 32, of 6 bytes each.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn pack_a(a: &Matrix, data: &[f32], part: &Part, to: *mut u8) {
+pub(super) unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut u8) {
     let (panels, steps) = (part.outer.len().div_ceil(32), part.inner.len().div_ceil(32));
     let ends = (part.outer.end, part.inner.end);
     // The stored rows from end to end, as memory likes it.
@@ -96,8 +96,8 @@ pub(super) unsafe fn pack_a(a: &Matrix, data: &[f32], part: &Part, to: *mut u8) 
         let (i, half) = (i / 2, i % 2);
         let (panel, step) = if a.is_transposed { (i % panels, i / panels) } else { (i / steps, i % steps) };
         let (row, index) = (part.outer.start + 32 * panel + 16 * half, part.inner.start + 32 * step);
-        let low = Square::of(a, data, (row, index), ends);
-        let high = Square::of(a, data, (row, index + 16), ends);
+        let low = Square::of(a, (row, index), ends);
+        let high = Square::of(a, (row, index + 16), ends);
         // SAFETY: the squares hold what exists of the part; each row of a part's tile takes 64 bytes of the room.
         unsafe {
             let target = to.add((panel * steps + step) * STEP + half * TILE);
@@ -139,14 +139,14 @@ unsafe fn store_row(low: __m512, high: __m512, to: *mut u8) {
 /// Packs a panel of at most 32 columns, step by step.
 ///
 /// # Safety
-/// AVX-512F and BW are there; the part lies within `b`, whose elements are `data`; `to` has room for 32 times its indices
+/// AVX-512F and BW are there; the part lies within `b`; `to` has room for 32 times its indices
 /// rounded up to 32, of 6 bytes each.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn pack_b(b: &Matrix, data: &[f32], part: &Part, to: *mut u8) {
+pub(super) unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut u8) {
     for index in (0..part.inner.len().next_multiple_of(32)).step_by(16) {
         for half in 0..2 {
             let place = (part.inner.start + index, part.outer.start + 16 * half);
-            let square = Square::of(b, data, place, (part.inner.end, part.outer.end));
+            let square = Square::of(b, place, (part.inner.end, part.outer.end));
             // SAFETY: the square holds what exists of the part; each row of pairs of a part's tile takes 64 bytes of the room.
             unsafe {
                 let target = to.add(index / 32 * STEP + half * TILE + index % 32 / 2 * 64);

@@ -6,8 +6,8 @@
 
 use half::bf16;
 
-use super::kernel::{Kernel, Left, Part, Sums, Tile};
-use super::matrix::{Elements, Matrix};
+use super::kernel::{Kernel, Left, Part, Tile};
+use crate::matrix::Matrix;
 
 /// Kernels in plain Rust.
 pub(super) struct Portable;
@@ -22,12 +22,12 @@ unsafe impl Kernel for Portable {
     const K_BLOCK: usize = 256;
     const WIDENS: bool = true;
 
-    unsafe fn pack_a(a: &Matrix, part: &Part, to: *mut f32) -> Left<f32> {
+    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut f32) -> Left<f32> {
         // SAFETY: the caller's promises are those that pack_a asks for.
         unsafe { pack_a(a, part, Self::MR, to) }
     }
 
-    unsafe fn pack_b(b: &Matrix, part: &Part, to: *mut bf16) {
+    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16) {
         // SAFETY: the caller's promises are those that pack_b asks for.
         unsafe { pack_b(b, part, Self::NR, to) }
     }
@@ -58,30 +58,6 @@ unsafe impl Kernel for Portable {
             unsafe { tile.c.add(r * tile.c_stride).cast::<[f32; Self::NR]>().copy_from(row, 1) };
         }
     }
-
-    unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
-        // SAFETY: the caller's promises are those that narrow asks for.
-        unsafe { narrow(sums, to, to_stride) }
-    }
-}
-
-/// A number that becomes a bf16.
-pub(super) trait Source: Copy {
-    fn to_bf16(self) -> bf16;
-}
-
-impl Source for bf16 {
-    #[inline(always)]
-    fn to_bf16(self) -> bf16 {
-        self
-    }
-}
-
-impl Source for f32 {
-    #[inline(always)]
-    fn to_bf16(self) -> bf16 {
-        round(self)
-    }
 }
 
 /// Rounds to nearest, ties to even; a NaN stays one, made quiet.
@@ -102,17 +78,7 @@ pub(super) fn widened(number: bf16) -> f32 {
 ///
 /// # Safety
 /// As for [`Kernel::pack_a`], with panels of `mr` rows.
-pub(super) unsafe fn pack_a(a: &Matrix, part: &Part, mr: usize, to: *mut f32) -> Left<f32> {
-    // SAFETY: handed on.
-    unsafe {
-        match a.elements {
-            Elements::Bf16(data) => pack_a_from(a, data.as_ptr(), part, mr, to),
-            Elements::F32(data) => pack_a_from(a, data.as_ptr(), part, mr, to),
-        }
-    }
-}
-
-unsafe fn pack_a_from<S: Source>(a: &Matrix, data: *const S, part: &Part, mr: usize, to: *mut f32) -> Left<f32> {
+pub(super) unsafe fn pack_a(a: &Matrix<f32>, part: &Part, mr: usize, to: *mut f32) -> Left<f32> {
     let (rows, k) = (part.outer.len(), part.inner.len());
     let padded = rows.next_multiple_of(mr);
     let (left, lines, length, filled_lines, filled_length) = match a.is_transposed {
@@ -128,8 +94,9 @@ unsafe fn pack_a_from<S: Source>(a: &Matrix, data: *const S, part: &Part, mr: us
             let filled = if line < filled_lines { filled_length } else { 0 };
             let (copied, rest) = target.split_at_mut(filled);
             if filled > 0 {
-                let source = std::slice::from_raw_parts(data.add((first_line + line) * a.stride + first), filled);
-                copied.iter_mut().zip(source).for_each(|(to, from)| *to = widened(from.to_bf16()));
+                let source =
+                    std::slice::from_raw_parts(a.data.as_ptr().add((first_line + line) * a.stride + first), filled);
+                copied.iter_mut().zip(source).for_each(|(to, from)| *to = widened(round(*from)));
             }
             rest.fill(0.0);
         }
@@ -141,17 +108,7 @@ unsafe fn pack_a_from<S: Source>(a: &Matrix, data: *const S, part: &Part, mr: us
 ///
 /// # Safety
 /// As for [`Kernel::pack_b`], with a step of 1.
-pub(super) unsafe fn pack_b(b: &Matrix, part: &Part, nr: usize, to: *mut bf16) {
-    // SAFETY: handed on.
-    unsafe {
-        match b.elements {
-            Elements::Bf16(data) => pack_b_from(b, data.as_ptr(), part, nr, to),
-            Elements::F32(data) => pack_b_from(b, data.as_ptr(), part, nr, to),
-        }
-    }
-}
-
-unsafe fn pack_b_from<S: Source>(b: &Matrix, data: *const S, part: &Part, nr: usize, to: *mut bf16) {
+pub(super) unsafe fn pack_b(b: &Matrix<f32>, part: &Part, nr: usize, to: *mut bf16) {
     let (columns, k) = (part.outer.len(), part.inner.len());
     // SAFETY: the panel has room for nr · k elements, and every index read lies within the part, so within the matrix.
     unsafe {
@@ -159,15 +116,15 @@ unsafe fn pack_b_from<S: Source>(b: &Matrix, data: *const S, part: &Part, nr: us
         for (step, line) in panel.chunks_exact_mut(nr).enumerate() {
             line[columns..].fill(bf16::ZERO);
             if !b.is_transposed {
-                let from = data.add((part.inner.start + step) * b.stride + part.outer.start);
+                let from = b.data.as_ptr().add((part.inner.start + step) * b.stride + part.outer.start);
                 let source = std::slice::from_raw_parts(from, columns);
-                line.iter_mut().zip(source).for_each(|(to, from)| *to = from.to_bf16());
+                line.iter_mut().zip(source).for_each(|(to, from)| *to = round(*from));
             }
         }
         for column in (0..columns).filter(|_| b.is_transposed) {
-            let from = data.add((part.outer.start + column) * b.stride + part.inner.start);
+            let from = b.data.as_ptr().add((part.outer.start + column) * b.stride + part.inner.start);
             let source = std::slice::from_raw_parts(from, k);
-            panel.chunks_exact_mut(nr).zip(source).for_each(|(line, from)| line[column] = from.to_bf16());
+            panel.chunks_exact_mut(nr).zip(source).for_each(|(line, from)| line[column] = round(*from));
         }
     }
 }
@@ -181,22 +138,4 @@ pub(super) unsafe fn widen(from: *const bf16, len: usize, to: *mut f32) {
     // SAFETY: as the caller promises.
     let (from, to) = unsafe { (std::slice::from_raw_parts(from, len), std::slice::from_raw_parts_mut(to, len)) };
     to.iter_mut().zip(from).for_each(|(to, from)| *to = widened(*from));
-}
-
-/// Rounds a rectangle of sums to bf16.
-///
-/// # Safety
-/// Both pointers reach as far as the sizes say, without overlap.
-#[inline(always)]
-pub(super) unsafe fn narrow(sums: &Sums, to: *mut bf16, to_stride: usize) {
-    for row in 0..sums.rows {
-        // SAFETY: row < rows.
-        let (from, to) = unsafe {
-            (
-                std::slice::from_raw_parts(sums.from.add(row * sums.stride), sums.columns),
-                std::slice::from_raw_parts_mut(to.add(row * to_stride), sums.columns),
-            )
-        };
-        to.iter_mut().zip(from).for_each(|(to, from)| *to = round(*from));
-    }
 }

@@ -9,46 +9,35 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::kernel::{Kernel, Left, Part, Sums, Tile};
-use super::matrix::{self, Matrix, Output};
+use super::kernel::{Kernel, Left, Part, Tile};
 use super::scratch::{Scratch, with_scratch, with_shared};
+use crate::matrix::{Matrix, Threads, WriteMode};
 
 /// From so many rows on, B is packed once for all tasks of a product; fewer rows are one task's anyway.
 const SHARED_ROWS: usize = 128;
 
 /// The right operand: packed ahead for this kernel, or to be packed block by block.
 #[derive(Clone, Copy)]
-pub(super) enum Right<'a> {
+enum Right<'a> {
     Packed(*const bf16),
-    Plain(&'a Matrix<'a>),
+    Plain(&'a Matrix<'a, f32>),
 }
 
 /// Sizes of a product: (rows, depth) · (depth, columns).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    pub rows: usize,
-    pub columns: usize,
-    pub depth: usize,
-}
-
-/// The output of one product, shared by tasks that write disjoint rectangles of it.
-#[derive(Clone, Copy)]
-struct Destination {
-    goal: Goal,
-    stride: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Goal {
-    F32 { c: *mut f32, add: bool },
-    Bf16(*mut bf16),
+struct Sizes {
+    rows: usize,
+    columns: usize,
+    depth: usize,
 }
 
 /// Everything that the tasks of one product share.
 struct Product<'a> {
-    a: &'a Matrix<'a>,
+    a: &'a Matrix<'a, f32>,
     b: Right<'a>,
-    c: Destination,
+    /// The output, of which tasks write disjoint rectangles.
+    c: *mut f32,
+    mode: WriteMode,
     sizes: Sizes,
 }
 
@@ -56,45 +45,53 @@ struct Product<'a> {
 // rectangle; all are borrowed for as long as the product lives.
 unsafe impl Sync for Product<'_> {}
 
-/// Carries out a product on rayon's current pool, or on this thread alone.
+/// Carries out a product: `c` (row-major) becomes a · b, overwritten or accumulated.
+///
+/// # Panics
+/// If the sizes don't fit together or C is too short.
 ///
 /// # Safety
-/// The processor has `K`'s features. A packed `b` has been packed for `K` from a matrix of these sizes.
-pub(super) unsafe fn run<K: Kernel>(a: &Matrix, b: Right, c: Output, sizes: Sizes, on_this_thread: bool) {
-    let stride = c.check(sizes.rows, sizes.columns);
-    if sizes.rows == 0 || sizes.columns == 0 {
+/// The processor has `K`'s features.
+pub(super) unsafe fn run<K: Kernel>(
+    a: &Matrix<f32>,
+    b: &Matrix<f32>,
+    c: &mut [f32],
+    mode: WriteMode,
+    threads: Threads,
+) {
+    let sizes = Sizes { rows: a.rows, columns: b.columns, depth: a.columns };
+    assert_eq!(a.columns, b.rows, "A's columns must be B's rows");
+    let needed = sizes.rows * sizes.columns;
+    assert!(c.len() >= needed, "a product of {} × {} needs {needed} elements, got {}", a.rows, b.columns, c.len());
+    if needed == 0 {
         return;
     }
     if sizes.depth == 0 {
-        return clear(c, sizes, stride);
-    }
-    let goal = match c.target {
-        matrix::Target::Set(c) => Goal::F32 { c: c.as_mut_ptr(), add: false },
-        matrix::Target::Add(c) => Goal::F32 { c: c.as_mut_ptr(), add: true },
-        matrix::Target::Bf16(c) => Goal::Bf16(c.as_mut_ptr()),
-    };
-    let destination = Destination { goal, stride };
-    let threads = if on_this_thread { 1 } else { rayon::current_num_threads() };
-    let tasks = |b: Right| {
-        // SAFETY: as the caller promises.
-        unsafe { Product { a, b, c: destination, sizes }.carry_out::<K>(threads) }
-    };
-    match b {
-        // Several tasks need all of B: it is packed once for them.
-        Right::Plain(matrix) if sizes.rows > SHARED_ROWS => {
-            let len = packed_len::<K>(sizes.depth, sizes.columns);
-            with_shared(len * size_of::<bf16>(), |memory| {
-                // SAFETY: the memory is aligned for bf16, initialised, `len` elements long, and borrowed mutably; the
-                // processor has `K`'s features.
-                unsafe {
-                    let to = std::slice::from_raw_parts_mut(memory.as_mut_ptr::<bf16>(), len);
-                    pack::<K>(matrix, to, threads);
-                }
-                tasks(Right::Packed(memory.as_ptr()));
-            });
+        if mode == WriteMode::Overwrite {
+            c[..needed].fill(0.0);
         }
-        b => tasks(b),
+        return;
     }
+    let threads = if threads == Threads::One { 1 } else { rayon::current_num_threads() };
+    let c = c.as_mut_ptr();
+    let tasks = |b: Right| {
+        // SAFETY: as the caller promises; C has room for the output, as asserted.
+        unsafe { Product { a, b, c, mode, sizes }.carry_out::<K>(threads) }
+    };
+    if sizes.rows <= SHARED_ROWS {
+        return tasks(Right::Plain(b));
+    }
+    // Several tasks need all of B: it is packed once for them.
+    let len = packed_len::<K>(sizes.depth, sizes.columns);
+    with_shared(len * size_of::<bf16>(), |memory| {
+        // SAFETY: the memory is aligned for bf16, initialised, `len` elements long, and borrowed mutably; the processor
+        // has `K`'s features.
+        unsafe {
+            let to = std::slice::from_raw_parts_mut(memory.as_mut_ptr::<bf16>(), len);
+            pack::<K>(b, to, threads);
+        }
+        tasks(Right::Packed(memory.as_ptr()));
+    });
 }
 
 /// Rows and columns of the output blocks, in whole tiles.
@@ -122,16 +119,6 @@ fn block_sizes<K: Kernel>(sizes: Sizes, is_packed: bool, threads: usize) -> (usi
     (even(m, rows, K::MR), even(n, columns, K::NR))
 }
 
-/// The product over an empty index: zeros.
-fn clear(c: Output, sizes: Sizes, stride: usize) {
-    let rows = |len: usize| (0..sizes.rows).map(move |r| r * stride..(r * stride + sizes.columns).min(len));
-    match c.target {
-        matrix::Target::Set(c) => rows(c.len()).for_each(|row| c[row].fill(0.0)),
-        matrix::Target::Add(_) => {}
-        matrix::Target::Bf16(c) => rows(c.len()).for_each(|row| c[row].fill(bf16::ZERO)),
-    }
-}
-
 /// A rectangle of the output, and a stretch of the summation index packed for it.
 struct Block<A> {
     rows: Range<usize>,
@@ -147,10 +134,11 @@ impl<A> Block<A> {
     ///
     /// # Safety
     /// The processor has `K`'s features, the block lies within `b`, and `to` has room for whole panels.
-    unsafe fn pack_b<K: Kernel>(&self, b: &Matrix, to: *mut bf16) {
+    unsafe fn pack_b<K: Kernel>(&self, b: &Matrix<f32>, to: *mut bf16) {
         for (i, column) in self.columns.clone().step_by(K::NR).enumerate() {
             let columns = column..(column + K::NR).min(self.columns.end);
             let part = Part { outer: columns, inner: self.inner.clone() };
+            part.check(b.columns, b.rows);
             // SAFETY: as the caller promises.
             unsafe { K::pack_b(b, &part, to.add(i * self.padded * K::NR * K::PARTS)) };
         }
@@ -194,14 +182,13 @@ impl Product<'_> {
         if matches!(self.b, Right::Plain(_)) {
             scratch.b.reserve(padded_columns * longest * K::PARTS * size_of::<bf16>());
         }
-        let is_kept = matches!(self.c.goal, Goal::Bf16(_)) && k > K::K_BLOCK;
-        let sums = if is_kept { padded_rows * padded_columns } else { 0 };
-        scratch.sums.reserve(sums.max(2 * K::MR * K::NR) * size_of::<f32>());
+        scratch.sums.reserve(K::MR * K::NR * size_of::<f32>());
         // SAFETY: the features are there.
         unsafe { K::begin() };
         for start in (0..k).step_by(K::K_BLOCK) {
             let inner = start..(start + K::K_BLOCK).min(k);
             let part = Part { outer: rows.clone(), inner: inner.clone() };
+            part.check(self.a.rows, self.a.columns);
             // SAFETY: the part lies within the operands, and the scratch has room for it.
             unsafe {
                 let a = K::pack_a(self.a, &part, scratch.a.as_mut_ptr());
@@ -222,9 +209,8 @@ impl Product<'_> {
     /// # Safety
     /// As for [`Product::block`], with the block packed in `scratch`.
     unsafe fn tiles<K: Kernel>(&self, block: &Block<K::A>, scratch: &mut Scratch) {
-        let widened = scratch.widened.as_mut_ptr::<f32>();
+        let (widened, room) = (scratch.widened.as_mut_ptr::<f32>(), scratch.sums.as_mut_ptr::<f32>());
         let (rows, columns) = (block.rows.len().div_ceil(K::MR), block.columns.len().div_ceil(K::NR));
-        let mut last: Option<Finish> = None;
         for i in 0..rows * columns {
             // Along the output's rows, so that they are written in order; but a panel that is widened is used up first.
             let (row, column) = if K::WIDENS { (i % rows, i / rows) } else { (i / columns, i % columns) };
@@ -234,26 +220,9 @@ impl Product<'_> {
                     true => widened.cast_const().cast(),
                     false => K::ready_b(self.panel::<K>(block, column, scratch), block.padded, widened),
                 };
-                let finish = self.tile::<K>(block, (row, column), b, scratch, i % 2);
-                // One tile late: sums that were stored just now would have to be waited for.
-                if let Some(finish) = std::mem::replace(&mut last, finish) {
-                    self.finish::<K>(&finish);
-                }
+                self.tile::<K>(block, (row, column), b, room);
             }
         }
-        if let Some(finish) = last {
-            // SAFETY: the sums are still where the last tile left them.
-            unsafe { self.finish::<K>(&finish) };
-        }
-    }
-
-    /// Rounds a tile's sums into the output.
-    ///
-    /// # Safety
-    /// As for [`Product::tiles`]; the sums haven't been overwritten.
-    unsafe fn finish<K: Kernel>(&self, finish: &Finish) {
-        // SAFETY: as the caller promises; the tile's rectangle lies within the output.
-        unsafe { K::narrow(&finish.sums, finish.to, self.c.stride) };
     }
 
     /// Panel `column` of the block, packed over its stretch.
@@ -268,80 +237,45 @@ impl Product<'_> {
         }
     }
 
-    /// Adds a block's stretch of the summation index to one of its tiles (row, column), and says what remains to be done
-    /// once the sums are complete. A tile whose `turn` is the other doesn't disturb them.
+    /// Adds a block's stretch of the summation index to one of its tiles (row, column). A tile at the output's edge is
+    /// summed in `room`.
     ///
     /// # Safety
-    /// As for [`Product::tiles`], with `b` the panel of the column and the tile within the block.
+    /// As for [`Product::tiles`], with `b` the panel of the column, the tile within the block, and `room` for a whole tile.
     unsafe fn tile<K: Kernel>(
         &self,
         block: &Block<K::A>,
         (row, column): (usize, usize),
         b: *const K::B,
-        scratch: &mut Scratch,
-        turn: usize,
-    ) -> Option<Finish> {
-        let (is_first, is_last) = (block.inner.start == 0, block.inner.end == self.sizes.depth);
+        room: *mut f32,
+    ) {
         let (row_from, column_from) = (block.rows.start + row * K::MR, block.columns.start + column * K::NR);
         let height = (block.rows.end - row_from).min(K::MR);
         let width = (block.columns.end - column_from).min(K::NR);
-        let offset = row_from * self.c.stride + column_from;
         let a = Left { from: block.a.from.wrapping_add(row * block.a.panel), ..block.a };
-        let sums =
-            |c: *mut f32, c_stride: usize, continues: bool| Tile { a, b, k: block.padded, c, c_stride, continues };
-        let existing = |from: *const f32, stride: usize| Sums { from, stride, rows: height, columns: width };
-        let room = scratch.sums.as_mut_ptr::<f32>();
-        // SAFETY: the room for sums holds two tiles, and the block's whole tiles if bf16 sums go over several stretches;
-        // a whole tile fits at its place in the output. Copies cover only what exists.
+        let continues = self.mode == WriteMode::Accumulate || block.inner.start > 0;
+        let stride = self.sizes.columns;
+        let tile = |c: *mut f32, c_stride: usize| Tile { a, b, k: block.padded, c, c_stride, continues };
+        // SAFETY: a whole tile fits at its place in the output, and in the room. Copies cover only what exists.
         unsafe {
-            match self.c.goal {
-                Goal::F32 { c, add } if height == K::MR && width == K::NR => {
-                    K::tile(&sums(c.add(offset), self.c.stride, add || !is_first));
-                    None
-                }
-                Goal::F32 { c, add } => {
-                    let (c, continues) = (c.add(offset), add || !is_first);
-                    room.write_bytes(0, K::MR * K::NR);
-                    if continues {
-                        copy(&existing(c, self.c.stride), room, K::NR);
-                    }
-                    K::tile(&sums(room, K::NR, continues));
-                    copy(&existing(room, K::NR), c, self.c.stride);
-                    None
-                }
-                Goal::Bf16(c) => {
-                    let stride = block.columns.len().next_multiple_of(K::NR);
-                    let (kept, stride) = match is_first && is_last {
-                        true => (room.wrapping_add(turn * K::MR * K::NR), K::NR),
-                        false => (room.wrapping_add(row * K::MR * stride + column * K::NR), stride),
-                    };
-                    K::tile(&sums(kept, stride, !is_first));
-                    is_last.then(|| Finish { sums: existing(kept, stride), to: c.wrapping_add(offset) })
-                }
+            let c = self.c.add(row_from * stride + column_from);
+            if (height, width) == (K::MR, K::NR) {
+                return K::tile(&tile(c, stride));
+            }
+            room.write_bytes(0, K::MR * K::NR);
+            for row in (0..height).filter(|_| continues) {
+                c.add(row * stride).copy_to_nonoverlapping(room.add(row * K::NR), width);
+            }
+            K::tile(&tile(room, K::NR));
+            for row in 0..height {
+                room.add(row * K::NR).copy_to_nonoverlapping(c.add(row * stride), width);
             }
         }
     }
 }
 
-/// Sums to be rounded into the output.
-struct Finish {
-    sums: Sums,
-    to: *mut bf16,
-}
-
-/// Copies a rectangle.
-///
-/// # Safety
-/// Both pointers reach as far as the sizes say, without overlap.
-unsafe fn copy(from: &Sums, to: *mut f32, to_stride: usize) {
-    for row in 0..from.rows {
-        // SAFETY: row < rows.
-        unsafe { from.from.add(row * from.stride).copy_to_nonoverlapping(to.add(row * to_stride), from.columns) };
-    }
-}
-
 /// Elements that a whole matrix packed for `K` takes.
-pub(super) fn packed_len<K: Kernel>(depth: usize, columns: usize) -> usize {
+fn packed_len<K: Kernel>(depth: usize, columns: usize) -> usize {
     columns.next_multiple_of(K::NR) * depth.next_multiple_of(K::K_STEP) * K::PARTS
 }
 
@@ -352,7 +286,7 @@ const PACKED_INDICES: usize = 256;
 ///
 /// # Safety
 /// The processor has `K`'s features; `to` holds [`packed_len`] elements.
-pub(super) unsafe fn pack<K: Kernel>(b: &Matrix, to: &mut [bf16], threads: usize) {
+unsafe fn pack<K: Kernel>(b: &Matrix<f32>, to: &mut [bf16], threads: usize) {
     assert!(to.len() >= packed_len::<K>(b.rows, b.columns), "no room for the packed matrix");
     let panel = b.rows.next_multiple_of(K::K_STEP) * K::NR * K::PARTS;
     // Stored rows from end to end, as memory likes it: a task has some panels' whole columns, or some rows of all panels.
@@ -366,6 +300,7 @@ pub(super) unsafe fn pack<K: Kernel>(b: &Matrix, to: &mut [bf16], threads: usize
         for number in first..last {
             let columns = number * K::NR..((number + 1) * K::NR).min(b.columns);
             let part = Part { outer: columns, inner: start..(start + indices).min(b.rows) };
+            part.check(b.columns, b.rows);
             // SAFETY: the part lies within b; its place in its panel is its own, and `to` holds all panels.
             unsafe { K::pack_b(b, &part, to.at(number * panel + start * K::NR * K::PARTS)) };
         }

@@ -89,7 +89,7 @@ pub(super) struct Scratch {
     pub b: Bytes,
     /// A panel of B widened to f32, for kernels that multiply in f32.
     pub widened: Bytes,
-    /// The f32 sums of a block whose output is bf16.
+    /// The sums of a tile at the output's edge.
     pub sums: Bytes,
 }
 

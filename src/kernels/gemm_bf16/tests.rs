@@ -2,9 +2,28 @@ use half::bf16;
 
 use super::*;
 
-/// The elements of one product, in both types, with C's old elements.
+/// The paths this machine can run, the plainest first.
+pub(super) fn available() -> impl Iterator<Item = Path> {
+    let all = [Path::Portable, Path::Avx2, Path::Avx512, Path::Avx512Bf16, Path::Amx];
+    all.into_iter().filter(|path| path.is_available())
+}
+
+/// How many roundings, at most, a sum over `k` products goes through on the way to an output element, one for each f32
+/// addition in the longest chain. With `u = 2^-24` the error of an element is at most about `depth · u · Σ|a||b|` (Higham
+/// 2002, section 4.2), because products of two bf16 are exact in f32.
+fn summation_depth(path: Path, k: usize) -> usize {
+    match path {
+        // For each 32 indices two chains of 16, their sum, and one addition to the accumulator.
+        Path::Amx => 16 + k.div_ceil(32),
+        // One chain over k, whatever the lanes: they hold different elements.
+        _ => k,
+    }
+}
+
+/// The elements of one product, with C's old elements.
 pub(super) struct Case {
-    sizes: Sizes,
+    /// Rows, columns and depth.
+    size: (usize, usize, usize),
     a: Vec<f32>,
     b: Vec<f32>,
     pub(super) c: Vec<f32>,
@@ -50,27 +69,25 @@ impl Random {
 }
 
 impl Case {
-    /// ComputeDtype in f32 that bf16 holds exactly.
+    /// Elements that bf16 holds exactly.
     fn new(size: (usize, usize, usize), number: impl Fn(&mut Random) -> f32) -> Self {
         let case = Self::unrounded(size, number);
         let round = |elements: Vec<f32>| elements.into_iter().map(|x| bf16::from_f32(x).to_f32()).collect();
         Case { a: round(case.a), b: round(case.b), ..case }
     }
 
-    /// ComputeDtype in f32.
-    pub(super) fn unrounded(
-        (rows, columns, depth): (usize, usize, usize),
-        number: impl Fn(&mut Random) -> f32,
-    ) -> Self {
+    /// Any elements.
+    pub(super) fn unrounded(size: (usize, usize, usize), number: impl Fn(&mut Random) -> f32) -> Self {
+        let (rows, columns, depth) = size;
         let mut random = Random::new((rows * 7919 + columns * 104_729 + depth) as u64);
         let mut elements = |len: usize| (0..len).map(|_| number(&mut random)).collect::<Vec<_>>();
         let (a, b, c) = (elements(rows * depth), elements(depth * columns), elements(rows * columns));
-        Case { sizes: Sizes { rows, columns, depth }, a, b, c }
+        Case { size, a, b, c }
     }
 
     /// Sum and sum of magnitudes of each element, in f64, by three plain loops.
     pub(super) fn truth(&self) -> Vec<(f64, f64)> {
-        let Sizes { rows, columns, depth } = self.sizes;
+        let (rows, columns, depth) = self.size;
         let element = |r: usize, c: usize| {
             let products = (0..depth).map(|k| f64::from(self.a[r * depth + k]) * f64::from(self.b[k * columns + c]));
             products.fold((0.0, 0.0), |(sum, magnitude), p| (sum + p, magnitude + p.abs()))
@@ -79,7 +96,7 @@ impl Case {
     }
 
     pub(super) fn stored(&self, form: Form) -> (Stored, Stored) {
-        let Sizes { rows, columns, depth } = self.sizes;
+        let (rows, columns, depth) = self.size;
         (
             Stored::new(&self.a, (rows, depth), form.a_is_transposed, form.gap),
             Stored::new(&self.b, (depth, columns), form.b_is_transposed, form.gap),
@@ -89,23 +106,22 @@ impl Case {
     fn product(&self, path: Path, form: Form) -> Vec<f32> {
         let (a, b) = self.stored(form);
         let mut c = vec![f32::NAN; self.c.len()];
-        gemm_by(path, a.matrix(), b.matrix(), Output::set(&mut c), false);
+        gemm_by(path, a.matrix(), b.matrix(), &mut c, WriteMode::Overwrite, Threads::Pool);
         c
     }
 
     /// The product without rounding operands.
-    pub(super) fn product_in_f32(&self, form: Form, on_this_thread: bool) -> Vec<f32> {
+    pub(super) fn product_in_f32(&self, form: Form, threads: Threads) -> Vec<f32> {
         let (a, b) = self.stored(form);
         let mut c = vec![f32::NAN; self.c.len()];
-        gemm_f32(a.rounded(), b.rounded(), Output::set(&mut c), on_this_thread);
+        gemm_f32(a.matrix(), b.matrix(), &mut c, WriteMode::Overwrite, threads);
         c
     }
 }
 
 /// A matrix as a test stores it, with NaN between the rows.
 pub(super) struct Stored {
-    narrow: Vec<bf16>,
-    wide: Vec<f32>,
+    elements: Vec<f32>,
     rows: usize,
     columns: usize,
     stride: usize,
@@ -117,22 +133,14 @@ impl Stored {
         let at = |r: usize, c: usize| if is_transposed { elements[c * columns + r] } else { elements[r * columns + c] };
         let (rows, columns) = if is_transposed { (columns, rows) } else { (rows, columns) };
         let stride = columns + gap;
-        let wide: Vec<f32> = (0..rows * stride)
+        let elements = (0..rows * stride)
             .map(|i| if i % stride < columns { at(i / stride, i % stride) } else { f32::NAN })
             .collect();
-        let narrow = wide.iter().map(|x| bf16::from_f32(*x)).collect();
-        Stored { narrow, wide, rows, columns, stride, is_transposed }
+        Stored { elements, rows, columns, stride, is_transposed }
     }
 
-    fn matrix(&self) -> Matrix<'_> {
-        self.oriented(Matrix::strided(&self.narrow, self.rows, self.columns, self.stride))
-    }
-
-    pub(super) fn rounded(&self) -> Matrix<'_> {
-        self.oriented(Matrix::rounded_strided(&self.wide, self.rows, self.columns, self.stride))
-    }
-
-    fn oriented<'a>(&self, matrix: Matrix<'a>) -> Matrix<'a> {
+    pub(super) fn matrix(&self) -> Matrix<'_, f32> {
+        let matrix = Matrix::strided(&self.elements, self.rows, self.columns, self.stride);
         if self.is_transposed { matrix.transposed() } else { matrix }
     }
 }
@@ -174,20 +182,14 @@ fn every_path_and_form_sums_integers_exactly() {
     for size in SIZES {
         let case = Case::new(size, Random::small);
         let truth: Vec<f32> = case.truth().iter().map(|(sum, _)| *sum as f32).collect();
-        let mode: Vec<f32> = truth.iter().zip(&case.c).map(|(sum, c)| sum + c).collect();
-        for path in Path::available() {
+        let added: Vec<f32> = truth.iter().zip(&case.c).map(|(sum, c)| sum + c).collect();
+        for path in available() {
             for form in FORMS {
-                let what = format!("{} {size:?} {form:?}", path.name());
-                assert_eq!(case.product(path, form), truth, "{what}");
+                assert_eq!(case.product(path, form), truth, "{path:?} {size:?} {form:?}");
                 let (a, b) = case.stored(form);
                 let mut c = case.c.clone();
-                gemm_by(path, a.rounded(), b.rounded(), Output::add(&mut c), true);
-                assert_eq!(c, mode, "{what}, f32 compute_dtype, added");
-                let mut packed = PackedB::new();
-                packed.pack_for(path, b.rounded());
-                let mut c = case.c.clone();
-                gemm_packed(a.matrix(), &packed, Output::add(&mut c));
-                assert_eq!(c, mode, "{what}, packed, added");
+                gemm_by(path, a.matrix(), b.matrix(), &mut c, WriteMode::Accumulate, Threads::One);
+                assert_eq!(c, added, "{path:?} {size:?} {form:?}, accumulated");
             }
         }
     }
@@ -198,39 +200,28 @@ fn every_path_errs_less_than_its_longest_chain_of_roundings_allows() {
     for size in [(40, 50, 16), (40, 50, 100), (65, 70, 1000), (33, 40, 4096)] {
         let case = Case::new(size, Random::uniform);
         let truth = case.truth();
-        for path in Path::available() {
-            let rounding = path.summation_depth(size.2) as f64 * 2f64.powi(-24);
+        for path in available() {
+            let rounding = summation_depth(path, size.2) as f64 * 2f64.powi(-24);
             for (i, (c, (sum, magnitude))) in case.product(path, NT).iter().zip(&truth).enumerate() {
                 let error = (f64::from(*c) - sum).abs();
                 let bound = rounding / (1.0 - rounding) * magnitude;
-                assert!(error <= bound, "{} {size:?} element {i}: off by {error:e}, allowed {bound:e}", path.name());
+                assert!(error <= bound, "{path:?} {size:?} element {i}: off by {error:e}, allowed {bound:e}");
             }
         }
     }
 }
 
 #[test]
-fn threads_packing_and_output_type_change_no_bits() {
+fn threads_change_no_bits() {
     for size in [(150, 140, 700), (700, 300, 256), (64, 1000, 1100)] {
         let case = Case::new(size, Random::uniform);
-        for path in Path::available() {
+        for path in available() {
             for form in [NT, NN, TN] {
-                let what = format!("{} {size:?} {form:?}", path.name());
                 let single = with_threads(1, || case.product(path, form));
                 for threads in [2, 3, 7] {
                     let several = with_threads(threads, || case.product(path, form));
-                    assert_eq!(bits(&several), bits(&single), "{what} on {threads} threads");
+                    assert_eq!(bits(&several), bits(&single), "{path:?} {size:?} {form:?} on {threads} threads");
                 }
-                let (a, b) = case.stored(form);
-                let mut packed = PackedB::new();
-                packed.pack_for(path, b.matrix());
-                let mut c = vec![0.0; single.len()];
-                gemm_packed_on_this_thread(a.rounded(), &packed, Output::set(&mut c));
-                assert_eq!(bits(&c), bits(&single), "{what} packed");
-                let mut c = vec![bf16::ZERO; single.len()];
-                gemm_packed(a.matrix(), &packed, Output::bf16(&mut c));
-                let rounded: Vec<bf16> = single.iter().map(|x| bf16::from_f32(*x)).collect();
-                assert_eq!(c, rounded, "{what} to bf16");
             }
         }
     }
@@ -241,151 +232,80 @@ fn paths_that_multiply_in_f32_give_the_same_bits() {
     let case = Case::new((70, 90, 600), Random::uniform);
     let portable = case.product(Path::Portable, NT);
     for path in [Path::Avx2, Path::Avx512].into_iter().filter(|path| path.is_available()) {
-        assert_eq!(bits(&case.product(path, NT)), bits(&portable), "{}", path.name());
-    }
-}
-
-#[test]
-fn rows_apart_leave_what_lies_between_them() {
-    let case = Case::new((37, 41, 50), Random::small);
-    let (a, b) = case.stored(NN);
-    for path in Path::available() {
-        let mut c = vec![f32::MAX; 37 * 50];
-        gemm_by(path, a.matrix(), b.matrix(), Output::set(&mut c).with_stride(50), false);
-        let mut narrow = vec![bf16::MAX; 37 * 50];
-        gemm_by(path, a.matrix(), b.matrix(), Output::bf16(&mut narrow).with_stride(50), false);
-        for (i, (sum, _)) in case.truth().iter().enumerate() {
-            let place = i / 41 * 50 + i % 41;
-            assert_eq!(f64::from(c[place]), *sum, "{}", path.name());
-            assert_eq!(narrow[place], bf16::from_f64(*sum), "{}", path.name());
-        }
-        let between = (0..c.len()).filter(|i| i % 50 >= 41);
-        assert!(between.clone().all(|i| c[i] == f32::MAX), "{}", path.name());
-        assert!(between.clone().all(|i| narrow[i] == bf16::MAX), "{}", path.name());
+        assert_eq!(bits(&case.product(path, NT)), bits(&portable), "{path:?}");
     }
 }
 
 #[test]
 fn an_empty_sum_is_zero_and_empty_outputs_are_left_alone() {
-    for path in Path::available() {
+    for path in available() {
+        let (two, three) = (Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3));
         let mut c = vec![1f32; 6];
-        gemm_by(path, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), Output::add(&mut c), false);
+        gemm_by(path, two, three, &mut c, WriteMode::Accumulate, Threads::Pool);
         assert_eq!(c, [1.0; 6]);
-        gemm_by(path, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), Output::set(&mut c), false);
+        gemm_by(path, two, three, &mut c, WriteMode::Overwrite, Threads::Pool);
         assert_eq!(c, [0.0; 6]);
-        gemm_by(path, Matrix::new(&[], 0, 4), Matrix::new(&[bf16::ONE; 12], 4, 3), Output::set(&mut c), false);
-        assert_eq!(c, [0.0; 6]);
-        let mut packed = PackedB::new();
-        packed.pack_for(path, Matrix::new(&[], 0, 3));
-        c.fill(2.0);
-        gemm_packed(Matrix::new(&[], 2, 0), &packed, Output::set(&mut c));
+        let b = [1.0; 12];
+        gemm_by(path, Matrix::new(&[], 0, 4), Matrix::new(&b, 4, 3), &mut c, WriteMode::Overwrite, Threads::Pool);
         assert_eq!(c, [0.0; 6]);
     }
 }
 
 #[test]
 fn infinities_and_nans_come_through_where_they_belong() {
-    let mut a = vec![bf16::ONE; 40 * 70];
-    (a[3 * 70 + 5], a[7 * 70 + 69]) = (bf16::INFINITY, bf16::NAN);
-    let b = vec![bf16::ONE; 70 * 50];
-    for path in Path::available() {
+    let mut a = vec![1f32; 40 * 70];
+    (a[3 * 70 + 5], a[7 * 70 + 69]) = (f32::INFINITY, f32::NAN);
+    let b = vec![1f32; 70 * 50];
+    for path in available() {
         let mut c = vec![0f32; 40 * 50];
-        gemm_by(path, Matrix::new(&a, 40, 70), Matrix::new(&b, 70, 50), Output::set(&mut c), false);
+        let (a, b) = (Matrix::new(&a, 40, 70), Matrix::new(&b, 70, 50));
+        gemm_by(path, a, b, &mut c, WriteMode::Overwrite, Threads::Pool);
         for (row, c) in c.chunks(50).enumerate() {
             let holds = |c: &f32| match row {
                 3 => *c == f32::INFINITY,
                 7 => c.is_nan(),
                 _ => *c == 70.0,
             };
-            assert!(c.iter().all(holds), "{} row {row}: {c:?}", path.name());
+            assert!(c.iter().all(holds), "{path:?} row {row}: {c:?}");
         }
     }
 }
 
+/// Packing of either operand rounds as the half crate does, on every bf16 and around every tie. Denormals may be read as
+/// zero.
 #[test]
-fn a_packed_matrix_keeps_its_memory_and_its_path() {
-    let b: Vec<bf16> = (0..64 * 96).map(|i| bf16::from_f32((i % 7) as f32)).collect();
-    for path in Path::available() {
-        let mut packed = PackedB::new();
-        packed.pack_for(path, Matrix::new(&b, 64, 96));
-        let before = packed.elements().as_ptr();
-        packed.pack_for(path, Matrix::new(&b, 96, 64).transposed());
-        assert_eq!(packed.elements().as_ptr(), before);
-        assert_eq!((packed.path(), packed.rows(), packed.columns()), (path, 64, 96));
-    }
-}
-
-#[test]
-fn conversions_agree_with_the_half_crate_on_every_bf16_and_around_every_tie() {
-    let all: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
-    let mut wide = vec![0f32; all.len()];
-    widen(&all, &mut wide);
-    let expected: Vec<u32> = (0..=u16::MAX).map(|bits| u32::from(bits) << 16).collect();
-    assert_eq!(bits(&wide), expected);
-
-    let endings = [0u32, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
-    let elements: Vec<f32> =
-        expected.iter().flat_map(|high| endings.map(|low| f32::from_bits(high | low))).skip(1).collect();
-    let expected: Vec<u16> = elements.iter().map(|x| bf16::from_f32(*x).to_bits()).collect();
-    let check = |what: &str, to: &[bf16]| {
-        let wrong = to.iter().zip(&expected).position(|(to, expected)| to.to_bits() != *expected);
-        assert_eq!(wrong.map(|i| (elements[i], to[i])), None, "{what}");
-    };
-    let mut to = vec![bf16::ZERO; elements.len()];
-    narrow(&elements, &mut to);
-    check("the widest vectors", &to);
-    elements.iter().zip(&mut to).for_each(|(from, to)| *to = portable::round(*from));
-    check("portable", &to);
-    #[cfg(target_arch = "x86_64")]
-    if Path::Avx2.is_available() {
-        let sums = kernel::Sums { from: elements.as_ptr(), stride: 0, rows: 1, columns: elements.len() };
-        // SAFETY: AVX2 is there, and all slices are as long as the sizes say.
-        unsafe {
-            avx2::narrow(&sums, to.as_mut_ptr(), 0);
-            avx2::widen(all.as_ptr(), all.len(), wide.as_mut_ptr());
-        }
-        check("AVX2", &to);
-        assert!(wide.iter().zip(&all).all(|(wide, bits)| wide.to_bits() >> 16 == u32::from(bits.to_bits())));
-    }
-}
-
-/// What the packers for pairs round: as above, but elements that a product reads as zero.
-#[test]
-#[cfg(target_arch = "x86_64")]
-fn outputs_in_bf16_round_to_nearest_even_and_keep_nans() {
-    if !Path::Avx512Bf16.is_available() {
-        return println!("skipped: no AVX512-BF16 here");
-    }
-    let elements: Vec<f32> = (0..=u16::MAX)
-        .flat_map(|high| [0u32, 0x7fff, 0x8000, 0x8001].map(|low| f32::from_bits(u32::from(high) << 16 | low)))
+fn operands_are_rounded_to_nearest_even() {
+    let elements: Vec<f32> = (0..=u32::from(u16::MAX))
+        .flat_map(|high| [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff].map(|low| f32::from_bits(high << 16 | low)))
         .filter(|x| !x.is_subnormal())
         .collect();
-    let mut to = vec![bf16::ZERO; elements.len()];
-    let sums = kernel::Sums { from: elements.as_ptr(), stride: 0, rows: 1, columns: elements.len() };
-    // SAFETY: AVX512-BF16 is there, and both slices are as long as the sizes say.
-    unsafe { pairs::narrow(&sums, to.as_mut_ptr(), 0) };
-    for (from, to) in elements.iter().zip(&to) {
-        assert_eq!(to.to_bits(), bf16::from_f32(*from).to_bits(), "{from:e}");
-    }
-}
-
-#[test]
-fn the_path_can_be_named_and_an_absent_one_is_refused_with_the_choice_there_is() {
-    assert!(Path::ALL.iter().any(|candidate| candidate.name() == path()));
-    for absent in Path::ALL.into_iter().filter(|path| !path.is_available()) {
-        let refusal = select(Some(absent)).expect_err("it isn't available").to_string();
-        assert!(refusal.contains(absent.name()) && refusal.contains("portable"), "{refusal}");
+    let (many, one) = (Matrix::new(&elements, elements.len(), 1), Matrix::new(&[1f32], 1, 1));
+    for path in available() {
+        let mut c = vec![0f32; elements.len()];
+        let mut check = |what: &str, a: Matrix<f32>, b: Matrix<f32>| {
+            gemm_by(path, a, b, &mut c, WriteMode::Overwrite, Threads::Pool);
+            for (from, to) in elements.iter().zip(&c) {
+                let expected = bf16::from_f32(*from).to_f32();
+                assert!(*to == expected || to.is_nan() && expected.is_nan(), "{path:?} {what}: {from:e} became {to:e}");
+            }
+        };
+        check("rows of A", many, one);
+        check("columns of A", Matrix::new(&elements, 1, elements.len()).transposed(), one);
+        check("rows of B", one, Matrix::new(&elements, 1, elements.len()));
+        check("columns of B", one, many.transposed());
     }
 }
 
 #[test]
 #[should_panic(expected = "A's columns must be B's rows")]
 fn sizes_that_do_not_fit_are_refused() {
-    gemm(Matrix::new(&[bf16::ONE; 6], 2, 3), Matrix::new(&[bf16::ONE; 6], 2, 3), Output::set(&mut [0.0; 9]));
+    let matrix = Matrix::new(&[1.0; 6], 2, 3);
+    gemm(matrix, matrix, &mut [0.0; 9], WriteMode::Overwrite, Threads::One);
 }
 
 #[test]
 #[should_panic(expected = "needs 9 elements, got 8")]
 fn an_output_too_short_is_refused() {
-    gemm(Matrix::new(&[bf16::ONE; 3], 3, 1), Matrix::new(&[bf16::ONE; 3], 1, 3), Output::set(&mut [0.0; 8]));
+    let matrix = Matrix::new(&[1.0; 3], 3, 1);
+    gemm(matrix, matrix.transposed(), &mut [0.0; 8], WriteMode::Overwrite, Threads::One);
 }

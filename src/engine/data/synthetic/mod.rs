@@ -7,17 +7,16 @@
 //! Every document has a stream of random numbers of its own, so that it can be made again by its number alone, and
 //! nothing needs to be stored. The bytes for a seed are part of the results that rest on them: they never change.
 
-mod adventures;
 mod papers;
-mod random;
 mod scenes;
 mod scribe;
 mod words;
 mod world;
 
-use random::Random;
 use scribe::Scribe;
 use world::World;
+
+use crate::random::Xoshiro256;
 
 /// Makes the documents of one seed.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ impl Generator {
 
     /// The text of a document by its number.
     pub fn document(&self, number: u64) -> String {
-        let mut scribe = Scribe::new(&self.world, Random::new(self.seed, number));
+        let mut scribe = Scribe::new(&self.world, Xoshiro256::numbered(self.seed, number));
         if scribe.random.below(100) < 60 {
             scenes::story(&mut scribe);
         } else {

@@ -1,9 +1,7 @@
 //! Documents that are no stories: letters, ledgers, recipes, glossaries, reports, sums, poems, notices.
 
-use super::scribe::{Scribe, capital, counted, listed, number, with_article};
-use super::words::{
-    ADVERBS, COLOURS, CONTAINERS, DAYS, DEEDS, GLOSSARY, JOBS, MATERIALS, MONTHS, PLACES, THINGS, TONGUES, WEATHER,
-};
+use super::scribe::{Scribe, Slots, capital, counted, number, with_article};
+use super::words::{forms, words};
 
 /// One of them.
 pub(super) fn paper(scribe: &mut Scribe) {
@@ -13,147 +11,74 @@ pub(super) fn paper(scribe: &mut Scribe) {
 }
 
 fn letter(scribe: &mut Scribe) {
-    let (hero, friend) = (scribe.hero, scribe.friend);
-    let (town, away) = (scribe.town_of(hero), scribe.town_of(friend));
-    let date = format!("{} {}", scribe.random.between(1, 28), scribe.random.pick(&MONTHS));
+    let date = format!("{} {}", scribe.random.between(1, 28), scribe.pick("months"));
     let thing = scribe.thing();
     let count = counted(scribe.random.between(2, 20), thing);
-    let container = scribe.random.pick(&CONTAINERS);
-    let colour = with_article(scribe.random.pick(&COLOURS));
-    let slots = [
-        ("town", town.name.as_str()),
-        ("away", &away.name),
-        ("date", &date),
-        ("count", &count),
-        ("many", thing.1),
-        ("box", container),
-        ("a colour", &colour),
-        ("pet", friend.pet.2),
-        ("kind", friend.pet.0),
-        ("dish", town.dish),
-        ("S", &hero.surname),
-    ];
-    scribe.line(&["{town}, {date}\n\nDear {F},\n"], &slots);
-    scribe.tell(
-        &[
-            "I send you {count} in {a colour} {box}.",
-            "With this letter you will find {count}, packed in {a colour} {box}.",
-        ],
-        &slots,
+    let container = scribe.pick("containers");
+    let colour = scribe.pick("colours");
+    scribe.write(
+        "letter",
+        &[("date", &date), ("count", &count), ("many", &thing[1]), ("box", &container), ("colour", &colour)],
     );
-    scribe.tell(
-        &["Count the {many} when the {box} arrives, and write to me.", "Please give some of the {many} to {T}."],
-        &slots,
-    );
-    scribe.tell(
-        &["How is {pet}?", "Is your {kind} {pet} well?", "I often think of {pet}, best {kind} in {away}."],
-        &slots,
-    );
-    scribe.tell(&["Here in {town} we eat {dish}, as ever.", "{T} was here and asked after you."], &slots);
-    scribe.tell(&["If the {count} are not all there, tell the carrier, not me."], &slots);
-    scribe.paragraph();
-    scribe.line(&["Your friend,\n{H} {S}", "Yours ever,\n{H} {S}"], &slots);
 }
 
 /// Lines that add up to the total below them.
 fn ledger(scribe: &mut Scribe) {
-    let day = scribe.random.pick(&DAYS);
-    let place = scribe.random.pick(&PLACES);
-    scribe.line(
-        &["Stock of the {place}, kept by {H}, {day}", "{day}: goods at the {place}, counted by {H}"],
-        &[("place", place), ("day", day)],
-    );
+    let day = scribe.pick("days");
+    let place = scribe.pick("places");
+    scribe.write("ledger", &[("place", &place), ("day", &day)]);
     let kinds = scribe.random.between(3, 6);
     let mut total = 0;
-    for thing in scribe.several(&THINGS, kinds) {
+    for thing in scribe.several("things", kinds) {
         let count = scribe.random.between(1, 40);
         total += count;
-        let (count, name) = (count.to_string(), if count == 1 { thing.0 } else { thing.1 });
-        let colour = scribe.random.pick(&COLOURS);
-        let material = scribe.random.pick(&MATERIALS);
-        let slots = [("count", count.as_str()), ("name", name), ("colour", colour), ("material", material)];
-        scribe.line(&["- {count} {name}", "- {count} {colour} {name}", "- {count} {material} {name}"], &slots);
+        let [one, many] = forms(thing);
+        let name = if count == 1 { one } else { many };
+        let colour = scribe.pick("colours");
+        let material = scribe.pick("materials");
+        scribe.write(
+            "ledger: goods",
+            &[("count", &count), ("name", &name), ("colour", &colour), ("material", &material)],
+        );
     }
-    let (total, kinds) = (total.to_string(), number(kinds));
-    let slots = [("total", total.as_str()), ("kinds", kinds.as_str()), ("place", place)];
-    scribe.line(&["Total: {total} pieces of {kinds} kinds.", "In all {total} pieces."], &slots);
-    scribe.line(&["Signed at the {place}, {H}"], &slots);
+    scribe.write("ledger: total", &[("total", &total), ("kinds", &number(kinds)), ("place", &place)]);
 }
 
 /// What is listed first is used below, in the same order.
 fn recipe(scribe: &mut Scribe) {
-    const INGREDIENTS: [&str; 26] = [
-        "flour",
-        "butter",
-        "sugar",
-        "milk",
-        "salt",
-        "honey",
-        "onions",
-        "garlic",
-        "rice",
-        "beans",
-        "lentils",
-        "cream",
-        "cheese",
-        "almonds",
-        "raisins",
-        "ginger",
-        "pepper",
-        "vinegar",
-        "oil",
-        "barley",
-        "mustard",
-        "parsley",
-        "mushrooms",
-        "cabbage",
-        "leeks",
-        "carrots",
-    ];
-    const STEPS: [&str; 6] = ["Warm", "Chop", "Stir in", "Add", "Fold in", "Sprinkle"];
-    let hero = scribe.hero;
     let count = scribe.random.between(3, 5);
-    let ingredients = scribe.several(&INGREDIENTS, count);
-    let dish = capital(hero.dish);
-    scribe.line(&["{dish}, as {H} makes it", "{dish} after {H} {S}"], &[("dish", &dish), ("S", &hero.surname)]);
+    let ingredients = scribe.several("ingredients", count);
+    scribe.write("recipe", &[("Dish", &capital(scribe.hero.dish))]);
     for ingredient in &ingredients {
-        let grams = (scribe.random.between(1, 20) * 25).to_string();
-        scribe.line(&["* {grams} g {ingredient}"], &[("grams", &grams), ("ingredient", ingredient)]);
+        let grams = scribe.random.between(1, 20) * 25;
+        scribe.write("recipe: ingredient", &[("grams", &grams), ("ingredient", ingredient)]);
     }
     scribe.paragraph();
     for (i, ingredient) in ingredients.iter().enumerate() {
-        let (place, step) = ((i + 1).to_string(), scribe.random.pick(&STEPS));
-        let how = scribe.random.pick(&ADVERBS);
-        let slots = [("n", place.as_str()), ("step", step), ("ingredient", ingredient), ("how", how)];
-        scribe.line(&["{n}. {step} the {ingredient}.", "{n}. {step} the {ingredient} {how}."], &slots);
+        let step = scribe.pick("steps");
+        let how = scribe.pick("adverbs");
+        scribe.write("recipe: step", &[("n", &(i + 1)), ("step", &step), ("ingredient", ingredient), ("how", &how)]);
     }
-    let last = (ingredients.len() + 1).to_string();
-    let minutes = (scribe.random.between(2, 12) * 5).to_string();
-    let slots = [("n", last.as_str()), ("minutes", minutes.as_str()), ("dish", hero.dish)];
-    scribe.line(&["{n}. Wait {minutes} minutes and serve the {dish}."], &slots);
+    let minutes = scribe.random.between(2, 12) * 5;
+    scribe.write("recipe: end", &[("n", &(count + 1)), ("minutes", &minutes)]);
 }
 
 /// Words in other tongues, the same in every document, and asked for again.
 fn glossary(scribe: &mut Scribe) {
-    let tongue = 1 + scribe.random.below(TONGUES.len());
-    let slots = [("tongue", TONGUES[tongue - 1])];
-    scribe.line(&["English and {tongue}: words that {H} learned", "A short list of words, English – {tongue}"], &slots);
+    let tongues = words("tongues");
+    let at = scribe.random.below(tongues.len());
+    let tongue = tongues[at];
+    scribe.write("glossary", &[("tongue", &tongue)]);
     let count = scribe.random.between(4, 8);
-    let words = scribe.several(&GLOSSARY, count);
-    for word in &words {
-        scribe.line(&["{en} = {other}"], &[("en", word[0]), ("other", word[tongue])]);
+    let entries = scribe.several("glossary", count);
+    for entry in &entries {
+        let words = forms::<8>(entry);
+        scribe.write("glossary: word", &[("en", &words[0]), ("other", &words[1 + at])]);
     }
     scribe.paragraph();
-    let asked = scribe.several(&words, 2);
-    for word in asked {
-        let slots = [("en", word[0]), ("other", word[tongue]), ("tongue", TONGUES[tongue - 1])];
-        scribe.line(
-            &[
-                "“What is {en} in {tongue}?” asked {F}. “{other},” said {H}.",
-                "“What does {other} mean?” asked {F}. “It means {en},” said {H}.",
-            ],
-            &slots,
-        );
+    for entry in scribe.random.several(&entries, 2) {
+        let words = forms::<8>(entry);
+        scribe.write("glossary: question", &[("en", &words[0]), ("other", &words[1 + at]), ("tongue", &tongue)]);
     }
 }
 
@@ -161,245 +86,141 @@ fn glossary(scribe: &mut Scribe) {
 fn report(scribe: &mut Scribe) {
     let town = &scribe.world.towns[scribe.random.below(scribe.world.towns.len())].name;
     let start = scribe.random.below(7);
-    scribe.line(&["Weather report for {town}", "The week in {town}"], &[("town", town)]);
+    scribe.write("report", &[("where", town)]);
+    let day = |i: usize| words("days")[(start + i) % 7];
     let mut warmest = (0, 0);
     let mut degrees = scribe.random.between(4, 24);
     for i in 0..scribe.random.between(3, 7) {
-        let (sort, picture, _) = scribe.random.pick_skewed(&WEATHER);
+        let [sort, picture, _] = forms(scribe.random.pick_skewed(words("weather")));
         degrees = (degrees + scribe.random.between(0, 6)).saturating_sub(3).clamp(1, 29);
         // Ties would make the last line ambiguous.
         degrees += usize::from(degrees == warmest.0);
         warmest = warmest.max((degrees, i));
-        let warmth = degrees.to_string();
-        let slots = [("day", DAYS[(start + i) % 7]), ("sort", sort), ("picture", picture), ("warmth", &warmth)];
-        scribe.line(&["{day}: {picture} {sort}, {warmth}°"], &slots);
+        scribe.write("report: day", &[("day", &day(i)), ("sort", &sort), ("picture", &picture), ("warmth", &degrees)]);
     }
-    let warmth = warmest.0.to_string();
-    let slots = [("day", DAYS[(start + warmest.1) % 7]), ("warmth", warmth.as_str()), ("town", town)];
-    scribe.line(&["The warmest day in {town} was {day} with {warmth}°."], &slots);
+    scribe.write("report: warmest", &[("day", &day(warmest.1)), ("warmth", &warmest.0), ("where", town)]);
 }
 
 /// Sums, differences and products that are right.
 fn sums(scribe: &mut Scribe) {
-    scribe.line(&["Exercises for {H}", "Sums that {F} set for {H}"], &[]);
+    scribe.write("sums", &[]);
     for _ in 0..scribe.random.between(5, 10) {
         let (a, b) = (scribe.random.between(1, 60), scribe.random.between(1, 30));
         let (small, factor) = (scribe.random.between(2, 12), scribe.random.between(2, 9));
-        let texts = match scribe.random.below(4) {
-            0 | 1 => [a.to_string(), "+".into(), b.to_string(), (a + b).to_string()],
-            2 => [(a + b).to_string(), "−".into(), b.to_string(), a.to_string()],
-            _ => [small.to_string(), "×".into(), factor.to_string(), (small * factor).to_string()],
+        let (left, sign, right, result) = match scribe.random.below(4) {
+            0 | 1 => (a, "+", b, a + b),
+            2 => (a + b, "−", b, a),
+            _ => (small, "×", factor, small * factor),
         };
-        let [left, sign, right, result] = texts.each_ref().map(String::as_str);
-        let slots = [("left", left), ("sign", sign), ("right", right), ("result", result)];
-        scribe.line(&["{left} {sign} {right} = {result}"], &slots);
+        scribe.write("sums: one", &[("left", &left), ("sign", &sign), ("right", &right), ("result", &result)]);
     }
-    scribe.line(&["“All right,” said {F}. ✅", "{F} read it through and found no mistake."], &[]);
+    scribe.write("sums: end", &[]);
 }
 
 /// A poem that comes back to its first line.
 fn poem(scribe: &mut Scribe) {
-    let places = scribe.several(&PLACES, 2);
-    let things = scribe.several(&THINGS, 3);
-    let colours = scribe.several(&COLOURS, 2);
-    let (a, b) = (with_article(things[1].0), with_article(things[2].0));
-    let refrain = format!("O {} {} of the {}", colours[0], things[0].0, places[0]);
-    let slots = [
-        ("refrain", refrain.as_str()),
-        ("one a", &a),
-        ("one b", &b),
-        ("a", things[1].0),
-        ("b", things[2].0),
-        ("as", things[1].1),
-        ("bs", things[2].1),
-        ("colour", colours[1]),
-        ("place", places[1]),
-    ];
+    let places = scribe.several("places", 2);
+    let [[thing, _], one, two] = scribe.things();
+    let colours = scribe.several("colours", 2);
+    let refrain = format!("O {} {thing} of the {}", colours[0], places[0]);
     for i in 0..scribe.random.between(2, 3) {
         if i > 0 {
             scribe.paragraph();
         }
-        scribe.line(&["{refrain},"], &slots);
-        scribe.line(&["I had {one a}, I had {one b},", "{colour} were the {as}, and {colour} the {bs},"], &slots);
-        scribe.line(&["I left the {a} at the {place},", "And {H} sang at the {place},"], &slots);
-        scribe.line(&["And nobody thought of the {b}.", "And {F} held the {b}."], &slots);
+        scribe.write(
+            "poem: verse",
+            &[
+                ("refrain", &refrain),
+                ("one", &one[0]),
+                ("two", &two[0]),
+                ("ones", &one[1]),
+                ("twos", &two[1]),
+                ("colour", &colours[1]),
+                ("place", &places[1]),
+            ],
+        );
     }
-    scribe.line(&["{refrain}."], &slots);
+    scribe.write("poem: end", &[("refrain", &refrain)]);
 }
 
 /// What is true of somebody, all of it.
 fn biography(scribe: &mut Scribe) {
     let hero = scribe.hero;
-    let town = scribe.town_of(hero);
-    let job = with_article(hero.job);
-    let mut apprenticed = scribe.random.pick(&JOBS);
-    if apprenticed == hero.job {
-        apprenticed = "servant";
+    let mut first = scribe.pick("jobs");
+    if first == hero.job {
+        first = "servant";
     }
-    let (first, a_kind) = (with_article(apprenticed), with_article(hero.pet.0));
-    let move_age = scribe.random.between(14, 30);
-    let texts = [hero.born.to_string(), (hero.born + move_age).to_string(), number(move_age)];
-    let [born, moved, age] = texts.each_ref().map(String::as_str);
-    let friends = listed(&[scribe.friend.name.to_string(), scribe.third.name.to_string()]);
-    let slots = [
-        ("S", hero.surname.as_str()),
-        ("job", &job),
-        ("first", &first),
-        ("town", &town.name),
-        ("river", town.river),
-        ("born", born),
-        ("moved", moved),
-        ("age", age),
-        ("nature", hero.nature),
-        ("kind", hero.pet.0),
-        ("a kind", &a_kind),
-        ("pet", hero.pet.2),
-        ("picture", hero.pet.1),
-        ("dish", hero.dish),
-        ("friends", &friends),
-        ("famous", town.dish),
-    ];
-    scribe.line(&["{H} {S}\n", "{S}, {H}\n"], &slots);
-    scribe.tell(
-        &["{H} {S} (born {born}) is {job} in {town}.", "Born in {born}, {H} {S} became {job} in {town}."],
-        &slots,
-    );
-    scribe.tell(
-        &[
-            "{He} began as {first} and came to {town} in {moved}, {age} years old.",
-            "In {moved}, at the age of {age}, {he} came to {town}, where {he} was first {first}.",
-        ],
-        &slots,
-    );
-    scribe.tell(
-        &[
-            "The town lies on the {river} and is known for its {famous}.",
-            "{town}, on the {river}, is famous for {famous}.",
-        ],
-        &slots,
-    );
-    scribe.tell(&["{He} is said to be {nature}.", "Those who know {him} find {him} {nature}."], &slots);
-    scribe.tell(
-        &[
-            "{He} keeps {a kind} called {pet} {picture} and is fond of {dish}.",
-            "{His} {kind} is called {pet}. {picture} On Sundays {he} eats {dish}.",
-        ],
-        &slots,
-    );
-    scribe.tell(&["{His} friends are {friends}.", "With {friends} {he} often goes down to the {river}."], &slots);
+    let age = scribe.random.between(14, 30);
+    scribe.write("biography", &[("first", &first), ("moved", &(hero.born + age)), ("age", &number(age))]);
 }
 
 /// What is planned for each day, and afterwards told in the same order.
 fn timetable(scribe: &mut Scribe) {
     let count = scribe.random.between(3, 6);
-    let deeds = scribe.several(&DEEDS, count);
+    let deeds: Vec<[&str; 2]> = scribe.several("deeds", count).into_iter().map(forms).collect();
     let start = scribe.random.below(7);
-    scribe.line(&["To do, {H}", "{H}'s week", "A plan for {H}, made by {F}"], &[]);
-    for (i, (todo, _)) in deeds.iter().enumerate() {
-        scribe.line(&["{day}: {todo}"], &[("day", DAYS[(start + i) % 7]), ("todo", todo)]);
+    scribe.write("timetable", &[]);
+    let day = |i: usize| words("days")[(start + i) % 7];
+    for (i, [todo, _]) in deeds.iter().enumerate() {
+        scribe.write("timetable: plan", &[("day", &day(i)), ("todo", todo)]);
     }
     scribe.paragraph();
-    for (i, (_, done)) in deeds.iter().enumerate() {
-        let slots = [("day", DAYS[(start + i) % 7]), ("done", *done)];
-        scribe.tell(&["On {day} {H} {done}.", "{day} came, and {H} {done}.", "{He} {done} on {day}."], &slots);
+    for (i, [_, done]) in deeds.iter().enumerate() {
+        scribe.write("timetable: done", &[("day", &day(i)), ("done", done)]);
     }
-    let total = number(count);
-    scribe.tell(
-        &["That was {total} days' work.", "{F} asked what was done, and {H} said: all of it."],
-        &[("total", &total)],
-    );
+    scribe.write("timetable: end", &[("total", &number(count))]);
 }
 
 /// Something lost, described twice.
 fn notice(scribe: &mut Scribe) {
-    let thing = scribe.thing();
-    let (colour, material) = (scribe.random.pick(&COLOURS), scribe.random.pick(&MATERIALS));
-    let (place, container) = (scribe.random.pick(&PLACES), scribe.random.pick(&CONTAINERS));
-    let day = scribe.random.pick(&DAYS);
+    let [thing, _] = scribe.thing();
+    let (colour, material) = (scribe.pick("colours"), scribe.pick("materials"));
+    let (place, container) = (scribe.pick("places"), scribe.pick("containers"));
+    let day = scribe.pick("days");
     let mark = scribe.coin();
-    let hero = scribe.hero;
-    let town = scribe.town_of(hero);
-    let reward = scribe.random.between(2, 40).to_string();
-    let a_colour = with_article(colour);
-    let capital_colour = capital(&a_colour);
-    let slots = [
-        ("thing", thing.0),
-        ("colour", colour),
-        ("a colour", &a_colour),
-        ("A colour", &capital_colour),
-        ("material", material),
-        ("place", place),
-        ("box", container),
-        ("day", day),
+    let reward = scribe.random.between(2, 40);
+    let a_colour = capital(&with_article(colour));
+    let slots: Slots = &[
+        ("thing", &thing),
+        ("colour", &colour),
+        ("A colour", &a_colour),
+        ("material", &material),
+        ("place", &place),
+        ("box", &container),
+        ("day", &day),
         ("mark", &mark),
         ("reward", &reward),
-        ("town", &town.name),
-        ("S", &hero.surname),
     ];
-    scribe.line(&["LOST\n", "Notice\n", "🔍 Lost on {day}\n"], &slots);
-    scribe.tell(
-        &[
-            "On {day}, near the {place} of {town}, I lost {a colour} {material} {thing}.",
-            "{A colour} {material} {thing} was lost near the {place} on {day}.",
-        ],
-        &slots,
-    );
-    scribe.tell(
-        &["The word {mark} is written on it.", "It is marked {mark}.", "You will know it by the name {mark}."],
-        &slots,
-    );
-    scribe.tell(&["It was in the {box} of {H} {S}.", "The {box} in which it lay is lost as well."], &slots);
-    scribe.tell(
-        &[
-            "Who finds the {thing} marked {mark} gets {reward} pence.",
-            "I give {reward} pence for the {thing} and ask no questions.",
-        ],
-        &slots,
-    );
-    scribe.paragraph();
-    scribe.line(&["{H} {S}, {town}"], &slots);
+    scribe.write("notice", slots);
     if scribe.random.once_in(2) {
-        scribe.line(&["\nFound by {F}: one {colour} {thing}, marked {mark}. {reward} pence paid."], &slots);
+        scribe.write("notice: found", slots);
     }
 }
 
 /// A made-up word is explained, then used as explained.
 fn rule(scribe: &mut Scribe) {
     let word = scribe.coin().to_lowercase();
-    let a_word = with_article(&word);
     let game = scribe.coin();
-    let thing = scribe.thing();
+    let [_, many] = scribe.thing();
     let points = scribe.random.between(2, 9);
-    let throws = [scribe.random.between(1, 6), scribe.random.between(1, 6)];
-    let texts = [number(points), number(throws[0]), number(throws[1])];
-    let scores = [(throws[0] * points).to_string(), (throws[1] * points).to_string()];
-    let winner = match throws[0].cmp(&throws[1]) {
-        std::cmp::Ordering::Greater => "{H} won",
-        std::cmp::Ordering::Less => "{F} won",
-        std::cmp::Ordering::Equal => "Nobody won",
+    let [first, second] = [scribe.random.between(1, 6), scribe.random.between(1, 6)];
+    let winner = match first.cmp(&second) {
+        std::cmp::Ordering::Greater => scribe.hero.name,
+        std::cmp::Ordering::Less => scribe.friend.name,
+        std::cmp::Ordering::Equal => "Nobody",
     };
-    let [points, first, second] = texts.each_ref().map(String::as_str);
-    let slots = [
-        ("word", word.as_str()),
-        ("game", &game),
-        ("points", points),
-        ("first", first),
-        ("second", second),
-        ("score", &scores[0]),
-        ("score2", &scores[1]),
-        ("many", thing.1),
-        ("a word", &a_word),
-    ];
-    scribe.line(&["The game of {game}", "How to play {game}"], &slots);
-    scribe.tell(&["{game} is played with {many}.", "To play {game} you need some {many} and a friend."], &slots);
-    scribe.tell(
+    scribe.write(
+        "rule",
         &[
-            "A good throw is called {a word} and gives {points} points.",
-            "Each {word} counts {points} points; {a word} is a good throw.",
+            ("word", &word),
+            ("game", &game),
+            ("points", &number(points)),
+            ("first", &number(first)),
+            ("second", &number(second)),
+            ("score", &(first * points)),
+            ("score2", &(second * points)),
+            ("many", &many),
+            ("winner", &winner),
         ],
-        &slots,
     );
-    scribe.tell(&["{H} had {first} and {F} had {second}.", "{H} scored {first}, {F} {second}."], &slots);
-    scribe.tell(&["So {H} had {score} points and {F} {score2}."], &slots);
-    scribe.tell(&[&format!("{winner} the game of {{game}}."), &format!("{winner}.")], &slots);
 }

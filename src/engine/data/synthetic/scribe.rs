@@ -1,13 +1,15 @@
 //! Writes a document: fills templates, keeps the cast, and remembers what may be asked at the end.
 
-use super::random::Random;
-use super::words::{COINED_ENDS, COINED_MIDDLES, COINED_STARTS, NUMBERS, Noun, THINGS};
-use super::world::{Person, Town, World};
+use std::fmt::Display;
+
+use super::words::{Step, forms, templates, words};
+use super::world::{Person, World};
+use crate::random::Xoshiro256;
 
 /// The writer of one document.
 pub(super) struct Scribe<'w> {
     pub world: &'w World,
-    pub random: Random,
+    pub random: Xoshiro256,
     text: String,
     /// Who the document is about, and two more; their given names differ.
     pub hero: &'w Person,
@@ -17,12 +19,15 @@ pub(super) struct Scribe<'w> {
     questions: Vec<(String, String)>,
 }
 
+/// A thing that can be counted: one, many.
+pub(super) type Noun = [&'static str; 2];
+
 /// Values for the places of a template.
-pub(super) type Slots<'s> = &'s [(&'s str, &'s str)];
+pub(super) type Slots<'s> = &'s [(&'s str, &'s dyn Display)];
 
 impl<'w> Scribe<'w> {
-    pub fn new(world: &'w World, mut random: Random) -> Self {
-        let hero = &world.people[random.below(world.people.len()).min(random.below(world.people.len()))];
+    pub fn new(world: &'w World, mut random: Xoshiro256) -> Self {
+        let hero = &world.people[random.skewed_below(world.people.len())];
         let mut another = |taken: &[&Person]| loop {
             let person = &world.people[random.below(world.people.len())];
             if taken.iter().all(|other| other.name != person.name) {
@@ -39,29 +44,33 @@ impl<'w> Scribe<'w> {
         self.text.trim_end().to_string()
     }
 
-    /// The town where somebody lives.
-    pub fn town_of(&self, person: &Person) -> &'w Town {
-        &self.world.towns[person.town]
-    }
-
-    /// Adds a sentence to the paragraph: one of the templates, filled. `{H}`, `{F}` and `{T}` are the names of the cast;
-    /// `{he}`, `{He}`, `{him}`, `{his}`, `{His}` are the hero's pronouns, and with an `f` in front (`{fhe}`) the friend's;
-    /// everything else comes from `slots`.
-    pub fn tell(&mut self, templates: &[&str], slots: Slots) {
-        if !self.text.is_empty() && !self.text.ends_with('\n') {
-            self.text.push(' ');
+    /// Goes through a section of the templates.
+    pub fn write(&mut self, section: &str, slots: Slots) {
+        for step in templates(section) {
+            match step {
+                Step::Sentence(templates) => {
+                    if !self.text.is_empty() && !self.text.ends_with('\n') {
+                        self.text.push(' ');
+                    }
+                    self.add(templates, slots);
+                }
+                Step::Line(templates) => {
+                    self.add(templates, slots);
+                    self.text.push('\n');
+                }
+                Step::Question(question, answer) => {
+                    let entry = (self.fill(question, slots), self.fill(answer, slots));
+                    self.questions.push(entry);
+                }
+                Step::Paragraph => self.paragraph(),
+            }
         }
-        let template = self.random.pick(templates);
-        let sentence = self.fill(template, slots);
-        self.text.push_str(&sentence);
     }
 
-    /// Adds a line: one of the templates, filled.
-    pub fn line(&mut self, templates: &[&str], slots: Slots) {
-        let template = self.random.pick(templates);
-        let sentence = self.fill(template, slots);
-        self.text.push_str(&sentence);
-        self.text.push('\n');
+    fn add(&mut self, templates: &[String], slots: Slots) {
+        let template = &templates[self.random.below(templates.len())];
+        let filled = self.fill(template, slots);
+        self.text.push_str(&filled);
     }
 
     /// Ends a paragraph.
@@ -71,18 +80,12 @@ impl<'w> Scribe<'w> {
         self.text.push_str("\n\n");
     }
 
-    /// Remembers what may be asked at the end.
-    pub fn remember(&mut self, question: &str, answer: &str, slots: Slots) {
-        let entry = (self.fill(question, slots), self.fill(answer, slots));
-        self.questions.push(entry);
-    }
-
-    /// Asks up to `count` of what was remembered, in the order of the telling or not, and answers.
+    /// Asks up to `count` of the questions, in random order, and answers them.
     pub fn ask(&mut self, count: usize) {
         for _ in 0..count.min(self.questions.len()) {
             let index = self.random.below(self.questions.len());
             let (question, answer) = self.questions.remove(index);
-            self.line(&["Q: {q}\nA: {a}"], &[("q", &question), ("a", &answer)]);
+            self.write("question", &[("q", &question), ("a", &answer)]);
         }
     }
 
@@ -92,75 +95,96 @@ impl<'w> Scribe<'w> {
         while let Some((before, after)) = rest.split_once('{') {
             filled.push_str(before);
             let (key, after) = after.split_once('}').unwrap_or((after, ""));
-            filled.push_str(self.value(key, slots));
+            filled.push_str(&self.value(key, slots));
             rest = after;
         }
         filled.push_str(rest);
         filled
     }
 
-    fn value<'s>(&'s self, key: &str, slots: Slots<'s>) -> &'s str {
+    /// A value by its key: one of `slots`; `H`, `F` and `T`, the names of the cast; a fact about the hero, or with `F.`
+    /// in front about the friend. With `a ` in front it gets an article.
+    fn value(&self, key: &str, slots: Slots) -> String {
         if let Some((_, value)) = slots.iter().find(|(name, _)| *name == key) {
-            return value;
+            return value.to_string();
         }
-        match key {
-            "H" => self.hero.name,
-            "F" => self.friend.name,
-            "T" => self.third.name,
-            _ => match key.strip_prefix('f') {
-                Some(key) => pronoun(self.friend, key),
-                None => pronoun(self.hero, key),
+        if let Some(key) = key.strip_prefix("a ") {
+            return with_article(&self.value(key, slots));
+        }
+        let fact = match key {
+            "H" => &self.hero.name,
+            "F" => &self.friend.name,
+            "T" => &self.third.name,
+            _ => match key.strip_prefix("F.") {
+                Some(key) => self.fact(self.friend, key),
+                None => self.fact(self.hero, key),
             },
+        };
+        fact.to_string()
+    }
+
+    fn fact(&self, person: &'w Person, key: &str) -> &'w dyn Display {
+        let town = &self.world.towns[person.town];
+        match (key, person.woman) {
+            ("he", true) => &"she",
+            ("he", false) => &"he",
+            ("He", true) => &"She",
+            ("He", false) => &"He",
+            ("him" | "his", true) => &"her",
+            ("him", false) => &"him",
+            ("his", false) => &"his",
+            ("His", true) => &"Her",
+            ("His", false) => &"His",
+            ("surname", _) => &person.surname,
+            ("job", _) => &person.job,
+            ("dish", _) => &person.dish,
+            ("nature", _) => &person.nature,
+            ("kind", _) => &person.pet[0],
+            ("picture", _) => &person.pet[1],
+            ("pet", _) => &person.pet_name,
+            ("born", _) => &person.born,
+            ("town", _) => &town.name,
+            ("river", _) => &town.river,
+            ("famous", _) => &town.dish,
+            _ => unreachable!("a template names the value `{key}`, which nothing gives"),
         }
     }
 
-    /// Some thing, the common ones more often.
+    /// One of the words of a section.
+    pub fn pick(&mut self, section: &str) -> &'static str {
+        self.random.pick(words(section))
+    }
+
+    /// A few different words of a section, in random order.
+    pub fn several(&mut self, section: &str, count: usize) -> Vec<&'static str> {
+        self.random.several(words(section), count)
+    }
+
+    /// Some thing, the common ones more often: one, many.
     pub fn thing(&mut self) -> Noun {
-        self.random.pick_skewed(&THINGS)
+        forms(self.random.pick_skewed(words("things")))
+    }
+
+    /// A few different things.
+    pub fn things<const N: usize>(&mut self) -> [Noun; N] {
+        let things = self.several("things", N);
+        std::array::from_fn(|i| forms(things[i]))
     }
 
     /// A name that no list holds: it can be known only from where it came up before.
     pub fn coin(&mut self) -> String {
-        let random = &mut self.random;
-        format!("{}{}{}", random.pick(&COINED_STARTS), random.pick(&COINED_MIDDLES), random.pick(&COINED_ENDS))
-    }
-
-    /// A few different choices, in random order.
-    pub fn several<T: Copy + PartialEq>(&mut self, choices: &[T], count: usize) -> Vec<T> {
-        let mut chosen = Vec::with_capacity(count);
-        while chosen.len() < count {
-            let choice = self.random.pick_skewed(choices);
-            if !chosen.contains(&choice) {
-                chosen.push(choice);
-            }
-        }
-        chosen
-    }
-}
-
-fn pronoun(person: &Person, key: &str) -> &'static str {
-    match (key, person.woman) {
-        ("he", true) => "she",
-        ("he", false) => "he",
-        ("He", true) => "She",
-        ("He", false) => "He",
-        ("him", true) | ("his", true) => "her",
-        ("him", false) => "him",
-        ("his", false) => "his",
-        ("His", true) => "Her",
-        ("His", false) => "His",
-        _ => unreachable!("a template of this module names a place that nobody fills"),
+        format!("{}{}{}", self.pick("coined starts"), self.pick("coined middles"), self.pick("coined ends"))
     }
 }
 
 /// A number in words up to twenty, then in digits.
 pub(super) fn number(n: usize) -> String {
-    NUMBERS.get(n).map_or_else(|| n.to_string(), |word| (*word).to_string())
+    words("numbers").get(n).map_or_else(|| n.to_string(), |word| (*word).to_string())
 }
 
 /// So many of a thing.
-pub(super) fn counted(n: usize, thing: Noun) -> String {
-    format!("{} {}", number(n), if n == 1 { thing.0 } else { thing.1 })
+pub(super) fn counted(n: usize, [one, many]: Noun) -> String {
+    format!("{} {}", number(n), if n == 1 { one } else { many })
 }
 
 /// "a" or "an", with the word.
@@ -173,13 +197,4 @@ pub(super) fn with_article(word: &str) -> String {
 pub(super) fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
-}
-
-/// "a, b and c".
-pub(super) fn listed(items: &[String]) -> String {
-    match items {
-        [] => String::new(),
-        [only] => only.clone(),
-        [init @ .., last] => format!("{} and {last}", init.join(", ")),
-    }
 }

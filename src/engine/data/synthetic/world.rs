@@ -1,10 +1,8 @@
 //! The people and towns of one synthetic corpus. They are the same in all its documents, so that there is something to
 //! know besides grammar: who lives where, does what, and likes what.
 
-use super::random::Random;
-use super::words::{
-    DISHES, JOBS, MEN, PET_NAMES, PETS, RIVERS, SURNAME_ENDS, SURNAME_STARTS, TOWN_ENDS, TOWN_STARTS, TRAITS, WOMEN,
-};
+use super::words::{forms, words};
+use crate::random::Xoshiro256;
 
 /// People of a world.
 const PEOPLE: usize = 320;
@@ -22,8 +20,9 @@ pub(super) struct Person {
     pub job: &'static str,
     pub dish: &'static str,
     pub nature: &'static str,
-    /// Kind, picture, name.
-    pub pet: (&'static str, &'static str, &'static str),
+    /// Kind and picture.
+    pub pet: [&'static str; 2],
+    pub pet_name: &'static str,
     pub born: usize,
 }
 
@@ -46,30 +45,26 @@ pub(super) struct World {
 impl World {
     /// The world of a seed.
     pub fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed, u64::MAX);
+        let mut random = Xoshiro256::numbered(seed, u64::MAX);
         let towns = (0..TOWNS).map(|_| town(&mut random)).collect();
         let people = (0..PEOPLE).map(|_| person(&mut random)).collect();
         Self { people, towns }
     }
 }
 
-fn town(random: &mut Random) -> Town {
-    let name = format!("{}{}", random.pick(&TOWN_STARTS), random.pick(&TOWN_ENDS));
-    Town { name, river: random.pick(&RIVERS), dish: random.pick(&DISHES) }
+fn town(random: &mut Xoshiro256) -> Town {
+    let mut pick = |section| random.pick(words(section));
+    Town { name: format!("{}{}", pick("town starts"), pick("town ends")), river: pick("rivers"), dish: pick("dishes") }
 }
 
-fn person(random: &mut Random) -> Person {
+fn person(random: &mut Xoshiro256) -> Person {
     let woman = random.once_in(2);
-    let (kind, picture) = random.pick_skewed(&PETS);
-    Person {
-        name: if woman { random.pick(&WOMEN) } else { random.pick(&MEN) },
-        surname: format!("{}{}", random.pick(&SURNAME_STARTS), random.pick(&SURNAME_ENDS)),
-        woman,
-        town: random.below(TOWNS),
-        job: random.pick(&JOBS),
-        dish: random.pick(&DISHES),
-        nature: random.pick(&TRAITS),
-        pet: (kind, picture, random.pick(&PET_NAMES)),
-        born: random.between(1840, 1899),
-    }
+    let pet = forms(random.pick_skewed(words("pets")));
+    let mut pick = |section| random.pick(words(section));
+    let name = pick(if woman { "women" } else { "men" });
+    let surname = format!("{}{}", pick("surname starts"), pick("surname ends"));
+    let town = random.below(TOWNS);
+    let mut pick = |section| random.pick(words(section));
+    let (job, dish, nature, pet_name) = (pick("jobs"), pick("dishes"), pick("traits"), pick("pet names"));
+    Person { name, surname, woman, town, job, dish, nature, pet, pet_name, born: random.between(1840, 1899) }
 }

@@ -1,8 +1,8 @@
 //! Backward pass over the kernels, from the gradient of the head's input to those of all parameters but the head's.
 
+use super::Weights;
 use super::buffers::{Buffers, Dims, LayerBuffers, carve};
 use super::forward::{smear_of, value_mix};
-use super::{Batch, Weights};
 use crate::model::parameters::{
     BACKOUT_SCALAR, INPUT_SCALARS, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING, layer_name,
     value_embedding_name,
@@ -19,7 +19,7 @@ use nanochat_plan::shape::{VALUE_GATE_CHANNELS, has_value_embedding, window_size
 pub(super) fn gradients<T: Element>(
     shape: &ModelShape,
     weights: &Weights<'_, T>,
-    batch: &Batch,
+    ids: &[u32],
     dims: &Dims,
     buffers: &mut Buffers<T>,
     into: &Gradients,
@@ -31,13 +31,13 @@ pub(super) fn gradients<T: Element>(
         if layer == middle {
             residual::add(&mut buffers.dstream, &buffers.dmiddle);
         }
-        let at = Layer { shape, weights, batch, dims, layer, into };
+        let at = Layer { shape, weights, ids, dims, layer, into };
         at.feed_forward(buffers)?;
         at.attention(window, buffers)?;
         at.mix(buffers)?;
     }
     residual::add(&mut buffers.dx0, &buffers.dstream);
-    embed(weights, batch, dims, buffers, into)
+    embed(weights, ids, dims, buffers, into)
 }
 
 /// Through the head's norm and the backout.
@@ -59,7 +59,7 @@ fn backout<T: Element>(
 /// Through the smear and the embedding's norm into the token embedding.
 fn embed<T: Element>(
     weights: &Weights<'_, T>,
-    batch: &Batch,
+    ids: &[u32],
     dims: &Dims,
     buffers: &mut Buffers<T>,
     into: &Gradients,
@@ -73,7 +73,7 @@ fn embed<T: Element>(
     add_entry::<T>(into, SMEAR_SCALAR, 0, slope)?;
     dnormed.fill(T::ZERO);
     norm::backward_add(dstream, embedded, inverse, dims.width, dnormed);
-    update(into.get(TOKEN_EMBEDDING)?, |table| embedding::scatter_add(dnormed, &batch.ids, dims.width, table))?;
+    update(into.get(TOKEN_EMBEDDING)?, |table| embedding::scatter_add(dnormed, ids, dims.width, table))?;
     Ok(())
 }
 
@@ -91,7 +91,7 @@ fn add_entry<T: Element>(into: &Gradients, name: &str, index: usize, value: f64)
 struct Layer<'a, T> {
     shape: &'a ModelShape,
     weights: &'a Weights<'a, T>,
-    batch: &'a Batch,
+    ids: &'a [u32],
     dims: &'a Dims,
     layer: usize,
     into: &'a Gradients,
@@ -153,10 +153,10 @@ impl<T: Element> Layer<'_, T> {
         dnormed: &mut [T],
     ) -> Result<(), ModelError> {
         let dims = self.dims;
-        let mix = value_mix(self.weights, self.batch, self.layer, dims, &kept.normed)?;
+        let mix = value_mix(self.weights, self.ids, self.layer, dims, &kept.normed)?;
         value::backward_mixed(dv, mix, &kept.sigma, dims.key_heads(), embedded, gates, dnormed);
         update(self.into.get(&value_embedding_name(self.layer))?, |table| {
-            embedding::scatter_add(embedded, &self.batch.ids, dims.kv, table);
+            embedding::scatter_add(embedded, self.ids, dims.kv, table);
         })?;
         let tokens = dims.tokens();
         let x = Matrix::strided(&kept.normed, tokens, VALUE_GATE_CHANNELS, dims.width);

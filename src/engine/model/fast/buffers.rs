@@ -1,6 +1,5 @@
 //! Activations and scratch, kept from one evaluation to the next.
 
-use super::Batch;
 use crate::ops::Element;
 use crate::ops::reference::rotary_table;
 use nanochat_kernels::gemm::ComputeDtype;
@@ -36,10 +35,10 @@ pub(super) struct Dims {
 }
 
 impl Dims {
-    pub(super) fn new(shape: &ModelShape, batch: &Batch, compute_dtype: ComputeDtype) -> Self {
+    pub(super) fn new(shape: &ModelShape, (rows, length): (usize, usize), compute_dtype: ComputeDtype) -> Self {
         Self {
-            rows: batch.rows,
-            length: batch.length,
+            rows,
+            length,
             width: shape.n_embd,
             kv: kv_dim(shape),
             heads: shape.n_head,
@@ -246,8 +245,7 @@ mod tests {
     #[test]
     fn buffers_stay_where_they_are_from_one_micro_step_to_the_next() {
         let shape = &shapes()[2];
-        let batch = |rows, length| Batch { ids: vec![0; rows * length], rows, length };
-        let dims = |rows, length| Dims::new(shape, &batch(rows, length), ComputeDtype::Full);
+        let dims = |rows, length| Dims::new(shape, (rows, length), ComputeDtype::Full);
         let mut workspace = Workspace::<f32>::default();
         let first = places(workspace.training(&dims(4, 20)));
         assert_eq!(first, places(workspace.training(&dims(4, 20))));

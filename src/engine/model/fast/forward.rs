@@ -1,7 +1,7 @@
 //! Forward pass over the kernels.
 
+use super::Weights;
 use super::buffers::{Buffers, Dims, LayerBuffers, carve};
-use super::{Batch, Weights};
 use crate::model::ModelError;
 use crate::model::parameters::{
     BACKOUT_SCALAR, INPUT_SCALARS, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING, layer_name,
@@ -17,11 +17,11 @@ use nanochat_plan::shape::{has_value_embedding, window_sizes};
 pub(super) fn stream<T: Element>(
     shape: &ModelShape,
     weights: &Weights<'_, T>,
-    batch: &Batch,
+    ids: &[u32],
     dims: &Dims,
     buffers: &mut Buffers<T>,
 ) -> Result<(), ModelError> {
-    embed(weights, batch, dims, buffers)?;
+    embed(weights, ids, dims, buffers)?;
     for (layer, window) in window_sizes(shape).into_iter().enumerate() {
         let lambdas = [weights.entry(RESIDUAL_SCALARS, layer)?, weights.entry(INPUT_SCALARS, layer)?];
         let Buffers { streams, layers, cos, sin, wide, attention, .. } = &mut *buffers;
@@ -31,7 +31,7 @@ pub(super) fn stream<T: Element>(
         let (x, x0, out) = (&before[layer], &before[0], &mut after[0]);
         residual::mix(x, x0, lambdas, dims.width, out, &mut kept.normed, &mut kept.inverse);
         let angles = rotary::Angles { cos, sin };
-        let at = Layer { shape, weights, batch, dims, layer };
+        let at = Layer { shape, weights, ids, dims, layer };
         at.attention(window, angles, kept, wide, attention)?;
         at.project(layer_name(layer, "attn.c_proj"), &kept.attended, out, WriteMode::Accumulate)?;
         norm::forward(out, dims.width, &mut kept.normed2, &mut kept.inverse2);
@@ -48,13 +48,13 @@ pub(super) fn stream<T: Element>(
 /// Normalised embeddings, and the first stream: the same smeared.
 fn embed<T: Element>(
     weights: &Weights<'_, T>,
-    batch: &Batch,
+    ids: &[u32],
     dims: &Dims,
     buffers: &mut Buffers<T>,
 ) -> Result<(), ModelError> {
     let Buffers { streams, embedded, inverse, sigma, .. } = buffers;
     let first = &mut streams[0];
-    embedding::gather(weights.get(TOKEN_EMBEDDING)?, &batch.ids, dims.width, first);
+    embedding::gather(weights.get(TOKEN_EMBEDDING)?, ids, dims.width, first);
     norm::forward(first, dims.width, embedded, inverse);
     let smear = smear_of(weights, dims)?;
     smear::forward(embedded, smear, first, sigma);
@@ -65,7 +65,7 @@ fn embed<T: Element>(
 struct Layer<'a, T> {
     shape: &'a ModelShape,
     weights: &'a Weights<'a, T>,
-    batch: &'a Batch,
+    ids: &'a [u32],
     dims: &'a Dims,
     layer: usize,
 }
@@ -88,7 +88,7 @@ impl<T: Element> Layer<'_, T> {
         rotary::forward(q, angles, dims.query_heads(), &mut kept.q, &mut kept.inverse_q);
         rotary::forward(k, angles, dims.key_heads(), &mut kept.k, &mut kept.inverse_k);
         if has_value_embedding(self.layer, self.shape.n_layer) {
-            let mix = value_mix(self.weights, self.batch, self.layer, dims, &kept.normed)?;
+            let mix = value_mix(self.weights, self.ids, self.layer, dims, &kept.normed)?;
             value::forward_mixed(v, mix, dims.key_heads(), &mut kept.v, &mut kept.sigma);
         } else {
             value::forward(v, dims.key_heads(), &mut kept.v);
@@ -122,13 +122,13 @@ pub(super) fn smear_of<'a, T: Element>(
 /// What a layer with a value embedding mixes into its values.
 pub(super) fn value_mix<'a, T: Element>(
     weights: &Weights<'a, T>,
-    batch: &'a Batch,
+    ids: &'a [u32],
     layer: usize,
     dims: &Dims,
     x: &'a [T],
 ) -> Result<value::Mix<'a, T>, ModelError> {
     Ok(value::Mix {
-        ids: &batch.ids,
+        ids,
         table: weights.get(&value_embedding_name(layer))?,
         gate: weights.get(&layer_name(layer, "attn.ve_gate"))?,
         x,

@@ -1,8 +1,8 @@
 //! The CPU path: forward and backward written out over the kernels, without candle's graph.
 //!
-//! It computes what [`super::forward`] computes, which is its readable reference implementation: every gradient is held against the reference implementation's and
-//! against the scalar oracle's. Buffers live in a [`Workspace`] and are used again, so that a step of a known size takes
-//! no memory from the system.
+//! It computes what [`super::forward`] computes, its reference implementation: tests compare every gradient with the
+//! reference implementation's and with the scalar oracle's. Buffers live in a [`Workspace`] and are used again, so that a
+//! step of a known size takes no memory from the system.
 
 mod backward;
 mod buffers;
@@ -53,24 +53,6 @@ pub(super) fn with_weights<T: Element, R>(
     })?
 }
 
-/// Ids of a batch, in order, and its sizes.
-#[derive(Debug, Clone)]
-pub(super) struct Batch {
-    /// Token ids, row after row.
-    pub(super) ids: Vec<u32>,
-    /// Rows.
-    pub(super) rows: usize,
-    /// Tokens in a row.
-    pub(super) length: usize,
-}
-
-impl Batch {
-    /// From ids that were checked.
-    pub(super) fn new(rows: &[Vec<u32>]) -> Self {
-        Self { ids: rows.concat(), rows: rows.len(), length: rows.first().map_or(0, Vec::len) }
-    }
-}
-
 /// One evaluation of a model on the CPU.
 pub(super) struct Fast<'a> {
     /// The model's shape.
@@ -93,12 +75,16 @@ impl Fast<'_> {
     }
 
     /// Capped logits of all tokens, row after row.
-    pub(super) fn logits<T: Element>(&self, batch: &Batch, workspace: &mut Workspace<T>) -> Result<Vec<T>, ModelError> {
-        let dims = Dims::new(self.shape, batch, self.compute_dtype);
+    pub(super) fn logits<T: Element>(
+        &self,
+        rows: &[Vec<u32>],
+        workspace: &mut Workspace<T>,
+    ) -> Result<Vec<T>, ModelError> {
+        let (ids, dims) = self.batch(rows);
         let buffers = workspace.inference(&dims);
         with_weights(self.parameters, |weights| {
-            forward::stream(self.shape, weights, batch, &dims, buffers)?;
-            let mut logits = vec![T::ZERO; batch.ids.len() * self.shape.vocab_size];
+            forward::stream(self.shape, weights, &ids, &dims, buffers)?;
+            let mut logits = vec![T::ZERO; ids.len() * self.shape.vocab_size];
             head::capped(self.head(weights, &buffers.normed, &[])?, &mut logits);
             Ok(logits)
         })
@@ -107,14 +93,14 @@ impl Fast<'_> {
     /// Losses of all tokens, row after row; 0 where the target is below 0.
     pub(super) fn losses<T: Element>(
         &self,
-        batch: &Batch,
+        rows: &[Vec<u32>],
         targets: &[i64],
         workspace: &mut Workspace<T>,
     ) -> Result<Vec<T>, ModelError> {
-        let dims = Dims::new(self.shape, batch, self.compute_dtype);
+        let (ids, dims) = self.batch(rows);
         let buffers = workspace.inference(&dims);
         with_weights(self.parameters, |weights| {
-            forward::stream(self.shape, weights, batch, &dims, buffers)?;
+            forward::stream(self.shape, weights, &ids, &dims, buffers)?;
             let Buffers { normed, losses, logits, .. } = buffers;
             head::cross_entropy(self.head(weights, normed, targets)?, None, losses, logits);
             Ok(losses.clone())
@@ -124,17 +110,17 @@ impl Fast<'_> {
     /// Adds the gradient of `factor` times the sum of losses to `into`; the losses.
     pub(super) fn gradients<T: Element>(
         &self,
-        batch: &Batch,
+        rows: &[Vec<u32>],
         targets: &[i64],
         factor: f64,
         into: &Gradients,
         workspace: &mut Workspace<T>,
         observe: &mut dyn FnMut(Part),
     ) -> Result<Vec<T>, ModelError> {
-        let dims = Dims::new(self.shape, batch, self.compute_dtype);
+        let (ids, dims) = self.batch(rows);
         let buffers = workspace.training(&dims);
         with_weights(self.parameters, |weights| {
-            forward::stream(self.shape, weights, batch, &dims, buffers)?;
+            forward::stream(self.shape, weights, &ids, &dims, buffers)?;
             observe(Part::Head);
             {
                 let Buffers { normed, losses, logits, dnormed, .. } = &mut *buffers;
@@ -145,9 +131,15 @@ impl Fast<'_> {
                 })?;
             }
             observe(Part::Backward);
-            backward::gradients(self.shape, weights, batch, &dims, buffers, into)?;
+            backward::gradients(self.shape, weights, &ids, &dims, buffers, into)?;
             Ok(buffers.losses.clone())
         })
+    }
+
+    /// The checked ids of some rows in order, and the sizes.
+    fn batch(&self, rows: &[Vec<u32>]) -> (Vec<u32>, Dims) {
+        let length = rows.first().map_or(0, Vec::len);
+        (rows.concat(), Dims::new(self.shape, (rows.len(), length), self.compute_dtype))
     }
 
     fn head<'a, T: Element>(
