@@ -51,6 +51,15 @@ pub enum ArtifactError {
         /// The schema string in the file, if it has one.
         found: Option<String>,
     },
+    /// A document in a form that an earlier version wrote.
+    #[error("`{}` is a `{found}` document, which an earlier version of nanochat wrote and this one no longer reads", path.display())]
+    #[diagnostic(help("measure again with `nanochat bench`, or use the version that wrote it"))]
+    Retired {
+        /// The file.
+        path: PathBuf,
+        /// The schema string in the file.
+        found: String,
+    },
     /// A number that JSON can't hold.
     #[error("`{}`: `{key}` is {value}, which JSON can't hold", path.display())]
     #[diagnostic(help(

@@ -24,10 +24,6 @@ documents! {
     crate::NoiseRecord => "nanochat.noise/v1",
     crate::Export => "nanochat.export/v1",
     crate::ExperimentRecord => "nanochat.experiment_record/v1",
-    crate::BenchData => "nanochat.bench_data/v1",
-    crate::BenchInfer => "nanochat.bench_infer/v1",
-    crate::BenchKernels => "nanochat.bench_kernels/v1",
-    crate::BenchTokenizer => "nanochat.bench_tokenizer/v1",
-    crate::BenchTrain => "nanochat.bench_train/v1",
+    crate::Bench => "nanochat.bench/v1",
     crate::Generation => "nanochat.generation/v1",
 }

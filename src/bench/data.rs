@@ -1,62 +1,50 @@
-//! A plan's data path: start-up, and how many tokens a second it can pack when nobody makes it wait.
+//! A plan's data path: start-up, and how many tokens a second it packs when it never waits for the model.
 
 use std::time::{Duration, Instant};
 
-use super::BenchError;
-use crate::run::{Resources, RunError, environment};
-use nanochat_artifacts::BenchData;
+use super::{BenchError, Subject};
+use crate::run::RunError;
+use nanochat_artifacts::{Bench, BenchFigure, Better, Measured};
 use nanochat_engine::data::{Loader, Split};
-use nanochat_plan::RunPlan;
 
-/// How the data path is measured.
-#[derive(Debug, Clone, Copy)]
-pub struct DataOptions {
-    /// Time spent on packing.
-    pub budget: Duration,
-    /// The machine is what the profile says.
-    pub hardware_matches: bool,
-}
-
-/// Packs a plan's training batches as fast as they come.
+/// Packs a plan's training batches for `budget`, as fast as they come.
 ///
 /// # Errors
 /// What keeps a run's data and tokenizer from being prepared.
-pub fn data(plan: &RunPlan, options: DataOptions, resources: &mut Resources) -> Result<BenchData, BenchError> {
-    let started = Instant::now();
-    let corpus = resources.corpus(&plan.data)?;
-    let open_seconds = started.elapsed().as_secs_f64();
-    let started = Instant::now();
-    let tokenizer = resources.tokenizer(plan, &corpus)?;
-    let tokenizer_seconds = started.elapsed().as_secs_f64();
+pub fn data(subject: &mut Subject, budget: Duration) -> Result<Bench, BenchError> {
+    let (plan, resources) = (&subject.plan, &mut subject.resources);
+    let (corpus, open_seconds) = timed(|| resources.corpus(&plan.data))?;
+    let (tokenizer, tokenizer_seconds) = timed(|| resources.tokenizer(plan, &corpus))?;
     let (batch_size, sequence_len) = (plan.device_batch_size as usize, plan.model.sequence_len);
-    let loader = Loader::new(corpus, tokenizer.clone(), Split::Train, batch_size, sequence_len);
-    let mut loader = loader.map_err(RunError::from)?;
-    let started = Instant::now();
-    let first = loader.next_batch().map_err(RunError::from)?;
-    let first_batch_seconds = started.elapsed().as_secs_f64();
+    let mut loader =
+        Loader::new(corpus, tokenizer.clone(), Split::Train, batch_size, sequence_len).map_err(RunError::from)?;
+    let (first, first_batch_seconds) = timed(|| Ok(loader.next_batch()?))?;
     let (mut batches, started) = (0u64, Instant::now());
-    while batches == 0 || started.elapsed() < options.budget {
+    while batches == 0 || started.elapsed() < budget {
         std::hint::black_box(loader.next_batch().map_err(RunError::from)?);
         batches += 1;
     }
     let seconds = started.elapsed().as_secs_f64();
     let tokens = batches * (batch_size * sequence_len) as u64;
-    Ok(BenchData {
-        schema: "nanochat.bench_data/v1".to_string(),
-        experiment: plan.experiment.clone(),
-        plan_hash: plan.plan_hash.clone(),
-        device_batch_size: plan.device_batch_size,
-        sequence_len: sequence_len as u64,
-        open_seconds,
-        tokenizer_seconds,
-        first_batch_seconds,
-        batches,
-        tokens,
-        seconds,
-        tokens_per_second: tokens as f64 / seconds,
-        epochs: loader.epoch(),
-        first_batch_sha256: first.sha256(),
-        tokenizer_sha256: tokenizer.sha256(),
-        environment: environment(plan, options.hardware_matches),
+    let figures = vec![
+        BenchFigure::new("opening the data", "s", Better::Lower, open_seconds),
+        BenchFigure::new("tokenizer", "s", Better::Lower, tokenizer_seconds),
+        BenchFigure::new("first batch", "s", Better::Lower, first_batch_seconds),
+        BenchFigure::new("tokens packed", "tok", Better::Neither, tokens as f64),
+        BenchFigure::new("epochs begun", "", Better::Neither, loader.epoch() as f64),
+    ];
+    Ok(Bench {
+        repeats: Some(batches),
+        tokens_per_second: Some(tokens as f64 / seconds),
+        first_batch_sha256: Some(first.sha256()),
+        tokenizer_sha256: Some(tokenizer.sha256()),
+        ..subject.document(Measured::Data, figures)
     })
+}
+
+/// What `work` gives, and its seconds.
+fn timed<T>(work: impl FnOnce() -> Result<T, RunError>) -> Result<(T, f64), RunError> {
+    let started = Instant::now();
+    let result = work()?;
+    Ok((result, started.elapsed().as_secs_f64()))
 }

@@ -5,11 +5,24 @@ use nanochat_engine::generate::GenerateError;
 use nanochat_engine::model::ModelError;
 use nanochat_engine::train::TrainError;
 use nanochat_engine::trained::TrainedError;
-use nanochat_plan::ModelShape;
+use nanochat_plan::{ModelShape, PlanError};
 
 /// Why nothing could be measured.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum BenchError {
+    /// The spec's first cell gives no plan.
+    #[error("{error}")]
+    Plan {
+        /// Why.
+        error: PlanError,
+        /// What to change.
+        #[help]
+        help: Option<String>,
+    },
+    /// The spec has no run.
+    #[error("the spec has no run")]
+    #[diagnostic(help("`nanochat plan SPEC` lists its cells and runs"))]
+    NoRun,
     /// Data, tokenizer, weights or device couldn't be prepared.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -17,9 +30,8 @@ pub enum BenchError {
     #[error(transparent)]
     Train(#[from] TrainError),
     /// The plan is shorter than what was asked for.
-    #[error(
-        "the plan has {planned} steps, {asked} were asked for; ask for fewer with --steps, or lengthen the plan with --set budget.iterations={asked}"
-    )]
+    #[error("the plan has {planned} steps, {asked} were asked for")]
+    #[diagnostic(help("ask for fewer with --steps, or lengthen the plan with --set budget.iterations={asked}"))]
     TooManySteps {
         /// Steps of the plan.
         planned: u64,
@@ -27,44 +39,46 @@ pub enum BenchError {
         asked: u64,
     },
     /// The evaluation failed.
-    #[error("the evaluation failed: {reason}; leave it out with --no-evaluation")]
+    #[error("the evaluation failed: {reason}")]
+    #[diagnostic(help("leave it out with --no-evaluation"))]
     Evaluation {
         /// Why.
         reason: String,
     },
     /// Kernels are the processor's.
-    #[error(
-        "profile `{profile}` is no processor's, and these kernels are; choose a CPU profile, or see `nanochat bench train` for what a \
-         GPU does"
-    )]
+    #[error("these kernels run on a processor, and profile `{profile}` names another device")]
+    #[diagnostic(help("choose a CPU profile, or measure a GPU with `nanochat bench train`"))]
     KernelsOfProcessor {
         /// Name of the hardware profile.
         profile: String,
     },
     /// A kernel's reference implementation can't be computed.
-    #[error(
-        "the reference of the kernel `{kernel}` can't be computed: {reason}; leave the references out with --no-references"
-    )]
-    Twin {
+    #[error("the reference implementation of the kernel `{kernel}` can't be computed: {reason}")]
+    #[diagnostic(help("leave the reference implementations out with --no-references"))]
+    Reference {
         /// The kernel.
-        kernel: String,
+        kernel: &'static str,
         /// Why.
         reason: String,
     },
-    /// What the device does at best can't be measured.
-    #[error("what the device does at best can't be measured: {0}; see `nanochat doctor`")]
+    /// The device's limits can't be measured.
+    #[error("the limits of the device can't be measured: {0}")]
+    #[diagnostic(help("see `nanochat doctor`"))]
     Limit(#[from] candle_core::Error),
-    /// The model can't be put to work.
+    /// The model can't be used.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// Nothing could be generated.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Generate(#[from] GenerateError),
     /// The checkpoint can't be read.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Trained(#[from] TrainedError),
     /// The checkpoint's model is another than the plan's.
-    #[error("the checkpoint's model is {found:?}, the plan's {planned:?}; measure it on a spec of its shape")]
+    #[error("the checkpoint's model is {found:?}, the plan's {planned:?}")]
+    #[diagnostic(help("measure the checkpoint with a spec of its shape"))]
     OtherShape {
         /// Shape of the checkpoint's.
         found: Box<ModelShape>,
@@ -73,6 +87,7 @@ pub enum BenchError {
     },
     /// Sizes that leave nothing to measure.
     #[error("{what} must be at least {least}, not {got}")]
+    #[diagnostic(help("give a larger number with {what}"))]
     TooFew {
         /// The setting.
         what: &'static str,
@@ -82,11 +97,27 @@ pub enum BenchError {
         got: u64,
     },
     /// Nothing would be left to measure.
-    #[error("{steps} steps with {warmup} of warm-up leave none to measure; ask for more with --steps")]
+    #[error("{steps} steps with {warmup} of warm-up leave none to measure")]
+    #[diagnostic(help("ask for more with --steps"))]
     NoSteadySteps {
         /// Steps asked for.
         steps: u64,
         /// Steps of warm-up among them.
         warmup: u64,
     },
+}
+
+impl BenchError {
+    /// Whether the command line or the spec asks for what can't be measured, rather than the measurement failing.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Plan { .. }
+                | Self::NoRun
+                | Self::TooManySteps { .. }
+                | Self::NoSteadySteps { .. }
+                | Self::TooFew { .. }
+                | Self::OtherShape { .. }
+        )
+    }
 }

@@ -1,14 +1,13 @@
-//! A plan's model at inference: how long a prompt takes, and each token after it, for samples side by side.
+//! A plan's model at inference: how long a prompt takes, and each token after it, for some samples at once.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::BenchError;
 use super::limits::{self, median};
-use crate::run::{Resources, environment, open_device};
-use nanochat_artifacts::{BenchDecoding, BenchInfer};
-use nanochat_engine::device::memory;
+use super::{BenchError, Subject};
+use crate::run::open_device;
+use nanochat_artifacts::{Bench, BenchFigure, BenchRate, Better, Measured};
 use nanochat_engine::generate::{Prompt, Request, Sampling, Token, continuations};
 use nanochat_engine::model::{Gpt, cache_bytes};
 use nanochat_engine::trained::open_model;
@@ -28,12 +27,10 @@ pub struct InferOptions {
     pub prompt_tokens: usize,
     /// Tokens decoded by each sample.
     pub tokens: usize,
-    /// Numbers of samples side by side.
+    /// How many samples are decoded at once, one measurement each.
     pub batch_sizes: Vec<usize>,
     /// How often each measurement is repeated.
     pub repeats: usize,
-    /// The machine is what the profile says.
-    pub hardware_matches: bool,
 }
 
 impl InferOptions {
@@ -57,67 +54,76 @@ impl InferOptions {
 /// # Errors
 /// Settings that leave nothing to measure, a checkpoint of another shape, a model that can't be made.
 pub fn infer(
-    plan: &RunPlan,
+    subject: &Subject,
     options: &InferOptions,
-    resources: &Resources,
-    observe: &mut dyn FnMut(&BenchDecoding),
-) -> Result<BenchInfer, BenchError> {
+    observe: &mut dyn FnMut(&BenchFigure),
+) -> Result<Bench, BenchError> {
     options.check()?;
-    let model = model(plan, options, resources)?;
-    let gemm_gflops = limits::gemm_gflops(Precision::F32, model.device())?;
-    let read_gbs = limits::read_gbs(model.device())?;
-    let prompt = prompt(&model, options.prompt_tokens);
+    let plan = &subject.plan;
+    let model = model(subject, options)?;
+    let limits = Limits {
+        gemm_gflops: limits::gemm_gflops(Precision::F32, model.device())?,
+        read_gbs: limits::read_gbs(model.device())?,
+    };
+    let mut figures = prompt_figures(&model, options, &limits)?;
+    let mut first_ids = Vec::new();
+    for rows in options.batch_sizes.iter().copied() {
+        let runs = (0..options.repeats).map(|_| decoded(&model, &prompt(&model, DECODE_PROMPT), rows, options.tokens));
+        let runs = runs.collect::<Result<Vec<_>, _>>()?;
+        first_ids = runs.first().map(|run| run.ids.clone()).filter(|_| first_ids.is_empty()).unwrap_or(first_ids);
+        let seconds = runs.iter().map(|run| median(&run.seconds[1..])).collect();
+        let [decoding, cache] = decoding(plan, options, rows, seconds, &limits);
+        observe(&decoding);
+        figures.extend([decoding, cache]);
+    }
+    figures.extend([
+        BenchFigure::new("matrix products reach", "GFLOP/s", Better::Neither, limits.gemm_gflops),
+        BenchFigure::new("reading reaches", "GB/s", Better::Neither, limits.read_gbs),
+    ]);
+    Ok(Bench {
+        dtype: options.dtype,
+        repeats: Some(options.repeats as u64),
+        first_ids,
+        ..subject.document(Measured::Infer, figures)
+    })
+}
+
+/// The machine's limits, measured before the work.
+struct Limits {
+    /// The best rate of this program's own matrix products in f32.
+    gemm_gflops: f64,
+    /// Bytes that all threads read a second of a buffer of 64 MiB, in GB/s.
+    read_gbs: f64,
+}
+
+/// Of the long prompt: seconds from the request to its first token, chosen greedily, and its tokens over the seconds of the
+/// prompt alone.
+fn prompt_figures(model: &Gpt, options: &InferOptions, limits: &Limits) -> Result<Vec<BenchFigure>, BenchError> {
+    let prompt = prompt(model, options.prompt_tokens);
     let (mut prefills, mut first_tokens) = (Vec::new(), Vec::new());
     for round in 0..=options.repeats {
-        let (prefill, first_token) = (prefill_seconds(&model, &prompt)?, decoded(&model, &prompt, 1, 1)?.seconds[0]);
+        let (prefill, first_token) = (prefill_seconds(model, &prompt)?, decoded(model, &prompt, 1, 1)?.seconds[0]);
         // Buffers are made in the first round, which doesn't count.
         if round > 0 {
             prefills.push(prefill);
             first_tokens.push(first_token);
         }
     }
-    let mut first_ids = Vec::new();
-    let mut batches = Vec::new();
-    for rows in options.batch_sizes.iter().copied() {
-        let runs = (0..options.repeats).map(|_| decoded(&model, &prompt_to_decode(&model), rows, options.tokens));
-        let runs = runs.collect::<Result<Vec<_>, _>>()?;
-        first_ids = runs.first().map(|run| run.ids.clone()).filter(|_| first_ids.is_empty()).unwrap_or(first_ids);
-        let steps: Vec<f64> = runs.iter().map(|run| median(&run.seconds[1..])).collect();
-        let batch = decoding(plan, options, rows, median(&steps), [gemm_gflops, read_gbs]);
-        observe(&batch);
-        batches.push(batch);
-    }
-    let prefill_seconds = median(&prefills);
-    let prefill_gflops = prefill_flops(&plan.model, prompt.len() as u64) as f64 / prefill_seconds / 1e9;
-    Ok(BenchInfer {
-        schema: "nanochat.bench_infer/v1".to_string(),
-        experiment: plan.experiment.clone(),
-        plan_hash: plan.plan_hash.clone(),
-        model: plan.model.clone(),
-        parameters: plan.parameters.total,
-        dtype: options.dtype,
-        repeats: options.repeats as u64,
-        prompt_tokens: prompt.len() as u64,
-        first_token_seconds: median(&first_tokens),
-        prefill_seconds,
-        prefill_tokens_per_second: prompt.len() as f64 / prefill_seconds,
-        prefill_gflops,
-        prefill_flop_share: prefill_gflops / gemm_gflops,
-        new_tokens: options.tokens as u64,
-        decode_prompt_tokens: DECODE_PROMPT as u64,
-        batches,
-        gemm_gflops,
-        read_gbs,
-        first_ids,
-        peak_rss_bytes: memory::peak_resident_bytes(),
-        environment: environment(plan, options.hardware_matches),
-    })
+    let (count, prefill) = (prompt.len(), median(&prefills));
+    let gflops = prefill_flops(model.shape(), count as u64) as f64 / prefill / 1e9;
+    let [first_token, rate] = [
+        BenchFigure::new(format!("first token (prompt of {count})"), "s", Better::Lower, median(&first_tokens)),
+        BenchFigure::new(format!("prefill (prompt of {count})"), "tok/s", Better::Higher, count as f64 / prefill),
+    ];
+    let rates = vec![BenchRate::new(gflops, "GFLOP/s", limits.gemm_gflops)];
+    Ok(vec![BenchFigure { seconds: first_tokens, ..first_token }, BenchFigure { seconds: prefills, rates, ..rate }])
 }
 
-fn model(plan: &RunPlan, options: &InferOptions, resources: &Resources) -> Result<Gpt, BenchError> {
+fn model(subject: &Subject, options: &InferOptions) -> Result<Gpt, BenchError> {
+    let plan = &subject.plan;
     let device = open_device(plan)?;
     let mut model = match &options.weights {
-        None => resources.model(plan, &device)?,
+        None => subject.resources.model(plan, &device)?,
         Some((path, step)) => open_model(path, *step, &device)?,
     };
     if *model.shape() != plan.model {
@@ -134,10 +140,6 @@ fn model(plan: &RunPlan, options: &InferOptions, resources: &Resources) -> Resul
 fn prompt(model: &Gpt, count: usize) -> Vec<u32> {
     let below = model.shape().vocab_size.saturating_sub(16).max(1);
     (0..count).map(|place| ((7 + 31 * place) % below) as u32).collect()
-}
-
-fn prompt_to_decode(model: &Gpt) -> Vec<u32> {
-    prompt(model, DECODE_PROMPT)
 }
 
 /// Seconds of a prompt.
@@ -178,33 +180,33 @@ fn decoded(model: &Gpt, prompt: &[u32], rows: usize, tokens: usize) -> Result<De
     Ok(run)
 }
 
-/// The figures of one number of samples.
+/// The figures of one number of samples: tokens a second over all of them, from the seconds between a sample's tokens, and
+/// the most that their key/value cache takes.
 fn decoding(
     plan: &RunPlan,
     options: &InferOptions,
     rows: usize,
-    step_seconds: f64,
-    [gemm_gflops, read_gbs]: [f64; 2],
-) -> BenchDecoding {
+    seconds: Vec<f64>,
+    limits: &Limits,
+) -> [BenchFigure; 2] {
     let (shape, context) = (&plan.model, (DECODE_PROMPT + options.tokens / 2) as u64);
     let counts = parameter_counts(shape);
     let bytes = match options.dtype {
         Precision::F32 => 4,
         Precision::Bf16 => 2,
     };
+    let step_seconds = median(&seconds);
+    // Weights and cache that a step must read, at the mean context.
     let weights = (counts.lm_head + counts.transformer_matrices) * bytes;
     let step_bytes = weights + rows as u64 * kv_read_bytes(shape, context, 4);
-    let achieved_gbs = step_bytes as f64 / step_seconds / 1e9;
-    let achieved_gflops = rows as f64 * decode_flops(shape, context) as f64 / step_seconds / 1e9;
-    BenchDecoding {
-        rows: rows as u64,
-        step_seconds,
-        tokens_per_second: rows as f64 / step_seconds,
-        step_bytes,
-        achieved_gbs,
-        bandwidth_share: achieved_gbs / read_gbs,
-        achieved_gflops,
-        flop_share: achieved_gflops / gemm_gflops,
-        cache_bytes: cache_bytes(shape, rows as u64, DECODE_PROMPT + options.tokens),
-    }
+    let gflops = rows as f64 * decode_flops(shape, context) as f64 / step_seconds / 1e9;
+    let rates = vec![
+        BenchRate::new(step_bytes as f64 / step_seconds / 1e9, "GB/s", limits.read_gbs),
+        BenchRate::new(gflops, "GFLOP/s", limits.gemm_gflops),
+    ];
+    let name = format!("decoding, {rows} samples ({} tokens after {DECODE_PROMPT})", options.tokens);
+    let cache = cache_bytes(shape, rows as u64, DECODE_PROMPT + options.tokens) as f64 / f64::from(1 << 20);
+    let cache = BenchFigure::new(format!("{name}: cache"), "MiB", Better::Neither, cache);
+    let rate = BenchFigure::new(name, "tok/s", Better::Higher, rows as f64 / step_seconds);
+    [BenchFigure { seconds, rates, ..rate }, cache]
 }

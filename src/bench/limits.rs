@@ -1,4 +1,4 @@
-//! What this machine can do at best, by this program's own kernels.
+//! The limits of this machine, as this program's own kernels reach them.
 
 use std::time::{Duration, Instant};
 
@@ -35,14 +35,18 @@ pub fn read_gbs(device: &Device) -> candle_core::Result<f64> {
 }
 
 fn product_gflops([m, n, k]: [usize; 3], dtype: Precision) -> f64 {
-    let numbers = |count: usize| -> Vec<f32> { (0..count).map(|i| ((i * 7919) % 1013) as f32 / 506.0 - 1.0).collect() };
-    let (a, b, mut out) = (numbers(m * k), numbers(n * k), vec![0f32; m * n]);
+    let (a, b, mut out) = (elements(m * k, 0), elements(n * k, 0), vec![0f32; m * n]);
     let seconds = best_seconds(BUDGET, || {
         let b = Matrix::new(&b, n, k).transposed();
         multiply(&mut out, Matrix::new(&a, m, k), b, WriteMode::Overwrite, Threads::Pool, compute_dtype(dtype));
         std::hint::black_box(&out);
     });
     2.0 * (m * n * k) as f64 / seconds / 1e9
+}
+
+/// Elements in −1 … 1 without a pattern that matters.
+pub fn elements(count: usize, seed: usize) -> Vec<f32> {
+    (0..count).map(|index| (((index + seed) * 7919) % 1013) as f32 / 506.0 - 1.0).collect()
 }
 
 /// The shortest time of `work` within a budget, after once that doesn't count.
@@ -58,7 +62,7 @@ pub fn best_seconds(budget: Duration, mut work: impl FnMut()) -> f64 {
     best
 }
 
-/// The median of some numbers; NaN of none.
+/// The median of some values; NaN when there are none.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use super::BenchError;
 use super::limits::median;
-use crate::run::{Resources, RunError, environment};
-use nanochat_artifacts::BenchTokenizer;
+use super::{BenchError, Subject};
+use crate::run::RunError;
+use nanochat_artifacts::{Bench, BenchFigure, Better, Measured};
 use nanochat_engine::data::{Corpus, Split, train_tokenizer, training_bytes};
-use nanochat_plan::{RunPlan, TokenizerPlan};
+use nanochat_plan::TokenizerPlan;
 
 /// Limits of a training that the plan doesn't state, as the baseline's script has them.
 const CHARACTERS_PER_DOCUMENT: u64 = 10_000;
@@ -20,8 +20,6 @@ pub struct TokenizerOptions {
     pub repeats: u64,
     /// Bytes of the training split that are encoded, at most.
     pub encode_bytes: u64,
-    /// The machine is what the profile says.
-    pub hardware_matches: bool,
 }
 
 /// Trains a vocabulary of the plan's size on its data, and encodes some of it on the calling thread. A tokenizer that the
@@ -29,11 +27,8 @@ pub struct TokenizerOptions {
 ///
 /// # Errors
 /// What keeps a run's data and tokenizer from being prepared.
-pub fn tokenizer(
-    plan: &RunPlan,
-    options: TokenizerOptions,
-    resources: &mut Resources,
-) -> Result<BenchTokenizer, BenchError> {
+pub fn tokenizer(subject: &mut Subject, options: TokenizerOptions) -> Result<Bench, BenchError> {
+    let (plan, resources) = (&subject.plan, &mut subject.resources);
     let corpus = resources.corpus(&plan.data)?;
     let (vocab_size, per_document, most) = match &plan.tokenizer {
         TokenizerPlan::Train { vocab_size, max_chars_per_document, max_chars } => {
@@ -63,22 +58,21 @@ pub fn tokenizer(
         }
         encode_seconds.push(started.elapsed().as_secs_f64());
     }
-    let rate = |bytes: u64, seconds: &[f64]| bytes as f64 / median(seconds) / 1e6;
-    Ok(BenchTokenizer {
-        schema: "nanochat.bench_tokenizer/v1".to_string(),
-        experiment: plan.experiment.clone(),
-        plan_hash: plan.plan_hash.clone(),
-        vocab_size: vocab_size as u64,
-        train_bytes,
-        train_megabytes_per_second: rate(train_bytes, &train_seconds),
-        train_seconds,
-        encode_bytes,
-        encode_tokens: tokens,
-        encode_megabytes_per_second: rate(encode_bytes, &encode_seconds),
-        encode_seconds,
-        tokenizer_sha256: tokenizer.sha256(),
-        environment: environment(plan, options.hardware_matches),
+    let threads = rayon::current_num_threads();
+    let training = format!("training of {vocab_size} tokens on {train_bytes} bytes, {threads} threads");
+    let encoding = format!("encoding of {encode_bytes} bytes as {tokens} tokens, 1 thread");
+    let figures = vec![rate(training, train_bytes, train_seconds), rate(encoding, encode_bytes, encode_seconds)];
+    Ok(Bench {
+        repeats: Some(options.repeats.max(1)),
+        tokenizer_sha256: Some(tokenizer.sha256()),
+        ..subject.document(Measured::Tokenizer, figures)
     })
+}
+
+/// Megabytes (10^6) of text a second: the median.
+fn rate(name: String, bytes: u64, seconds: Vec<f64>) -> BenchFigure {
+    let value = bytes as f64 / median(&seconds) / 1e6;
+    BenchFigure { seconds, ..BenchFigure::new(name, "MB/s", Better::Higher, value) }
 }
 
 /// The first documents of the training split, up to so many bytes and at least one.

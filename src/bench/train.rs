@@ -1,14 +1,15 @@
 //! A plan's first steps, timed.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::BenchError;
 use super::limits::{self, median};
 use super::phases::{self, PhaseClock, Seconds};
+use super::{BenchError, Subject};
 use crate::hardware::process_age_seconds;
-use crate::run::{Resources, environment, open_device};
-use nanochat_artifacts::{BenchEvaluation, BenchStartup, BenchTrain, loss_trace_sha256};
+use crate::run::open_device;
+use nanochat_artifacts::{Bench, BenchEvaluation, BenchFigure, Better, Measured, loss_trace_sha256};
 use nanochat_engine::device::memory;
 use nanochat_engine::model::Part;
 use nanochat_engine::train::{Event, Inputs, NoCheckpoints, Phase, Trainer};
@@ -23,8 +24,6 @@ pub struct TrainOptions {
     pub warmup: u64,
     /// Evaluate after the steps.
     pub evaluate: bool,
-    /// The machine is what the profile says.
-    pub hardware_matches: bool,
 }
 
 /// How far a benchmark is.
@@ -38,34 +37,28 @@ pub struct Progress {
     pub loss: f64,
 }
 
-/// Counts from the start of the process, or from its own where the system doesn't tell that.
-struct SinceStart {
+/// Counts from the start of the process, or from its own where the system doesn't report that, and splits the time up to
+/// the first step into parts.
+struct Startup {
     age: f64,
     at: Instant,
+    parts: BTreeMap<String, f64>,
 }
 
-impl SinceStart {
+impl Startup {
     fn new() -> Self {
-        Self { at: Instant::now(), age: process_age_seconds().unwrap_or(0.0) }
+        Self { at: Instant::now(), age: process_age_seconds().unwrap_or(0.0), parts: BTreeMap::new() }
     }
 
+    /// Seconds since the start of the process.
     fn seconds(&self) -> f64 {
         self.age + self.at.elapsed().as_secs_f64()
     }
-}
 
-/// Parts time: each lap begins where the last one ended.
-struct Laps<'a> {
-    clock: &'a SinceStart,
-    /// Seconds since the start of the process at which the last lap ended.
-    last: f64,
-}
-
-impl Laps<'_> {
-    /// Seconds of the lap that ends now.
-    fn next(&mut self) -> f64 {
-        let before = std::mem::replace(&mut self.last, self.clock.seconds());
-        self.last - before
+    /// A part ends `at` so many seconds, and began where the last one ended.
+    fn end(&mut self, part: &str, at: f64) {
+        let before: f64 = self.parts.values().sum();
+        self.parts.insert(part.to_string(), at - before);
     }
 }
 
@@ -84,76 +77,72 @@ struct Steps {
 /// # Errors
 /// More steps than the plan has, none beyond the warm-up, or what keeps a run from going on.
 pub fn train(
-    plan: &RunPlan,
+    subject: &mut Subject,
     options: TrainOptions,
-    resources: &mut Resources,
     observe: &mut dyn FnMut(Progress),
-) -> Result<BenchTrain, BenchError> {
+) -> Result<Bench, BenchError> {
     let TrainOptions { steps, warmup, .. } = options;
+    let (plan, resources) = (&subject.plan, &mut subject.resources);
     if steps > plan.num_iterations {
         return Err(BenchError::TooManySteps { planned: plan.num_iterations, asked: steps });
     }
     if steps <= warmup {
         return Err(BenchError::NoSteadySteps { steps, warmup });
     }
-    let clock = SinceStart::new();
-    let mut laps = Laps { clock: &clock, last: 0.0 };
-    let program = laps.next();
+    let mut startup = Startup::new();
+    startup.end("program", startup.seconds());
     let device = open_device(plan)?;
     let corpus = resources.corpus(&plan.data)?;
-    let data = laps.next();
+    startup.end("data", startup.seconds());
     let tokenizer = resources.tokenizer(plan, &corpus)?;
     let tokenizer_sha256 = tokenizer.sha256();
-    let tokenizer_seconds = laps.next();
+    startup.end("tokenizer", startup.seconds());
     let model = resources.model(plan, &device)?;
     let shortened = without_interruptions(plan);
     let mut trainer =
         Trainer::new(Inputs { plan: &shortened, corpus, tokenizer, model, device: device.clone(), bundle: None })?;
-    let model = laps.next();
-    let measured = measure(&mut trainer, options, &clock, plan, observe)?;
-    let first_step_after_seconds = measured.first_forward.unwrap_or(laps.last);
-    let first_batch = first_step_after_seconds - laps.last;
-    let startup = BenchStartup { program, data, tokenizer: tokenizer_seconds, model, first_batch };
+    startup.end("model", startup.seconds());
+    let measured = measure(&mut trainer, options, &startup, plan, observe)?;
+    if let Some(first_forward) = measured.first_forward {
+        startup.end("first_batch", first_forward);
+    }
     let peak_rss_bytes = memory::peak_resident_bytes();
 
     let evaluation = measured.evaluation;
     let a_step = evaluation.as_ref().map(|one| one.seconds * evaluations(plan) / plan.num_iterations as f64);
     let steady = &measured.seconds[warmup as usize..];
     let tokens_per_second = plan.total_batch_size as f64 / median(steady);
+    let history = trainer.history();
+    let loss = history.steps.last().map_or(f64::NAN, |row| row.loss);
     let achieved_gflops = plan.flops_per_token as f64 * tokens_per_second / 1e9;
-    let gemm_gflops = limits::gemm_gflops(plan.dtype, &device)?;
-    let rows = &trainer.history().steps;
-    Ok(BenchTrain {
-        schema: "nanochat.bench_train/v1".to_string(),
-        experiment: plan.experiment.clone(),
-        run_id: plan.run_id.clone(),
-        plan_hash: plan.plan_hash.clone(),
-        model: plan.model.clone(),
-        parameters: plan.parameters.total,
-        dtype: plan.dtype,
-        device_batch_size: plan.device_batch_size,
-        grad_accum_steps: plan.grad_accum_steps,
-        total_batch_size: plan.total_batch_size,
-        steps,
-        warmup_steps: warmup,
-        tokens_per_second,
-        phases: phases::mean(&measured.phases[warmup as usize..], a_step),
+    let figures = figures(achieved_gflops, limits::gemm_gflops(plan.dtype, &device)?, loss);
+    Ok(Bench {
+        repeats: Some(steps),
+        warmup,
+        tokens_per_second: Some(tokens_per_second),
+        phases: Some(phases::mean(&measured.phases[warmup as usize..], a_step)),
         step_seconds: measured.seconds,
-        first_step_after_seconds,
-        startup,
+        first_step_after_seconds: measured.first_forward,
+        startup: startup.parts,
         peak_rss_bytes,
-        peak_device_bytes: trainer.history().peak_device_bytes,
+        peak_device_bytes: history.peak_device_bytes,
         evaluation,
-        flops_per_token: plan.flops_per_token,
-        achieved_gflops,
-        gemm_gflops,
-        mfu: achieved_gflops / gemm_gflops,
-        train_loss: rows.last().map_or(f64::NAN, |row| row.loss),
-        loss_trace_sha256: loss_trace_sha256(rows),
-        first_batch_sha256: trainer.history().first_batch_sha256.clone(),
-        tokenizer_sha256,
-        environment: environment(plan, options.hardware_matches),
+        loss_trace_sha256: Some(loss_trace_sha256(&history.steps)),
+        first_batch_sha256: history.first_batch_sha256.clone(),
+        tokenizer_sha256: Some(tokenizer_sha256),
+        ..subject.document(Measured::Train, figures)
     })
+}
+
+/// What training makes of the best rate of matrix products in this compute dtype on this machine, measured after the
+/// steps: by this program's own kernels on a processor, by candle's on a GPU.
+fn figures(achieved_gflops: f64, gemm_gflops: f64, loss: f64) -> Vec<BenchFigure> {
+    vec![
+        BenchFigure::new("achieved", "GFLOP/s", Better::Higher, achieved_gflops),
+        BenchFigure::new("matrix products reach", "GFLOP/s", Better::Neither, gemm_gflops),
+        BenchFigure::new("share of that (MFU)", "", Better::Higher, achieved_gflops / gemm_gflops),
+        BenchFigure::new("loss of the last step", "nats", Better::Neither, loss),
+    ]
 }
 
 /// The plan with nothing between its steps.
@@ -170,7 +159,7 @@ fn without_interruptions(plan: &RunPlan) -> RunPlan {
 fn measure(
     trainer: &mut Trainer<'_>,
     options: TrainOptions,
-    clock: &SinceStart,
+    clock: &Startup,
     plan: &RunPlan,
     observe: &mut dyn FnMut(Progress),
 ) -> Result<Steps, BenchError> {

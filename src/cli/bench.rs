@@ -8,15 +8,12 @@ use super::plan::{Overlay, select};
 use super::progress::thousands;
 use super::run::{check_hardware, use_threads};
 use super::{CliError, CliResult, Exit, Format};
-use crate::bench::{self, BenchError, DataOptions, InferOptions, KernelOptions, TokenizerOptions, TrainOptions};
+use crate::bench::{self, BenchError, InferOptions, KernelOptions, Subject, TokenizerOptions, TrainOptions};
 use crate::run::Resources;
-use nanochat_artifacts::{
-    BenchData, BenchDecoding, BenchInfer, BenchKernel, BenchKernels, BenchTokenizer, BenchTrain, Document,
-    write_document,
-};
+use nanochat_artifacts::{Bench, BenchFigure, BenchRate, write_document};
 use nanochat_experiment as experiment;
 use nanochat_experiment::config::SpecErrors;
-use nanochat_plan::{Precision, RunPlan};
+use nanochat_plan::Precision;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -28,13 +25,13 @@ pub struct Args {
 enum Command {
     /// Time the first steps of a spec's first run, by phase, and say what share of the machine they use.
     Train(TrainArgs),
-    /// Time every kernel at the sizes of a spec's micro-step, beside its reference implementation in elementary operations.
+    /// Time every kernel at the sizes of a spec's micro-step, with its reference implementation.
     Kernels(KernelArgs),
     /// Time the training of a spec's tokenizer, and its encoding on one thread.
     Tokenizer(TokenizerArgs),
     /// Time a spec's data path: start-up, and tokens packed a second.
     Data(DataArgs),
-    /// Time a spec's model at inference: prompts, first tokens, decoding by the number of samples side by side.
+    /// Time a spec's model at inference: prompts, first tokens, decoding of one or more samples at once.
     Infer(InferArgs),
 }
 
@@ -49,7 +46,7 @@ struct Common {
     /// Only the cells whose axis has this value.
     #[arg(long, value_name = "AXIS=VALUE")]
     only: Vec<String>,
-    /// Measure although the machine is not what the profile says.
+    /// Measure even if the machine is not what the profile says.
     #[arg(long)]
     allow_hardware_mismatch: bool,
     /// Write the result to this file too; `nanochat compare` takes two such files.
@@ -84,7 +81,7 @@ struct KernelArgs {
     milliseconds: u64,
     /// Leave out the reference implementations.
     #[arg(long)]
-    no_twins: bool,
+    no_references: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -127,7 +124,7 @@ struct InferArgs {
     /// Tokens that each sample decodes.
     #[arg(long, value_name = "N", default_value_t = 128)]
     tokens: usize,
-    /// Numbers of samples side by side.
+    /// How many samples are decoded at once, one measurement each.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16")]
     batch_sizes: Vec<usize>,
     /// How often each measurement is repeated; the median counts.
@@ -163,221 +160,124 @@ pub fn execute(args: Args) -> CliResult {
     }
 }
 
-/// A plan, ready to be measured.
-struct Ready {
-    plan: RunPlan,
-    resources: Resources,
-    hardware_matches: bool,
-}
-
 impl Common {
-    /// The first run's plan, the machine checked, the threads as the profile says.
-    fn ready(&self) -> Result<Ready, CliError> {
+    /// The first run's plan, with the machine checked and as many threads as the profile says.
+    fn subject(&self) -> Result<Subject, CliError> {
         let experiment = experiment::load(&self.spec, &self.overlay.options()).map_err(CliError::invalid)?;
         let missing = experiment::missing_paths(&experiment);
         if !missing.is_empty() {
             return Err(CliError::invalid(SpecErrors::new(self.spec.display().to_string(), missing)));
         }
-        let cells = select(&experiment, &self.only)?;
-        let expansion = experiment::expand_cells(&experiment, cells.into_iter().take(1)).map_err(|error| {
-            let help = error.way_out();
-            CliError::usage(error, help.as_deref())
-        })?;
-        let plan = expansion.runs.into_iter().next().ok_or_else(|| CliError::usage("the spec has no run", None))?;
+        let plan = bench::first_plan(&experiment, select(&experiment, &self.only)?).map_err(failed)?;
         let hardware_matches = check_hardware(&experiment, std::slice::from_ref(&plan), self.allow_hardware_mismatch)?;
         use_threads(&experiment)?;
         let resources = Resources::new(&super::project()).with_baseline(&experiment.baseline_commit);
-        Ok(Ready { plan, resources, hardware_matches })
+        Ok(Subject { plan, resources, hardware_matches })
     }
 
-    /// Writes the document where it was asked for, and prints it.
-    fn give<T: Document>(&self, document: &T, print: impl FnOnce(&T)) -> CliResult {
+    /// Writes the document to the file that was named, and prints it.
+    fn give(&self, measured: Result<Bench, BenchError>) -> CliResult {
+        let document = measured.map_err(failed)?;
         if let Some(path) = &self.out {
-            write_document(path, document).map_err(CliError::failed)?;
+            write_document(path, &document).map_err(CliError::failed)?;
         }
         match self.format {
-            Format::Json => json(document)?,
-            Format::Text => print(document),
+            Format::Json => json(&document)?,
+            Format::Text => print!("{}", text(&document)),
         }
         Ok(Exit::Done)
     }
 }
 
 fn failed(error: BenchError) -> CliError {
-    match error {
-        BenchError::TooManySteps { .. }
-        | BenchError::NoSteadySteps { .. }
-        | BenchError::TooFew { .. }
-        | BenchError::OtherShape { .. } => CliError::usage(error, None),
-        other => CliError::failed(miette::miette!("{other}")),
-    }
+    if error.is_usage() { CliError::invalid(error) } else { CliError::failed(error) }
 }
 
 fn train(args: TrainArgs) -> CliResult {
-    let Ready { plan, mut resources, hardware_matches } = args.common.ready()?;
-    let options =
-        TrainOptions { steps: args.steps, warmup: args.warmup, evaluate: !args.no_evaluation, hardware_matches };
-    let document = bench::train(&plan, options, &mut resources, &mut |progress| {
-        let rate = thousands(plan.total_batch_size as f64 / progress.seconds);
+    let mut subject = args.common.subject()?;
+    let options = TrainOptions { steps: args.steps, warmup: args.warmup, evaluate: !args.no_evaluation };
+    let tokens = subject.plan.total_batch_size as f64;
+    args.common.give(bench::train(&mut subject, options, &mut |progress| {
+        let rate = thousands(tokens / progress.seconds);
         eprintln!("step {}/{}  loss {:.4}  {rate} tok/s", progress.step, args.steps, progress.loss);
-    })
-    .map_err(failed)?;
-    args.common.give(&document, print_train)
-}
-
-fn print_train(document: &BenchTrain) {
-    let milliseconds = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
-    let dtype = match document.dtype {
-        Precision::F32 => "f32",
-        Precision::Bf16 => "bf16",
-    };
-    let mut rows = table(&["", ""]);
-    let mut row = |name: &str, value: String| {
-        rows.add_row([name.to_string(), value]);
-    };
-    row("run", format!("{} of {}", document.run_id, document.experiment));
-    row("arithmetic", format!("{dtype}, {} threads", document.environment.threads));
-    row("tokens a second", thousands(document.tokens_per_second));
-    row("steps", format!("{}, of which {} don't count", document.steps, document.warmup_steps));
-    row("achieved", format!("{:.1} GFLOP/s", document.achieved_gflops));
-    row("products reach", format!("{:.1} GFLOP/s here", document.gemm_gflops));
-    row("share (MFU)", format!("{:.1}%", document.mfu * 100.0));
-    row("peak memory", format!("{:.1} MiB", document.peak_memory_bytes() as f64 / f64::from(1 << 20)));
-    row("first step after", format!("{:.2} s", document.first_step_after_seconds));
-    let startup = &document.startup;
-    for (name, seconds) in [
-        ("  program, spec", startup.program),
-        ("  data", startup.data),
-        ("  tokenizer", startup.tokenizer),
-        ("  weights", startup.model),
-        ("  first batch", startup.first_batch),
-    ] {
-        row(name, milliseconds(seconds));
-    }
-    let phases = &document.phases;
-    let all = phases.data + phases.forward + phases.head + phases.backward + phases.optimizer;
-    row("a mean step", milliseconds(all));
-    for (name, seconds) in [
-        ("  data", phases.data),
-        ("  forward", phases.forward),
-        ("  head and loss", phases.head),
-        ("  backward", phases.backward),
-        ("  optimizer", phases.optimizer),
-    ] {
-        row(name, format!("{} ({:.1}%)", milliseconds(seconds), 100.0 * seconds / all));
-    }
-    if let Some(one) = &document.evaluation {
-        let bpb = one.val_bpb.map_or_else(|| "–".to_string(), |bpb| format!("{bpb:.4}"));
-        row("evaluation", format!("{:.2} s for {} tokens, {bpb} bits per byte", one.seconds, one.tokens));
-        row("  a step", milliseconds(phases.evaluation.unwrap_or_default()));
-    }
-    println!("{rows}");
+    }))
 }
 
 fn kernels(args: KernelArgs) -> CliResult {
-    let Ready { plan, hardware_matches, .. } = args.common.ready()?;
+    let subject = args.common.subject()?;
     let budget = Duration::from_millis(args.milliseconds);
-    let options = KernelOptions { references: !args.no_twins, budget, hardware_matches };
-    let document = bench::kernels(&plan, options, &mut |kernel: &BenchKernel| {
-        eprintln!("{:<34} {:.3} ms", kernel.name, kernel.seconds * 1e3);
-    })
-    .map_err(failed)?;
-    args.common.give(&document, print_kernels)
-}
-
-fn print_kernels(document: &BenchKernels) {
-    let mut rows = table(&["kernel", "sizes", "ms", "reference ms", "times", "rate", "of the limit"]);
-    for kernel in &document.kernels {
-        let milliseconds = |seconds: f64| format!("{:.3}", seconds * 1e3);
-        let reference = |show: &dyn Fn(f64) -> String| kernel.twin_seconds.map_or_else(|| "–".to_string(), show);
-        rows.add_row([
-            kernel.name.clone(),
-            kernel.shape.clone(),
-            milliseconds(kernel.seconds),
-            reference(&milliseconds),
-            reference(&|seconds| format!("{:.1}", seconds / kernel.seconds)),
-            format!("{:.1} {}", kernel.rate, kernel.unit),
-            format!("{:.0}%", kernel.share * 100.0),
-        ]);
-    }
-    println!("{rows}");
-    println!("limits: products {:.1} GFLOP/s, copies {:.1} GB/s", document.gemm_gflops, document.copy_gbs);
+    let options = KernelOptions { references: !args.no_references, budget };
+    args.common.give(bench::kernels(&subject, options, &mut progress))
 }
 
 fn tokenizer(args: TokenizerArgs) -> CliResult {
-    let Ready { plan, mut resources, hardware_matches } = args.common.ready()?;
-    let options = TokenizerOptions { repeats: args.repeats, encode_bytes: args.encode_bytes, hardware_matches };
-    let document = bench::tokenizer(&plan, options, &mut resources).map_err(failed)?;
-    args.common.give(&document, |document: &BenchTokenizer| {
-        let threads = document.environment.threads;
-        println!(
-            "training   {:.1} MB/s on {threads} threads: {} tokens on {} bytes",
-            document.train_megabytes_per_second, document.vocab_size, document.train_bytes
-        );
-        println!(
-            "encoding   {:.1} MB/s on one thread: {} tokens from {} bytes",
-            document.encode_megabytes_per_second, document.encode_tokens, document.encode_bytes
-        );
-    })
+    let mut subject = args.common.subject()?;
+    let options = TokenizerOptions { repeats: args.repeats, encode_bytes: args.encode_bytes };
+    args.common.give(bench::tokenizer(&mut subject, options))
 }
 
 fn data(args: DataArgs) -> CliResult {
-    let Ready { plan, mut resources, hardware_matches } = args.common.ready()?;
-    let options = DataOptions { budget: Duration::from_millis(args.milliseconds), hardware_matches };
-    let document = bench::data(&plan, options, &mut resources).map_err(failed)?;
-    args.common.give(&document, |document: &BenchData| {
-        let milliseconds = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
-        println!("data         {}", milliseconds(document.open_seconds));
-        println!("tokenizer    {}", milliseconds(document.tokenizer_seconds));
-        println!("first batch  {}", milliseconds(document.first_batch_seconds));
-        println!("packing      {} tokens a second", thousands(document.tokens_per_second));
-    })
+    let mut subject = args.common.subject()?;
+    args.common.give(bench::data(&mut subject, Duration::from_millis(args.milliseconds)))
 }
 
 fn infer(args: InferArgs) -> CliResult {
-    let Ready { plan, resources, hardware_matches } = args.common.ready()?;
+    let subject = args.common.subject()?;
     let options = InferOptions {
         weights: args.weights.map(|path| (path, args.step)),
-        dtype: args.dtype.map_or(plan.dtype, Precision::from),
+        dtype: args.dtype.map_or(subject.plan.dtype, Precision::from),
         prompt_tokens: args.prompt_tokens,
         tokens: args.tokens,
         batch_sizes: args.batch_sizes,
         repeats: args.repeats,
-        hardware_matches,
     };
-    let document = bench::infer(&plan, &options, &resources, &mut |batch: &BenchDecoding| {
-        eprintln!("{} beside each other: {} tok/s", batch.rows, thousands(batch.tokens_per_second));
-    })
-    .map_err(failed)?;
-    args.common.give(&document, print_infer)
+    args.common.give(bench::infer(&subject, &options, &mut progress))
 }
 
-fn print_infer(document: &BenchInfer) {
-    let milliseconds = |seconds: f64| format!("{:.3} ms", seconds * 1e3);
-    println!(
-        "prompt of {} tokens: first token after {}, {} tok/s, {:.0}% of the FLOP rate",
-        document.prompt_tokens,
-        milliseconds(document.first_token_seconds),
-        thousands(document.prefill_tokens_per_second),
-        100.0 * document.prefill_flop_share
-    );
-    let mut rows = table(&["rows", "a token", "tok/s", "read", "of the bandwidth", "of the FLOP rate", "cache"]);
-    for batch in &document.batches {
-        rows.add_row([
-            batch.rows.to_string(),
-            milliseconds(batch.step_seconds),
-            thousands(batch.tokens_per_second),
-            format!("{:.1} GB/s", batch.achieved_gbs),
-            format!("{:.0}%", 100.0 * batch.bandwidth_share),
-            format!("{:.0}%", 100.0 * batch.flop_share),
-            format!("{:.1} MiB", batch.cache_bytes as f64 / f64::from(1 << 20)),
-        ]);
+fn progress(figure: &BenchFigure) {
+    eprintln!("{}: {}", figure.name, value(figure.value, &figure.unit));
+}
+
+/// A benchmark as a table, with a line before it that says what was measured, and how.
+fn text(document: &Bench) -> String {
+    let dtype = format!("{:?}", document.dtype).to_lowercase();
+    let threads = document.environment.threads;
+    let mut text = format!("{}: {} of {}, {dtype}", document.measured, document.run_id, document.experiment);
+    text.push_str(&format!(", {threads} thread{}\n", if threads == 1 { "" } else { "s" }));
+    if document.warmup > 0 {
+        let counted = document.repeats.unwrap_or_default() - document.warmup;
+        text.push_str(&format!("{counted} steps count, after {} of warm-up\n", document.warmup));
     }
-    println!("{rows}");
-    println!(
-        "limits: products {:.1} GFLOP/s, reading {:.1} GB/s; peak memory {:.1} MiB",
-        document.gemm_gflops,
-        document.read_gbs,
-        document.peak_rss_bytes as f64 / f64::from(1 << 20)
-    );
+    if let Some(evaluation) = &document.evaluation {
+        let bpb = evaluation.val_bpb.map_or_else(|| "–".to_string(), |bpb| format!("{bpb:.4}"));
+        text.push_str(&format!("evaluation on {} tokens: {bpb} bits per byte\n", evaluation.tokens));
+    }
+    let mut rows = table(&["figure", "value", "reference", "rate"]);
+    for figure in document.all_figures() {
+        let reference = figure
+            .reference
+            .map(|reference| format!("{} (×{:.1})", value(reference, &figure.unit), reference / figure.value));
+        let rate =
+            |rate: &BenchRate| format!("{}, {:.0}% of the limit", value(rate.value, &rate.unit), 100.0 * rate.share);
+        let rates: Vec<String> = figure.rates.iter().map(rate).collect();
+        rows.add_row([figure.name, value(figure.value, &figure.unit), reference.unwrap_or_default(), rates.join("; ")]);
+    }
+    let startup = document.startup.iter().map(|(part, seconds)| (format!("start-up: {part}"), *seconds));
+    let evaluation = document.phases.as_ref().and_then(|phases| phases.evaluation);
+    for (name, seconds) in startup.chain(evaluation.map(|seconds| ("a step: its share of evaluations".into(), seconds)))
+    {
+        rows.add_row([name, value(seconds, "s")]);
+    }
+    text.push_str(&format!("{rows}\n"));
+    text
+}
+
+/// A figure with its unit.
+fn value(value: f64, unit: &str) -> String {
+    match unit {
+        "s" => format!("{:.3} ms", value * 1e3),
+        "" => format!("{value:.4}"),
+        _ if value.abs() >= 1000.0 => format!("{} {unit}", thousands(value)),
+        _ => format!("{value:.3} {unit}"),
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{CliError, CliResult, Exit};
-use nanochat_artifacts::{BenchDocument, Tree, Verdict, write_atomic};
+use nanochat_artifacts::{Bench, Tree, Verdict, write_atomic};
 use nanochat_lab::report;
 use nanochat_lab::scorecard::compare::{Comparison, compare, gate};
 use nanochat_lab::scorecard::{BenchComparison, Gate, ScorecardError, compare_benches};
@@ -73,7 +73,7 @@ fn give(args: &Args, text: &str) -> Result<(), CliError> {
 }
 
 /// A benchmark by the name of its file, or as `REVISION:PATH`; none for what names neither.
-fn benchmark(name: &str) -> Result<Option<BenchDocument>, CliError> {
+fn benchmark(name: &str) -> Result<Option<Bench>, CliError> {
     let path = Path::new(name);
     let bytes = if path.is_file() {
         let folder = Tree::folder(path.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new(".")));
@@ -90,13 +90,13 @@ fn benchmark(name: &str) -> Result<Option<BenchDocument>, CliError> {
     } else {
         None
     };
-    bytes.map(|bytes| BenchDocument::parse(path, &bytes).map_err(CliError::invalid)).transpose()
+    bytes.map(|bytes| Bench::parse(path, &bytes).map_err(CliError::invalid)).transpose()
 }
 
-fn benches(args: &Args, before: &BenchDocument, after: &BenchDocument) -> CliResult {
+fn benches(args: &Args, before: &Bench, after: &Bench) -> CliResult {
     let after_name = args.after.as_deref().unwrap_or_default();
     let Some(comparison) = compare_benches((&args.before, before), (after_name, after)) else {
-        let what = format!("a benchmark of {} can't be compared with one of {}", before.kind(), after.kind());
+        let what = format!("a benchmark of {} can't be compared with one of {}", before.measured, after.measured);
         return Err(CliError::usage(what, Some("name two that `nanochat bench` wrote for the same thing")));
     };
     let text = match args.format {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use miette::Diagnostic;
 use serde::Serialize;
 
 use super::device::DeviceArg;
@@ -40,14 +41,15 @@ pub fn execute(args: Args) -> CliResult {
         match check_file(file, args.data.as_deref(), &device) {
             Ok(FileOutcome::Checked(more)) => checks.extend(more),
             Ok(FileOutcome::Skipped(reason)) => skipped.push(format!("{}: {reason}", file.display())),
-            Err(error) => unreadable.push(error.to_string()),
+            Err(error) => unreadable.push(error),
         }
     }
     for line in &skipped {
         eprintln!("skipped  {line}");
     }
-    for line in &unreadable {
-        eprintln!("error    {line}");
+    for error in &unreadable {
+        eprintln!("error    {error}");
+        error.help().into_iter().for_each(|help| eprintln!("help     {help}"));
     }
     let ok = !checks.is_empty() && unreadable.is_empty() && checks.iter().all(|check| check.ok);
     let report = Report { checks, ok };

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use candle_core::Device;
 use serde::Deserialize;
 
-use super::checkpoint::{Beside, document};
-use super::{Check, Differences, ParityError};
-use nanochat_engine::data::{Corpus, Loader, Split};
+use super::check::Concerning;
+use super::checkpoint::{Evaluated, document, open_corpus};
+use super::{Bound, Check, ParityError};
+use nanochat_engine::data::{Loader, Split};
 use nanochat_engine::evals::bits_per_byte;
-use nanochat_plan::DataPlan;
 
 /// Relative bound. The reference sums some thousand losses in f32, which alone may shift a sum by 1e-6 of itself; our own
 /// sum is in f64.
-const BOUND: f64 = 2e-6;
+const BOUND: Bound = Bound::Relative(2e-6);
 
 #[derive(Deserialize)]
 struct Reference {
@@ -36,10 +36,8 @@ struct Reference {
 pub fn check(file: &Path, data: Option<&Path>, device: &Device) -> Result<Vec<Check>, ParityError> {
     let reference: Reference = document(file)?;
     let data = data.ok_or_else(|| ParityError::unreadable(file, "it needs the data: give its folder with `--data`"))?;
-    let beside = Beside::load(file, device)?;
-    let plan = DataPlan::Parquet { path: data.display().to_string() };
-    let corpus = Corpus::open(&plan, Path::new(".")).map_err(|error| ParityError::unreadable(data, error))?;
-    let (corpus, tokenizer) = (Arc::new(corpus), Arc::new(beside.tokenizer));
+    let evaluated = Evaluated::load(file, device)?;
+    let (corpus, tokenizer) = (Arc::new(open_corpus(data)?), Arc::new(evaluated.tokenizer));
     let token_bytes = tokenizer.token_bytes();
     let mut checks = Vec::new();
     for (name, &expected) in &reference.bpb {
@@ -48,14 +46,11 @@ pub fn check(file: &Path, data: Option<&Path>, device: &Device) -> Result<Vec<Ch
             "val" => Split::Validation,
             other => return Err(ParityError::unreadable(file, format!("unknown split `{other}`"))),
         };
-        let (rows, length) = (reference.batch, reference.sequence_len);
-        let ours = Loader::new(corpus.clone(), tokenizer.clone(), split, rows, length)
-            .map_err(|error| ParityError::engine(file, error))
-            .and_then(|mut loader| {
-                let batches = (0..reference.steps).map(|_| loader.next_batch());
-                bits_per_byte(&beside.model, batches, &token_bytes).map_err(|error| ParityError::engine(file, error))
-            })?;
-        checks.push(Check::relative(file, format!("bpb {name}"), Differences::between([ours], [expected]), BOUND));
+        let loader = Loader::new(corpus.clone(), tokenizer.clone(), split, reference.batch, reference.sequence_len);
+        let mut loader = loader.computing(file)?;
+        let batches = (0..reference.steps).map(|_| loader.next_batch());
+        let ours = bits_per_byte(&evaluated.model, batches, &token_bytes).computing(file)?;
+        checks.push(Check::numbers(file, format!("bpb {name}"), [ours], [expected], BOUND));
     }
     Ok(checks)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One quantity held against its reference.
+/// One quantity compared with its reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
@@ -60,22 +60,44 @@ impl Differences {
     }
 }
 
+/// What decides whether a quantity is right.
+#[derive(Debug, Clone, Copy)]
+pub enum Bound {
+    /// The largest absolute difference may be so large.
+    Absolute(f64),
+    /// The largest relative difference may be so large.
+    Relative(f64),
+}
+
 impl Check {
-    /// A quantity bounded in absolute terms.
-    pub fn absolute(file: &Path, quantity: impl Into<String>, differences: Differences, bound: f64) -> Self {
-        let ok = differences.max_abs <= bound;
-        Self::new(file, quantity, differences, bound, ok)
+    /// Compares two series of numbers.
+    pub fn numbers(
+        file: &Path,
+        quantity: impl Into<String>,
+        ours: impl IntoIterator<Item = f64>,
+        reference: impl IntoIterator<Item = f64>,
+        bound: Bound,
+    ) -> Self {
+        Self::differences(file, quantity, Differences::between(ours, reference), bound)
     }
 
-    /// A quantity bounded in relative terms.
-    pub fn relative(file: &Path, quantity: impl Into<String>, differences: Differences, bound: f64) -> Self {
-        let ok = differences.max_rel <= bound;
-        Self::new(file, quantity, differences, bound, ok)
+    /// A quantity whose differences are known.
+    pub fn differences(file: &Path, quantity: impl Into<String>, differences: Differences, bound: Bound) -> Self {
+        let (difference, bound) = match bound {
+            Bound::Absolute(bound) => (differences.max_abs, bound),
+            Bound::Relative(bound) => (differences.max_rel, bound),
+        };
+        Self::new(file, quantity, differences, bound, difference <= bound)
+    }
+
+    /// Compares two lists that must be equal.
+    pub fn equal<T: PartialEq>(file: &Path, quantity: impl Into<String>, ours: &[T], reference: &[T]) -> Self {
+        Self::mismatches(file, quantity, mismatches(ours, reference), reference.len())
     }
 
     /// A quantity that must be equal: `mismatches` counts the entries that are not, out of `total`. No entries at all is a
     /// failure, since nothing was compared.
-    pub fn equal(file: &Path, quantity: impl Into<String>, mismatches: usize, total: usize) -> Self {
+    pub fn mismatches(file: &Path, quantity: impl Into<String>, mismatches: usize, total: usize) -> Self {
         let share = if total == 0 { f64::INFINITY } else { mismatches as f64 / total as f64 };
         let differences = Differences { max_abs: mismatches as f64, max_rel: share };
         Self::new(file, quantity, differences, 0.0, mismatches == 0 && total > 0)
@@ -97,11 +119,18 @@ impl Check {
     }
 }
 
+/// Places in which two lists differ, including those that only one has.
+pub fn mismatches<T: PartialEq>(ours: &[T], reference: &[T]) -> usize {
+    ours.iter().zip(reference).filter(|(ours, reference)| ours != reference).count()
+        + ours.len().abs_diff(reference.len())
+}
+
 /// Why a reference file can't be checked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum ParityError {
     /// The file, or one that it refers to, can't be read.
     #[error("can't read {}: {reason}", path.display())]
+    #[diagnostic(help("files of one set lie in one folder, and find each other by name"))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -110,6 +139,7 @@ pub enum ParityError {
     },
     /// The file is not of any kind that is known.
     #[error("{} is not a reference file of a known kind: {reason}", path.display())]
+    #[diagnostic(help("`fixtures/parity/` has a file of each kind"))]
     UnknownKind {
         /// The file.
         path: PathBuf,
@@ -118,6 +148,7 @@ pub enum ParityError {
     },
     /// The engine itself failed while the figures were recomputed.
     #[error("{}: recomputing the figures failed: {reason}", path.display())]
+    #[diagnostic(help("the engine refuses what this file asks for; check that it is complete"))]
     Engine {
         /// The file.
         path: PathBuf,
@@ -138,6 +169,25 @@ impl ParityError {
     }
 }
 
+/// Gives an error the file that it concerns.
+pub trait Concerning<T> {
+    /// The file, or one that it refers to, can't be read.
+    fn reading(self, path: &Path) -> Result<T, ParityError>;
+
+    /// The engine failed while the file's figures were recomputed.
+    fn computing(self, path: &Path) -> Result<T, ParityError>;
+}
+
+impl<T, E: std::fmt::Display> Concerning<T> for Result<T, E> {
+    fn reading(self, path: &Path) -> Result<T, ParityError> {
+        self.map_err(|error| ParityError::unreadable(path, error))
+    }
+
+    fn computing(self, path: &Path) -> Result<T, ParityError> {
+        self.map_err(|error| ParityError::engine(path, error))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,8 +201,9 @@ mod tests {
 
     #[test]
     fn equality_of_nothing_fails() {
-        assert!(!Check::equal(Path::new("x"), "ids", 0, 0).ok);
-        assert!(Check::equal(Path::new("x"), "ids", 0, 3).ok);
-        assert!(!Check::equal(Path::new("x"), "ids", 1, 3).ok);
+        assert!(!Check::equal::<u32>(Path::new("x"), "ids", &[], &[]).ok);
+        assert!(Check::equal(Path::new("x"), "ids", &[1, 2, 3], &[1, 2, 3]).ok);
+        assert!(!Check::equal(Path::new("x"), "ids", &[1, 2, 3], &[1, 2, 4]).ok);
+        assert_eq!(Check::equal(Path::new("x"), "ids", &[1, 2], &[1, 3, 4]).max_abs, 2.0);
     }
 }

@@ -1,35 +1,44 @@
-//! The checkpoint and the tokenizer that lie beside a file of evaluation figures.
+//! What a reference file refers to: the checkpoint and the tokenizer in its folder, and the text that was used.
 
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
 use super::ParityError;
+use super::check::Concerning;
 use nanochat_engine::checkpoint::baseline;
+use nanochat_engine::data::Corpus;
 use nanochat_engine::model::Gpt;
 use nanochat_engine::tokenizer::Tokenizer;
-use nanochat_plan::ModelShape;
+use nanochat_plan::{DataPlan, ModelShape};
 
 /// The model that the figures were measured on.
-pub(super) struct Beside {
+pub(super) struct Evaluated {
     pub model: Gpt,
     pub tokenizer: Tokenizer,
 }
 
-impl Beside {
+impl Evaluated {
     /// Loads the newest step of `checkpoint/` and `tokenizer_<vocab_size>.tiktoken` from the file's folder.
     pub fn load(file: &Path, device: &Device) -> Result<Self, ParityError> {
-        let folder = folder_of(file);
-        let checkpoint = folder.join("checkpoint");
-        let unreadable = |error: &dyn std::fmt::Display| ParityError::unreadable(&checkpoint, error);
-        let loaded = baseline::load(&checkpoint, None, device).map_err(|error| unreadable(&error))?;
-        let shape: ModelShape = serde_json::from_value(loaded.model_config).map_err(|error| unreadable(&error))?;
+        let checkpoint = folder_of(file).join("checkpoint");
+        let loaded = baseline::load(&checkpoint, None, device).reading(&checkpoint)?;
+        let shape: ModelShape = serde_json::from_value(loaded.model_config).reading(&checkpoint)?;
         let weights = loaded.weights.into_iter().collect();
-        let model = Gpt::from_tensors(&shape, &weights, device).map_err(|error| unreadable(&error))?;
-        let path = folder.join(format!("tokenizer_{}.tiktoken", shape.vocab_size));
-        let tokenizer = Tokenizer::load(&path).map_err(|error| ParityError::unreadable(&path, error))?;
-        Ok(Self { model, tokenizer })
+        let model = Gpt::from_tensors(&shape, &weights, device).reading(&checkpoint)?;
+        Ok(Self { model, tokenizer: tokenizer(file, shape.vocab_size)? })
     }
+}
+
+/// Loads `tokenizer_<vocab_size>.tiktoken` from a file's folder.
+pub(super) fn tokenizer(file: &Path, vocab_size: usize) -> Result<Tokenizer, ParityError> {
+    let path = folder_of(file).join(format!("tokenizer_{vocab_size}.tiktoken"));
+    Tokenizer::load(&path).reading(&path)
+}
+
+/// Opens a folder of parquet shards.
+pub(super) fn open_corpus(data: &Path) -> Result<Corpus, ParityError> {
+    Corpus::open(&DataPlan::Parquet { path: data.display().to_string() }, Path::new("")).reading(data)
 }
 
 /// The folder that a file lies in.
@@ -42,6 +51,6 @@ pub(super) fn folder_of(file: &Path) -> PathBuf {
 
 /// Reads a JSON document.
 pub(super) fn document<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T, ParityError> {
-    let bytes = std::fs::read(file).map_err(|error| ParityError::unreadable(file, error))?;
-    serde_json::from_slice(&bytes).map_err(|error| ParityError::unreadable(file, error))
+    let bytes = std::fs::read(file).reading(file)?;
+    serde_json::from_slice(&bytes).reading(file)
 }

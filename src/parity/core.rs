@@ -1,4 +1,4 @@
-//! CORE results of a checkpoint on the bundle beside it, example by example.
+//! CORE results of a checkpoint on the bundle in the same folder, example by example.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,9 +6,13 @@ use std::path::Path;
 use candle_core::Device;
 use serde::Deserialize;
 
-use super::checkpoint::{Beside, document, folder_of};
-use super::{Check, Differences, ParityError};
-use nanochat_engine::evals::core::{Bundle, CoreOptions, CoreResult, Method, evaluate};
+use super::check::Concerning;
+use super::checkpoint::{Evaluated, document, folder_of};
+use super::{Bound, Check, ParityError};
+use nanochat_engine::evals::core::{Bundle, CoreOptions, CoreResult, Method, TaskResult, evaluate};
+
+/// Answers are equal or not, and so are the shares of right ones.
+const EXACT: Bound = Bound::Absolute(0.0);
 
 #[derive(Deserialize)]
 struct Reference {
@@ -29,18 +33,17 @@ struct Reference {
 /// Files that are missing or can't be read.
 pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
     let reference: BTreeMap<String, Reference> = document(file)?;
-    let beside = Beside::load(file, device)?;
+    let evaluated = Evaluated::load(file, device)?;
     let mut checks = Vec::new();
     for (limit, expected) in &reference {
         let limit: i64 =
             limit.parse().map_err(|_| ParityError::unreadable(file, format!("`{limit}` is no number of examples")))?;
         let max_per_task = usize::try_from(limit).ok().filter(|limit| *limit > 0);
-        let bundle = Bundle::open(&folder_of(file).join("eval_bundle"), max_per_task)
-            .map_err(|error| ParityError::unreadable(file, error))?;
+        let bundle = Bundle::open(&folder_of(file).join("eval_bundle"), max_per_task).reading(file)?;
         for method in [Method::PerExample, Method::Shared] {
             let options = CoreOptions { method, ..CoreOptions::default() };
-            let ours = evaluate(&beside.model, &beside.tokenizer, &bundle, &options, &mut |_| {})
-                .map_err(|error| ParityError::engine(file, error))?;
+            let ours =
+                evaluate(&evaluated.model, &evaluated.tokenizer, &bundle, &options, &mut |_| {}).computing(file)?;
             let label = format!("{limit} per task, {method:?}");
             checks.extend(compare(file, &label, &ours, expected));
         }
@@ -50,23 +53,16 @@ pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
 
 fn compare(file: &Path, label: &str, ours: &CoreResult, expected: &Reference) -> Vec<Check> {
     let correct: Vec<bool> = ours.tasks.iter().flat_map(|task| task.correct.iter().copied()).collect();
-    let wrong = correct.iter().zip(&expected.correct_in_order).filter(|(ours, theirs)| ours != theirs).count()
-        + correct.len().abs_diff(expected.correct_in_order.len());
-    let by_task = |value: fn(&nanochat_engine::evals::core::TaskResult) -> f64| {
-        ours.tasks.iter().map(|task| (task.label.clone(), value(task))).collect::<BTreeMap<_, _>>()
+    let by_task = |quantity: &str, value: fn(&TaskResult) -> f64, reference: &BTreeMap<String, f64>| {
+        let ours: BTreeMap<&str, f64> = ours.tasks.iter().map(|task| (task.label.as_str(), value(task))).collect();
+        let known = ours.keys().copied().eq(reference.keys().map(String::as_str));
+        let ours = ours.into_values().take(if known { usize::MAX } else { 0 });
+        Check::numbers(file, format!("{quantity} ({label})"), ours, reference.values().copied(), EXACT)
     };
-    let same_tasks = |values: &BTreeMap<String, f64>, reference: &BTreeMap<String, f64>| {
-        let known = values.keys().eq(reference.keys());
-        let values = values.values().copied().take(if known { usize::MAX } else { 0 });
-        Differences::between(values, reference.values().copied())
-    };
-    let accuracies = same_tasks(&by_task(|task| task.accuracy), &expected.results);
-    let centered = same_tasks(&by_task(|task| task.centered), &expected.centered_results);
-    let metric = Differences::between([ours.core_metric], [expected.core_metric]);
     vec![
-        Check::equal(file, format!("examples ({label})"), wrong, expected.correct_in_order.len()),
-        Check::absolute(file, format!("accuracies ({label})"), accuracies, 0.0),
-        Check::absolute(file, format!("centred accuracies ({label})"), centered, 0.0),
-        Check::absolute(file, format!("core_metric ({label})"), metric, 0.0),
+        Check::equal(file, format!("examples ({label})"), &correct, &expected.correct_in_order),
+        by_task("accuracies", |task| task.accuracy, &expected.results),
+        by_task("centred accuracies", |task| task.centered, &expected.centered_results),
+        Check::numbers(file, format!("core_metric ({label})"), [ours.core_metric], [expected.core_metric], EXACT),
     ]
 }

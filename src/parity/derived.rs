@@ -2,19 +2,21 @@
 //!
 //! A row may restate any setting of the file's head (ratio, context, window pattern, weight decay). Integers must be
 //! equal, digit by digit also beyond 2^64; floats agree to 1e-12 of their size. A quantity that no row states is not
-//! reported, a number of an unknown
-//! name is refused rather than passed over.
+//! reported; a number of an unknown name is refused, not ignored.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::{Check, Differences, ParityError};
+use super::check::Concerning;
+use super::checkpoint::document;
+use super::{Bound, Check, ParityError};
 use nanochat_plan::{BudgetPlan, DeriveInputs, Derived, derive};
 
 /// Bound on the relative difference of a float.
-const BOUND: f64 = 1e-12;
+const BOUND: Bound = Bound::Relative(1e-12);
 /// What a row or the file's head sets, rather than states as a result.
 const SETTINGS: [&str; 8] = [
     "depth",
@@ -40,48 +42,37 @@ struct Pair {
 /// # Errors
 /// A file that isn't of this kind, or a row that can't be derived.
 pub fn check(file: &Path) -> Result<Vec<Check>, ParityError> {
-    let text = std::fs::read_to_string(file).map_err(|error| ParityError::unreadable(file, error))?;
-    let unreadable = |error: serde_json::Error| ParityError::unreadable(file, error);
-    let mut head: Row = serde_json::from_str(&text).map_err(unreadable)?;
+    let mut head: Row = document(file)?;
     let rows = head.remove("rows").ok_or_else(|| ParityError::unreadable(file, "it has no `rows`"))?;
-    let rows: Vec<Row> = serde_json::from_str(rows.get()).map_err(unreadable)?;
+    let rows: Vec<Row> = serde_json::from_str(rows.get()).reading(file)?;
     let mut pairs: BTreeMap<String, Vec<Pair>> = BTreeMap::new();
     for (number, row) in rows.iter().enumerate() {
         let at = |reason: String| ParityError::unreadable(file, format!("row {}: {reason}", number + 1));
-        let inputs = inputs(&head, row).map_err(at)?;
-        let derived = derive(&inputs).map_err(|error| ParityError::engine(file, error))?;
+        let inputs = inputs([row, &head]).map_err(at)?;
+        let derived = derive(&inputs).computing(file)?;
         compare_row(row, &figures(&derived), &mut pairs).map_err(at)?;
     }
     Ok(pairs.into_iter().map(|(quantity, pairs)| judge(file, quantity, &pairs)).collect())
 }
 
-/// A setting of a row, or of the file's head.
-fn setting<'a>(head: &'a Row, row: &'a Row, key: &str) -> Option<&'a str> {
-    row.get(key).or_else(|| head.get(key)).map(|raw| raw.get())
-}
-
-fn number<T: serde::de::DeserializeOwned>(head: &Row, row: &Row, key: &str, default: T) -> Result<T, String> {
-    match setting(head, row, key) {
-        None => Ok(default),
-        Some(raw) => serde_json::from_str(raw).map_err(|error| format!("`{key}` is {raw}: {error}")),
+/// A setting of a row, or of the file's head, or its default; none where it must be stated.
+fn setting<T: DeserializeOwned>(rows: [&Row; 2], key: &str, default: Option<T>) -> Result<T, String> {
+    match rows.into_iter().find_map(|row| row.get(key)) {
+        None => default.ok_or_else(|| format!("`{key}` is missing")),
+        Some(raw) => serde_json::from_str(raw.get()).map_err(|error| format!("`{key}` is {raw}: {error}")),
     }
 }
 
-fn inputs(head: &Row, row: &Row) -> Result<DeriveInputs, String> {
-    let required = |key: &str| setting(head, row, key).map(|_| ()).ok_or_else(|| format!("`{key}` is missing"));
-    required("depth")?;
-    required("vocab_size")?;
-    let defaults = DeriveInputs::baseline(0, 0);
+fn inputs(rows: [&Row; 2]) -> Result<DeriveInputs, String> {
+    let baseline = DeriveInputs::baseline(setting(rows, "depth", None)?, setting(rows, "vocab_size", None)?);
     Ok(DeriveInputs {
-        depth: number(head, row, "depth", 0)?,
-        vocab_size: number(head, row, "vocab_size", 0)?,
-        aspect_ratio: number(head, row, "aspect_ratio", defaults.aspect_ratio)?,
-        head_dim: number(head, row, "head_dim", defaults.head_dim)?,
-        sequence_len: number(head, row, "sequence_len", defaults.sequence_len)?,
-        window_pattern: number(head, row, "window_pattern", defaults.window_pattern.clone())?,
-        weight_decay: number(head, row, "base_weight_decay", defaults.weight_decay)?,
-        budget: BudgetPlan::ParamDataRatio(number(head, row, "target_param_data_ratio", 12.0)?),
-        ..defaults
+        aspect_ratio: setting(rows, "aspect_ratio", Some(baseline.aspect_ratio))?,
+        head_dim: setting(rows, "head_dim", Some(baseline.head_dim))?,
+        sequence_len: setting(rows, "sequence_len", Some(baseline.sequence_len))?,
+        window_pattern: setting(rows, "window_pattern", Some(baseline.window_pattern.clone()))?,
+        weight_decay: setting(rows, "base_weight_decay", Some(baseline.weight_decay))?,
+        budget: BudgetPlan::ParamDataRatio(setting(rows, "target_param_data_ratio", Some(12.0))?),
+        ..baseline
     })
 }
 
@@ -144,10 +135,10 @@ fn judge(file: &Path, quantity: String, pairs: &[Pair]) -> Check {
         let parse = |text: &str| text.parse::<f64>().unwrap_or(f64::NAN);
         let ours = pairs.iter().map(|pair| parse(&pair.ours));
         let reference = pairs.iter().map(|pair| parse(&pair.reference));
-        return Check::relative(file, quantity, Differences::between(ours, reference), BOUND);
+        return Check::numbers(file, quantity, ours, reference, BOUND);
     }
     let mismatches = pairs.iter().filter(|pair| pair.ours != pair.reference).count();
-    Check::equal(file, quantity, mismatches, pairs.len())
+    Check::mismatches(file, quantity, mismatches, pairs.len())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The engine held against every reference file at hand: the fixtures, and the full reference folder where it is present.
+//! Compares the engine with every reference file: the fixtures, and the full reference folder where it is present.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::{Check, FileOutcome, ParityError, bpb, check_file, core, figures, gre
 use nanochat_engine::device::open_device;
 use nanochat_plan::DeviceKind;
 
-/// Reference files whose names begin and end so, from the fixtures and the reference folder beside the project.
+/// Reference files whose names begin and end so, from the fixtures and the reference folder outside the project.
 fn files(prefix: &str, suffix: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();

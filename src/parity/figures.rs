@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::check::Concerning;
+use super::checkpoint::document;
 use super::{Check, ParityError};
 use nanochat_plan::shape::{
     decode_flops, flops_per_token, kv_bytes_per_token, kv_read_bytes, parameter_counts, prefill_flops, validate,
@@ -29,44 +31,36 @@ struct Entry {
 
 /// Recomputes the integers of a `model_figures.json` file.
 pub fn check(file: &Path) -> Result<Vec<Check>, ParityError> {
-    let text = std::fs::read_to_string(file).map_err(|error| ParityError::unreadable(file, error))?;
-    let entries: BTreeMap<String, Entry> =
-        serde_json::from_str(&text).map_err(|error| ParityError::unreadable(file, error))?;
+    let entries: BTreeMap<String, Entry> = document(file)?;
     let mut checks = Vec::new();
     for (name, entry) in &entries {
-        validate(&entry.config).map_err(|error| ParityError::unreadable(file, format!("{name}: {error}")))?;
-        for (quantity, ours, expected) in compared(entry) {
-            let expected = expected.map_err(|reason| ParityError::unreadable(file, format!("{name}: {reason}")))?;
-            checks.push(integers(file, format!("{name} {quantity}"), &ours, &expected));
+        validate(&entry.config).map_err(|error| format!("{name}: {error}")).reading(file)?;
+        for (quantity, ours, expected) in compared(entry).map_err(|error| format!("{name}: {error}")).reading(file)? {
+            checks.push(Check::equal(file, format!("{name} {quantity}"), &ours, &expected));
         }
     }
     Ok(checks)
 }
 
-/// A quantity, our integers, and the reference's, or why they can't be recomputed.
-type Compared = (String, Vec<u64>, Result<Vec<u64>, String>);
+/// A quantity, our integers, and the reference's.
+type Compared = (String, Vec<u64>, Vec<u64>);
 
-/// Everything in one entry.
-fn compared(entry: &Entry) -> Vec<Compared> {
+/// Everything in one entry, or the key that no figure has.
+fn compared(entry: &Entry) -> Result<Vec<Compared>, String> {
     let shape = &entry.config;
-    let widen = |windows: Vec<usize>| windows.into_iter().map(|window| window as u64).collect();
+    let widen = |windows: &[usize]| windows.iter().map(|&window| window as u64).collect();
+    let cache = kv_bytes_per_token(shape, ELEMENT_BYTES);
     let mut compared: Vec<Compared> = vec![
-        ("params".to_string(), counts(&parameter_counts(shape)), Ok(counts(&entry.params))),
-        ("flops_per_token".to_string(), vec![flops_per_token(shape)], Ok(vec![entry.flops_per_token])),
-        (
-            "kv_bytes_per_token".to_string(),
-            vec![kv_bytes_per_token(shape, ELEMENT_BYTES)],
-            Ok(vec![entry.kv_bytes_per_token]),
-        ),
-        ("window_sizes".to_string(), widen(window_sizes(shape)), Ok(widen(entry.window_sizes.clone()))),
+        ("params".into(), counts(&parameter_counts(shape)), counts(&entry.params)),
+        ("flops_per_token".into(), vec![flops_per_token(shape)], vec![entry.flops_per_token]),
+        ("kv_bytes_per_token".into(), vec![cache], vec![entry.kv_bytes_per_token]),
+        ("window_sizes".into(), widen(&window_sizes(shape)), widen(&entry.window_sizes)),
     ];
     for (key, value) in &entry.at_tokens {
-        match at_tokens(shape, key) {
-            Some(ours) => compared.push((key.clone(), vec![ours], Ok(vec![*value]))),
-            None => compared.push((key.clone(), Vec::new(), Err(format!("`{key}` is no figure that is known")))),
-        }
+        let ours = at_tokens(shape, key).ok_or_else(|| format!("`{key}` is no figure that is known"))?;
+        compared.push((key.clone(), vec![ours], vec![*value]));
     }
-    compared
+    Ok(compared)
 }
 
 /// The figure that a key such as `decode_flops_48` names.
@@ -85,10 +79,4 @@ fn at_tokens(shape: &ModelShape, key: &str) -> Option<u64> {
 fn counts(counts: &ParameterCounts) -> Vec<u64> {
     let ParameterCounts { wte, value_embeds, lm_head, transformer_matrices, scalars, total } = counts;
     vec![*wte, *value_embeds, *lm_head, *transformer_matrices, *scalars, *total]
-}
-
-/// Equality of two lists of integers.
-fn integers(file: &Path, quantity: String, ours: &[u64], expected: &[u64]) -> Check {
-    let shared = ours.iter().zip(expected).filter(|(ours, expected)| ours != expected).count();
-    Check::equal(file, quantity, shared + ours.len().abs_diff(expected.len()), expected.len())
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use candle_core::Device;
 use serde::Deserialize;
 
-use super::checkpoint::{Beside, document};
+use super::check::Concerning;
+use super::checkpoint::{Evaluated, document};
 use super::{Check, ParityError};
 use nanochat_engine::generate::{Sampling, generate};
 
@@ -23,7 +24,7 @@ struct Case {
 /// Files that are missing or can't be read.
 pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
     let cases: Vec<Case> = document(file)?;
-    let Beside { model, tokenizer } = Beside::load(file, device)?;
+    let Evaluated { model, tokenizer } = Evaluated::load(file, device)?;
     let stop: Vec<u32> = tokenizer.special_id("<|assistant_end|>").into_iter().chain([tokenizer.bos_id()]).collect();
     let mut checks = Vec::new();
     for (number, case) in cases.iter().enumerate() {
@@ -31,17 +32,11 @@ pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
         tokenizer.encode_into(&case.prompt, &mut prompt);
         let sampling =
             Sampling { max_tokens: case.ids.len().saturating_sub(case.prompt_ids.len()), ..Sampling::default() };
-        let generated =
-            generate(&model, &prompt, 1, &sampling, &stop).map_err(|error| ParityError::engine(file, error))?;
+        let generated = generate(&model, &prompt, 1, &sampling, &stop).computing(file)?;
         let mut ids = prompt.clone();
         ids.extend(generated.into_iter().flatten());
-        checks.push(equal(file, format!("prompt {number} ids"), &prompt, &case.prompt_ids));
-        checks.push(equal(file, format!("prompt {number} continuation"), &ids, &case.ids));
+        checks.push(Check::equal(file, format!("prompt {number} ids"), &prompt, &case.prompt_ids));
+        checks.push(Check::equal(file, format!("prompt {number} continuation"), &ids, &case.ids));
     }
     Ok(checks)
-}
-
-fn equal(file: &Path, quantity: String, ours: &[u32], theirs: &[u32]) -> Check {
-    let differing = ours.iter().zip(theirs).filter(|(ours, theirs)| ours != theirs).count();
-    Check::equal(file, quantity, differing + ours.len().abs_diff(theirs.len()), theirs.len())
 }

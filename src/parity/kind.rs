@@ -6,6 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::ParityError;
+use super::check::Concerning;
+use super::checkpoint::document;
 
 /// Kinds of reference files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +61,12 @@ fn unknown(path: &Path, reason: &str) -> ParityError {
 fn readable(path: &Path) -> Result<(), ParityError> {
     let mut byte = [0];
     let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut byte));
-    read.map(|_| ()).map_err(|error| ParityError::unreadable(path, error))
+    read.map(|_| ()).reading(path)
 }
 
 fn recognise_folder(path: &Path) -> Result<Kind, ParityError> {
     let is_bundle = path.join("core.yaml").is_file();
-    let mut names = std::fs::read_dir(path).map_err(|error| ParityError::unreadable(path, error))?.flatten();
+    let mut names = std::fs::read_dir(path).reading(path)?.flatten();
     let is_checkpoint = names.any(|entry| entry.file_name().to_string_lossy().starts_with("model_"));
     if is_bundle || is_checkpoint {
         Ok(Kind::Companion)
@@ -88,9 +90,9 @@ fn by_tensor_names(path: &Path) -> Result<Kind, ParityError> {
         file.read_exact(&mut header)?;
         Ok(header)
     };
-    let header = read().map_err(|error| ParityError::unreadable(path, error))?;
-    let header: serde_json::Map<String, Value> = serde_json::from_slice(&header)
-        .map_err(|error| ParityError::unreadable(path, format!("its header: {error}")))?;
+    let header = read().reading(path)?;
+    let header: serde_json::Map<String, Value> =
+        serde_json::from_slice(&header).map_err(|error| format!("its header: {error}")).reading(path)?;
     let has = |prefix: &str| header.keys().any(|name| name.starts_with(prefix));
     if has("weights.") && has("input_ids") {
         Ok(Kind::Model)
@@ -104,8 +106,7 @@ fn by_tensor_names(path: &Path) -> Result<Kind, ParityError> {
 }
 
 fn by_keys(path: &Path) -> Result<Kind, ParityError> {
-    let text = std::fs::read(path).map_err(|error| ParityError::unreadable(path, error))?;
-    let value: Value = serde_json::from_slice(&text).map_err(|error| ParityError::unreadable(path, error))?;
+    let value: Value = document(path)?;
     let has = |key: &str| value.get(key).is_some();
     let inside = |key: &str| {
         let entries = value.as_object().into_iter().flat_map(|object| object.values());

@@ -1,4 +1,4 @@
-//! Parity: holds this engine against figures measured on the baseline, one file a kind.
+//! Parity: compares this engine with figures measured on the baseline, one module per kind of file.
 //!
 //! A check never judges by eye: it compares a quantity with its reference, states the bound, and says whether the largest
 //! difference is within it. Files of one set lie in one folder and find each other by name (tokenizer, data, checkpoint).
@@ -25,7 +25,7 @@ use std::path::Path;
 
 use candle_core::Device;
 
-pub use check::{Check, Differences, ParityError};
+pub use check::{Bound, Check, Differences, ParityError};
 pub use kind::{Kind, recognise};
 
 /// What came of one file.

@@ -4,17 +4,18 @@ use std::path::Path;
 
 use candle_core::{DType, Device, IndexOp, Tensor};
 
-use super::tensors::{ReferenceTensors, numbers};
-use super::{Check, Differences, ParityError};
+use super::check::Concerning;
+use super::tensors::{ReferenceTensors, elements};
+use super::{Bound, Check, Differences, ParityError};
 use nanochat_engine::model::{Gpt, Gradients, ModelError};
 use nanochat_plan::ModelShape;
 
 /// Absolute bound on logits; the reference's own rounding is a tenth of it.
-const LOGIT_BOUND: f64 = 1e-5;
+const LOGIT_BOUND: Bound = Bound::Absolute(1e-5);
 /// Relative bound on losses.
-const LOSS_BOUND: f64 = 2e-6;
+const LOSS_BOUND: Bound = Bound::Relative(2e-6);
 /// Bound on the norm of a gradient's difference, as a share of the gradient's norm.
-const GRADIENT_BOUND: f64 = 5e-5;
+const GRADIENT_BOUND: Bound = Bound::Relative(5e-5);
 /// How many of the decoded tokens go through the cache one by one; those before are prefilled at once.
 const DECODED_SINGLY: usize = 8;
 
@@ -23,7 +24,7 @@ pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
     let reference = ReferenceTensors::read(file)?;
     let shape: ModelShape = reference.metadata("config")?;
     let weights = reference.group("weights.").into_iter().collect();
-    let model = Gpt::from_tensors(&shape, &weights, device).map_err(|error| reference.broken(error))?;
+    let model = Gpt::from_tensors(&shape, &weights, device).reading(file)?;
     let mut checks = forward(&model, &reference)?;
     checks.extend(gradients(&model, &reference)?);
     checks.extend(decoding(&model, &reference)?);
@@ -34,46 +35,42 @@ pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
 /// Logits and losses of the batch.
 fn forward(model: &Gpt, reference: &ReferenceTensors) -> Result<Vec<Check>, ParityError> {
     let (ids, targets) = batch(reference, model.device())?;
-    let engine = |error: ModelError| reference.engine(error);
-    let logits = model.logits(&ids).map_err(engine)?;
-    let mean = model.loss(&ids, &targets).map_err(engine)?;
-    let losses = model.losses(&ids, &targets).map_err(engine)?;
-    let against = |ours: &Tensor, name: &str| -> Result<Differences, ParityError> {
-        Ok(Differences::between(numbers(ours).map_err(|error| reference.engine(error))?, reference.numbers(name)?))
-    };
     let file = reference.path();
-    let mean = Differences::between([f64::from(mean)], reference.numbers("loss_mean")?);
+    let logits = elements(&model.logits(&ids).computing(file)?).computing(file)?;
+    let mean = f64::from(model.loss(&ids, &targets).computing(file)?);
+    let losses = elements(&model.losses(&ids, &targets).computing(file)?).computing(file)?;
     Ok(vec![
-        Check::absolute(file, "logits", against(&logits, "logits")?, LOGIT_BOUND),
-        Check::relative(file, "loss_mean", mean, LOSS_BOUND),
-        Check::relative(file, "loss_none", against(&losses, "loss_none")?, LOSS_BOUND),
+        Check::numbers(file, "logits", logits, reference.elements("logits")?, LOGIT_BOUND),
+        Check::numbers(file, "loss_mean", [mean], reference.elements("loss_mean")?, LOSS_BOUND),
+        Check::numbers(file, "loss_none", losses, reference.elements("loss_none")?, LOSS_BOUND),
     ])
 }
 
 /// The gradient of every parameter.
 fn gradients(model: &Gpt, reference: &ReferenceTensors) -> Result<Vec<Check>, ParityError> {
     let (ids, targets) = batch(reference, model.device())?;
-    let mut sums = Gradients::zeros(model.parameters()).map_err(|error| reference.engine(error))?;
-    model.accumulate_gradients(&ids, &targets, 1.0, &mut sums).map_err(|error| reference.engine(error))?;
+    let file = reference.path();
+    let mut sums = Gradients::zeros(model.parameters()).computing(file)?;
+    model.accumulate_gradients(&ids, &targets, 1.0, &mut sums).computing(file)?;
     let mut checks = Vec::new();
     for (name, tensor) in sums.tensors() {
-        let ours = numbers(tensor).map_err(|error| reference.engine(error))?;
-        let differences = relative_to_norm(&ours, &reference.numbers(&format!("grads.{name}"))?);
-        checks.push(Check::relative(reference.path(), format!("gradient {name}"), differences, GRADIENT_BOUND));
+        let ours = elements(tensor).computing(file)?;
+        let differences = relative_to_norm(&ours, &reference.elements(&format!("grads.{name}"))?);
+        checks.push(Check::differences(file, format!("gradient {name}"), differences, GRADIENT_BOUND));
     }
     Ok(checks)
 }
 
 /// Logits of tokens decoded through the cache, against the reference's and against our own full forward pass.
 fn decoding(model: &Gpt, reference: &ReferenceTensors) -> Result<Vec<Check>, ParityError> {
-    let ids = ids(reference, "decode.input_ids", model.device())?;
-    let full = model.logits(&ids).and_then(|logits| Ok(numbers(&logits)?)).map_err(|error| reference.engine(error))?;
-    let cached = decode(model, &ids).map_err(|error| reference.engine(error))?;
-    let file = reference.path();
-    let against = |other: Vec<f64>| Differences::between(cached.iter().copied(), other);
+    let (file, ids) = (reference.path(), ids(reference, "decode.input_ids", model.device())?);
+    let full = elements(&model.logits(&ids).computing(file)?).computing(file)?;
+    let cached = decode(model, &ids).computing(file)?;
+    let theirs = reference.elements("decode.logits")?;
+    let full_quantity = "decode.logits against the full forward pass";
     Ok(vec![
-        Check::absolute(file, "decode.logits", against(reference.numbers("decode.logits")?), LOGIT_BOUND),
-        Check::absolute(file, "decode.logits against the full forward pass", against(full), LOGIT_BOUND),
+        Check::numbers(file, "decode.logits", cached.iter().copied(), theirs, LOGIT_BOUND),
+        Check::numbers(file, full_quantity, cached.iter().copied(), full, LOGIT_BOUND),
     ])
 }
 
@@ -86,16 +83,15 @@ fn decode(model: &Gpt, ids: &Tensor) -> Result<Vec<f64>, ModelError> {
     for position in prefilled..length {
         logits.push(model.logits_cached(&ids.narrow(1, position, 1)?, &mut cache)?);
     }
-    Ok(numbers(&Tensor::cat(&logits, 1)?)?)
+    Ok(elements(&Tensor::cat(&logits, 1)?)?)
 }
 
 /// Tokens of greedy generation by the full forward pass.
 fn greedy(model: &Gpt, reference: &ReferenceTensors) -> Result<Check, ParityError> {
-    let prompt = tokens(reference, "greedy.prompt")?;
+    let (file, prompt) = (reference.path(), tokens(reference, "greedy.prompt")?);
     let expected = tokens(reference, "greedy.tokens")?;
-    let generated = generate(model, prompt, expected.len()).map_err(|error| reference.engine(error))?;
-    let mismatches = generated.iter().zip(&expected).filter(|(ours, theirs)| ours != theirs).count();
-    Ok(Check::equal(reference.path(), "greedy.tokens", mismatches, expected.len()))
+    let generated = generate(model, prompt, expected.len()).computing(file)?;
+    Ok(Check::equal(file, "greedy.tokens", &generated, &expected))
 }
 
 /// `count` tokens after the prompt, the likeliest each time.
@@ -113,21 +109,18 @@ fn generate(model: &Gpt, prompt: Vec<u32>, count: usize) -> Result<Vec<u32>, Mod
 /// Ids and targets of the batch.
 fn batch(reference: &ReferenceTensors, device: &Device) -> Result<(Tensor, Tensor), ParityError> {
     let targets = reference.tensor("targets")?.to_dtype(DType::I64).and_then(|targets| targets.to_device(device));
-    Ok((ids(reference, "input_ids", device)?, targets.map_err(|error| reference.broken(error))?))
+    Ok((ids(reference, "input_ids", device)?, targets.reading(reference.path())?))
 }
 
 /// A tensor of ids as the model takes them.
 fn ids(reference: &ReferenceTensors, name: &str, device: &Device) -> Result<Tensor, ParityError> {
     let ids = reference.tensor(name)?.to_dtype(DType::U32).and_then(|ids| ids.to_device(device));
-    ids.map_err(|error| reference.broken(error))
+    ids.reading(reference.path())
 }
 
 /// A list of ids.
 fn tokens(reference: &ReferenceTensors, name: &str) -> Result<Vec<u32>, ParityError> {
-    ids(reference, name, &Device::Cpu)?
-        .flatten_all()
-        .and_then(|ids| ids.to_vec1())
-        .map_err(|error| reference.broken(error))
+    ids(reference, name, &Device::Cpu)?.flatten_all().and_then(|ids| ids.to_vec1()).reading(reference.path())
 }
 
 /// Largest difference of an entry, and the norm of all differences over the reference's norm.

@@ -5,14 +5,15 @@ use std::path::Path;
 use candle_core::Device;
 use serde::Deserialize;
 
-use super::tensors::{ReferenceTensors, numbers};
-use super::{Check, Differences, ParityError};
+use super::check::Concerning;
+use super::tensors::{ReferenceTensors, elements};
+use super::{Bound, Check, ParityError};
 use nanochat_engine::model::{Gpt, Gradients};
 use nanochat_engine::optim::{LearningRates, MuonAdamW, StepSettings};
 use nanochat_plan::ModelShape;
 
 /// Absolute bound on parameters; the reference's own rounding is a tenth of it.
-const PARAMETER_BOUND: f64 = 1e-6;
+const PARAMETER_BOUND: Bound = Bound::Absolute(1e-6);
 
 /// What the optimizer was set up with.
 #[derive(Debug, Deserialize)]
@@ -39,14 +40,14 @@ pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
     let base: Base = reference.metadata("base")?;
     let steps: Vec<Step> = reference.metadata("steps")?;
     let start = reference.group("step0.").into_iter().collect();
-    let mut model = Gpt::from_tensors(&shape, &start, device).map_err(|error| reference.broken(error))?;
+    let mut model = Gpt::from_tensors(&shape, &start, device).reading(file)?;
     let rates = LearningRates {
         embedding: base.embedding_lr,
         unembedding: base.unembedding_lr,
         matrix: base.matrix_lr,
         scalar: base.scalar_lr,
     };
-    let mut optimizer = MuonAdamW::new(&model, &rates).map_err(|error| reference.engine(error))?;
+    let mut optimizer = MuonAdamW::new(&model, &rates).computing(file)?;
     let mut checks = Vec::new();
     for step in &steps {
         let gradients = Gradients::from_tensors(reference.group_on(&format!("grad{}.", step.step), device)?);
@@ -55,7 +56,7 @@ pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
             muon_momentum: step.muon_momentum,
             muon_weight_decay: step.muon_weight_decay,
         };
-        optimizer.step(&mut model, &gradients, &settings).map_err(|error| reference.engine(error))?;
+        optimizer.step(&mut model, &gradients, &settings).computing(file)?;
         if !reference.group(&format!("step{}.", step.step)).is_empty() {
             checks.extend(parameters(&model, &reference, step.step)?);
         }
@@ -65,11 +66,10 @@ pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
 
 /// Every parameter after one step.
 fn parameters(model: &Gpt, reference: &ReferenceTensors, step: u64) -> Result<Vec<Check>, ParityError> {
-    let mut checks = Vec::new();
-    for (name, tensor) in model.parameters() {
-        let ours = numbers(tensor).map_err(|error| reference.engine(error))?;
-        let differences = Differences::between(ours, reference.numbers(&format!("step{step}.{name}"))?);
-        checks.push(Check::absolute(reference.path(), format!("step {step} {name}"), differences, PARAMETER_BOUND));
-    }
-    Ok(checks)
+    let file = reference.path();
+    let parameters = model.parameters().iter().map(|(name, tensor)| {
+        let (ours, theirs) = (elements(tensor).computing(file)?, reference.elements(&format!("step{step}.{name}"))?);
+        Ok(Check::numbers(file, format!("step {step} {name}"), ours, theirs, PARAMETER_BOUND))
+    });
+    parameters.collect()
 }

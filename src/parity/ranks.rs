@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use nanochat_engine::data::{Corpus, train_tokenizer};
+use nanochat_engine::data::train_tokenizer;
 use nanochat_engine::tokenizer::Tokenizer;
-use nanochat_plan::DataPlan;
 
+use super::check::Concerning;
+use super::checkpoint::open_corpus;
 use super::{Check, ParityError};
 
 /// Characters of each document that the reference's ranks were trained on (the baseline's default).
@@ -13,38 +14,31 @@ const MAX_CHARS_PER_DOCUMENT: u64 = 10_000;
 /// Characters after which training stops (the baseline's default).
 const MAX_CHARS: u64 = 2_000_000_000;
 
-/// Reads the ranks of `file`; holds them against the file of the same name and the other kind beside it, if there is one,
-/// and against our `tokenizer.json` read back; with `data`, a folder of parquet shards, also trains as many ranks on its
+/// Reads the ranks of `file`; compares them with the file of the same name and the other kind, if the folder has one, and
+/// with our `tokenizer.json` read back; with `data`, a folder of parquet shards, also trains as many ranks on its
 /// training split, and compares those.
 ///
 /// # Errors
 /// A file can't be read, or training fails.
 pub fn check_ranks(file: &Path, data: Option<&Path>) -> Result<Vec<Check>, ParityError> {
-    let reference = Tokenizer::load(file).map_err(|error| ParityError::unreadable(file, error))?;
-    let json = reference.to_json().map_err(|error| ParityError::engine(file, error))?;
-    let read_back = Tokenizer::from_json(&json).map_err(|error| ParityError::engine(file, error))?;
-    let mut checks = vec![compare(file, "ranks through tokenizer.json", &read_back, &reference)];
+    let reference = Tokenizer::load(file).reading(file)?;
+    let json = reference.to_json().computing(file)?;
+    let read_back = Tokenizer::from_json(&json).computing(file)?;
+    let mut checks = vec![Check::equal(file, "ranks through tokenizer.json", read_back.ranks(), reference.ranks())];
     for extension in ["tiktoken", "pkl"] {
         let sibling = file.with_extension(extension);
         if sibling != file && sibling.is_file() {
-            let other = Tokenizer::load(&sibling).map_err(|error| ParityError::unreadable(&sibling, error))?;
-            checks.push(compare(file, &format!("ranks in .{extension}"), &other, &reference));
+            let other = Tokenizer::load(&sibling).reading(&sibling)?;
+            checks.push(Check::equal(file, format!("ranks in .{extension}"), other.ranks(), reference.ranks()));
         }
     }
     if let Some(data) = data {
-        let plan = DataPlan::Parquet { path: data.display().to_string() };
-        let corpus = Corpus::open(&plan, Path::new("")).map_err(|error| ParityError::unreadable(data, error))?;
-        let trained = train_tokenizer(&corpus, reference.vocab_size(), MAX_CHARS_PER_DOCUMENT, MAX_CHARS)
-            .map_err(|error| ParityError::engine(file, error))?;
-        checks.push(compare(file, "ranks trained on the data", &trained, &reference));
+        let corpus = open_corpus(data)?;
+        let trained =
+            train_tokenizer(&corpus, reference.vocab_size(), MAX_CHARS_PER_DOCUMENT, MAX_CHARS).computing(file)?;
+        checks.push(Check::equal(file, "ranks trained on the data", trained.ranks(), reference.ranks()));
     }
     Ok(checks)
-}
-
-fn compare(file: &Path, quantity: &str, ours: &Tokenizer, reference: &Tokenizer) -> Check {
-    let (ours, reference) = (ours.ranks(), reference.ranks());
-    let differ = ours.iter().zip(reference).filter(|(a, b)| a != b).count() + ours.len().abs_diff(reference.len());
-    Check::equal(file, quantity, differ, reference.len())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use safetensors::SafeTensors;
 use serde::de::DeserializeOwned;
 
 use super::ParityError;
+use super::check::Concerning;
 
 /// The tensors and metadata of one safetensors file.
 #[derive(Debug)]
@@ -20,11 +21,10 @@ pub struct ReferenceTensors {
 impl ReferenceTensors {
     /// Reads a whole file.
     pub fn read(path: &Path) -> Result<Self, ParityError> {
-        let bytes = std::fs::read(path).map_err(|error| ParityError::unreadable(path, error))?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| ParityError::unreadable(path, error))?;
+        let bytes = std::fs::read(path).reading(path)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).reading(path)?;
         let metadata = header.metadata().clone().unwrap_or_default();
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-            .map_err(|error| ParityError::unreadable(path, error))?;
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).reading(path)?;
         Ok(Self { path: path.to_path_buf(), tensors, metadata })
     }
 
@@ -44,15 +44,15 @@ impl ReferenceTensors {
         self.tensors.get(name).ok_or_else(|| self.broken(format!("no tensor `{name}`")))
     }
 
-    /// The numbers of the tensor of that name, in f64.
-    pub fn numbers(&self, name: &str) -> Result<Vec<f64>, ParityError> {
-        numbers(self.tensor(name)?).map_err(|error| self.broken(format!("tensor `{name}`: {error}")))
+    /// The elements of the tensor of that name, in f64.
+    pub fn elements(&self, name: &str) -> Result<Vec<f64>, ParityError> {
+        elements(self.tensor(name)?).map_err(|error| self.broken(format!("tensor `{name}`: {error}")))
     }
 
     /// All tensors whose names begin with `prefix`, by the rest of their names, on a device.
     pub fn group_on(&self, prefix: &str, device: &Device) -> Result<BTreeMap<String, Tensor>, ParityError> {
         let moved = self.group(prefix).into_iter().map(|(name, tensor)| Ok((name, tensor.to_device(device)?)));
-        moved.collect::<Result<_, candle_core::Error>>().map_err(|error| self.engine(error))
+        moved.collect::<Result<_, candle_core::Error>>().computing(&self.path)
     }
 
     /// All tensors whose names begin with `prefix`, by the rest of their names.
@@ -61,18 +61,13 @@ impl ReferenceTensors {
         self.tensors.iter().filter_map(rest).collect()
     }
 
-    /// An error of the engine while this file's figures were recomputed.
-    pub fn engine(&self, error: impl std::fmt::Display) -> ParityError {
-        ParityError::engine(&self.path, error)
-    }
-
     /// An error of the file's content.
     pub fn broken(&self, reason: impl std::fmt::Display) -> ParityError {
         ParityError::unreadable(&self.path, reason)
     }
 }
 
-/// All entries of a tensor of any type, in f64.
-pub fn numbers(tensor: &Tensor) -> Result<Vec<f64>, candle_core::Error> {
+/// All elements of a tensor of any type, in f64.
+pub fn elements(tensor: &Tensor) -> Result<Vec<f64>, candle_core::Error> {
     tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
 }

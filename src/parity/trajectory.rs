@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
-use nanochat_engine::data::{Batch, Corpus};
+use nanochat_engine::data::Batch;
 use nanochat_engine::model::Gpt;
 use nanochat_engine::tokenizer::Tokenizer;
 use nanochat_engine::train::{Event, Inputs, NoCheckpoints, Trainer};
@@ -16,13 +16,15 @@ use nanochat_plan::{
     OptimizerPlan, Precision, RunPlan, ScalingPlan, TokenizerPlan, derive,
 };
 
-use super::{Check, Differences, ParityError};
+use super::check::Concerning;
+use super::checkpoint::{document, open_corpus, tokenizer};
+use super::{Bound, Check, ParityError};
 
 /// A relative change of 1e-7 in the initial weights moves the reference's own losses by 1.2e-5 over 80 micro-steps; the
 /// bound leaves room for another order of summation in every product of every step.
-const LOSS_BOUND: f64 = 2e-4;
+const LOSS_BOUND: Bound = Bound::Absolute(2e-4);
 /// Likewise for bits per byte, where that change makes 5e-6.
-const BPB_BOUND: f64 = 1e-4;
+const BPB_BOUND: Bound = Bound::Absolute(1e-4);
 
 #[derive(Deserialize)]
 struct Reference {
@@ -39,27 +41,17 @@ struct Reference {
 /// The file, its weights (`<stem>.safetensors`), its tokenizer (`tokenizer_<vocab_size>.tiktoken`) or the data can't be
 /// read, or training fails.
 pub fn check(path: &Path, data: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
-    let text = std::fs::read(path).map_err(|error| ParityError::unreadable(path, error))?;
-    let reference: Reference = serde_json::from_slice(&text).map_err(|error| ParityError::unreadable(path, error))?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let tokenizer_path = folder.join(format!("tokenizer_{}.tiktoken", reference.vocab_size));
-    let tokenizer =
-        Tokenizer::load(&tokenizer_path).map_err(|error| ParityError::unreadable(&tokenizer_path, error))?;
+    let reference: Reference = document(path)?;
     let tensors_path = path.with_extension("safetensors");
-    let tensors = candle_core::safetensors::load(&tensors_path, &Device::Cpu)
-        .map_err(|error| ParityError::unreadable(&tensors_path, error))?;
+    let tensors = candle_core::safetensors::load(&tensors_path, &Device::Cpu).reading(&tensors_path)?;
 
     let plan = plan_of(path, &reference, data)?;
+    let tokenizer = tokenizer(path, reference.vocab_size)?;
     let seen = train(path, &plan, tokenizer, initial_weights(&tensors), data, device)?;
     let mut checks = vec![
-        equal_hashes(path, &seen.hashes, &reference.batch_sha256),
-        Check::absolute(
-            path,
-            "micro-step losses",
-            Differences::between(seen.losses, reference.micro_step_losses),
-            LOSS_BOUND,
-        ),
-        Check::absolute(path, "validation bpb", Differences::between(seen.bpb, reference.val_bpb), BPB_BOUND),
+        Check::equal(path, "micro-batch hashes", &seen.hashes, &reference.batch_sha256),
+        Check::numbers(path, "micro-step losses", seen.losses, reference.micro_step_losses, LOSS_BOUND),
+        Check::numbers(path, "validation bpb", seen.bpb, reference.val_bpb, BPB_BOUND),
     ];
     checks.extend(equal_batches(path, &seen.first_batches, &tensors)?);
     Ok(checks)
@@ -82,12 +74,10 @@ fn train(
     data: &Path,
     device: &Device,
 ) -> Result<Seen, ParityError> {
-    let engine = |error: &dyn std::fmt::Display| ParityError::engine(path, error);
-    let corpus = Corpus::open(&plan.data, Path::new("")).map_err(|error| ParityError::unreadable(data, error))?;
-    let model = Gpt::from_tensors(&plan.model, &weights, device).map_err(|error| engine(&error))?;
-    let (corpus, tokenizer, device) = (Arc::new(corpus), Arc::new(tokenizer), device.clone());
+    let model = Gpt::from_tensors(&plan.model, &weights, device).computing(path)?;
+    let (corpus, tokenizer, device) = (Arc::new(open_corpus(data)?), Arc::new(tokenizer), device.clone());
     let inputs = Inputs { plan, corpus, tokenizer, model, device, bundle: None };
-    let mut trainer = Trainer::new(inputs).map_err(|error| engine(&error))?;
+    let mut trainer = Trainer::new(inputs).computing(path)?;
     let mut seen = Seen::default();
     let mut failure = None;
     let mut observe = |event: Event<'_>| match event {
@@ -102,9 +92,9 @@ fn train(
         Event::EvaluationFailed { reason, .. } => failure = Some(reason.to_string()),
         Event::Phase(_) | Event::Step(_) | Event::RolledBack(_) => {}
     };
-    trainer.run(&|| false, &mut NoCheckpoints, &mut observe).map_err(|error| engine(&error))?;
+    trainer.run(&|| false, &mut NoCheckpoints, &mut observe).computing(path)?;
     match failure {
-        Some(reason) => Err(engine(&reason)),
+        Some(reason) => Err(ParityError::engine(path, reason)),
         None => Ok(seen),
     }
 }
@@ -117,12 +107,6 @@ fn initial_weights(tensors: &HashMap<String, Tensor>) -> HashMap<String, Tensor>
     tensors.iter().filter_map(strip).collect()
 }
 
-fn equal_hashes(path: &Path, ours: &[String], reference: &[String]) -> Check {
-    let equal = ours.iter().zip(reference).filter(|(ours, theirs)| ours == theirs).count();
-    let total = ours.len().max(reference.len());
-    Check::equal(path, "micro-batch hashes", total - equal, total)
-}
-
 fn equal_batches(path: &Path, ours: &[Batch], tensors: &HashMap<String, Tensor>) -> Result<Vec<Check>, ParityError> {
     let mut checks = Vec::new();
     for (index, batch) in ours.iter().enumerate() {
@@ -132,10 +116,8 @@ fn equal_batches(path: &Path, ours: &[Batch], tensors: &HashMap<String, Tensor>)
             let name = format!("batch{index}.{side}");
             let Some(tensor) = tensors.get(&name) else { continue };
             let theirs = tensor.flatten_all().and_then(|flat| flat.to_dtype(candle_core::DType::I64)?.to_vec1::<i64>());
-            let theirs = theirs.map_err(|error| ParityError::unreadable(path, format!("{name}: {error}")))?;
-            let equal = ours.iter().zip(&theirs).filter(|(a, b)| a == b).count();
-            let total = ours.len().max(theirs.len());
-            checks.push(Check::equal(path, name, total - equal, total));
+            let theirs = theirs.map_err(|error| format!("{name}: {error}")).reading(path)?;
+            checks.push(Check::equal(path, name, &ours, &theirs));
         }
     }
     Ok(checks)

@@ -25,6 +25,25 @@ fn number(document: &Value, pointer: &str) -> f64 {
     document.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no number at {pointer}: {document:#}"))
 }
 
+/// The figure whose name begins so.
+fn figure<'a>(document: &'a Value, prefix: &str) -> &'a Value {
+    let named = |one: &&Value| one["name"].as_str().is_some_and(|name| name.starts_with(prefix));
+    document["figures"].as_array().and_then(|all| all.iter().find(named)).unwrap_or_else(|| panic!("no {prefix}"))
+}
+
+/// The value of the figure whose name begins so.
+fn value(document: &Value, prefix: &str) -> f64 {
+    number(figure(document, prefix), "/value")
+}
+
+/// The median of a list of seconds.
+fn median(seconds: &Value) -> f64 {
+    let mut seconds: Vec<f64> = seconds.as_array().unwrap().iter().map(|one| one.as_f64().unwrap()).collect();
+    seconds.sort_by(f64::total_cmp);
+    let half = seconds.len() / 2;
+    if seconds.len() % 2 == 1 { seconds[half] } else { (seconds[half - 1] + seconds[half]) / 2.0 }
+}
+
 #[test]
 fn training_is_measured_by_phase_without_a_trace_in_the_results() {
     let project = Project::new();
@@ -49,11 +68,12 @@ fn training_is_measured_by_phase_without_a_trace_in_the_results() {
     assert!(parts.iter().all(|&part| part > 0.0), "{parts:?}");
     let (whole, mean) = (parts.iter().sum::<f64>(), steady.iter().sum::<f64>() / 4.0);
     assert!(whole < mean * 2.0 && whole > mean * 0.5, "{whole} of {mean}");
+    assert!(number(&document, "/peak_rss_bytes") > 1e6);
     let startup: f64 = document["startup"].as_object().unwrap().values().map(|part| part.as_f64().unwrap()).sum();
     assert!((startup - number(&document, "/first_step_after_seconds")).abs() < 1e-9);
     let rate = number(&document, "/tokens_per_second") * number(&document, "/flops_per_token") / 1e9;
-    assert!((number(&document, "/achieved_gflops") / rate - 1.0).abs() < 1e-12);
-    assert!((number(&document, "/mfu") - rate / number(&document, "/gemm_gflops")).abs() < 1e-12);
+    assert!((value(&document, "achieved") / rate - 1.0).abs() < 1e-12);
+    assert!((value(&document, "share of that") - rate / value(&document, "matrix products")).abs() < 1e-12);
     assert_eq!(document["evaluation"]["tokens"], 512);
     // Evaluations before the first step, after 5 and 10, and at the end.
     let spread = number(&document, "/evaluation/seconds") * 4.0 / 12.0;
@@ -71,9 +91,11 @@ fn what_is_measured_is_what_a_run_does() {
     let summary = project.files("results/tiny").into_iter().find(|file| file.ends_with("/summary.json")).unwrap();
     let summary: Value =
         serde_json::from_str(&std::fs::read_to_string(project.path().join(summary)).unwrap()).expect("JSON");
-    for key in ["plan_hash", "loss_trace_sha256", "train_loss", "first_batch_sha256", "tokenizer_sha256"] {
+    for key in ["plan_hash", "loss_trace_sha256", "first_batch_sha256", "tokenizer_sha256"] {
+        assert!(document[key].is_string());
         assert_eq!(document[key], summary[key], "{key}");
     }
+    assert_eq!(value(&document, "loss of the last step"), number(&summary, "/train_loss"));
 }
 
 #[test]
@@ -118,6 +140,14 @@ fn benchmarks_of_two_moments_are_compared() {
     project.run(&["compare", "before.json", "after.json", "--format", "html"]).exits(0);
     let ran = project.run(&["compare", "before.json", "tiny.yaml"]).exits(2);
     assert!(ran.stderr().contains("tiny.yaml"), "{}", ran.stderr());
+    let old = std::fs::read_to_string(project.path().join("before.json")).unwrap();
+    project.write("old.json", &old.replace("nanochat.bench/v1", "nanochat.bench_train/v1"));
+    for arguments in [&["compare", "old.json", "after.json"][..], &["validate", "old.json"]] {
+        let ran = project.run(arguments).exits(2);
+        let said = format!("{}{}", ran.stdout(), ran.stderr());
+        let one_line = said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        assert!(one_line.contains("an earlier version"), "{said}");
+    }
 }
 
 #[test]
@@ -132,7 +162,6 @@ fn kernels_tokenizer_and_data_are_measured_on_a_plan() {
         serde_json::from_str(&ran.stdout()).expect("JSON")
     };
     let kernels = bench("kernels", &["--milliseconds", "1"]);
-    let kernels = kernels["kernels"].as_array().unwrap();
     for name in [
         "linear",
         "attention",
@@ -146,21 +175,25 @@ fn kernels_tokenizer_and_data_are_measured_on_a_plan() {
         "embedding",
         "optimizer",
     ] {
-        let named: Vec<_> = kernels.iter().filter(|one| one["name"].as_str().unwrap().contains(name)).collect();
-        assert!(!named.is_empty(), "{name}");
-        for one in named {
-            assert!(number(one, "/seconds") > 0.0 && number(one, "/twin_seconds") > 0.0, "{one:#}");
-            assert!((number(one, "/share") * number(one, "/limit") / number(one, "/rate") - 1.0).abs() < 1e-9);
-        }
+        let one = figure(&kernels, name);
+        assert!(number(one, "/value") > 0.0 && number(one, "/reference") > 0.0, "{one:#}");
+        let rate = |key: &str| number(one, &format!("/rates/0/{key}"));
+        assert!((rate("share") * rate("limit") / rate("value") - 1.0).abs() < 1e-9);
     }
     let tokenizer = bench("tokenizer", &["--repeats", "2"]);
-    assert_eq!(tokenizer["train_seconds"].as_array().unwrap().len(), 2);
-    assert!(number(&tokenizer, "/train_bytes") > 300_000.0 && number(&tokenizer, "/encode_tokens") > 1000.0);
+    for (name, least) in [("training of 300 tokens", 300_000.0), ("encoding of", 300_000.0)] {
+        let one = figure(&tokenizer, name);
+        assert_eq!(one["seconds"].as_array().unwrap().len(), 2);
+        assert!(number(one, "/value") * 1e6 * median(&one["seconds"]) > least, "{one:#}");
+    }
     let data = bench("data", &["--milliseconds", "20"]);
     assert_eq!(data["tokenizer_sha256"], tokenizer["tokenizer_sha256"]);
-    assert_eq!(number(&data, "/tokens"), number(&data, "/batches") * 4.0 * 32.0);
+    assert_eq!(value(&data, "tokens packed"), number(&data, "/repeats") * 4.0 * 32.0);
     let without = bench("kernels", &["--milliseconds", "1", "--no-references"]);
-    assert!(without["kernels"].as_array().unwrap().iter().all(|one| one["twin_seconds"].is_null()));
+    assert!(without["figures"].as_array().unwrap().iter().all(|one| one.get("reference").is_none()));
+    let arguments = ["bench", "kernels", "tiny.yaml", "--milliseconds=1", "--no-references"];
+    let ran = project.run(&[&arguments[..], &SETTINGS[..3]].concat()).exits(0);
+    assert!(ran.stdout().contains("% of the limit") && ran.stdout().contains("copies reach"), "{}", ran.stdout());
 }
 
 #[test]
@@ -172,20 +205,21 @@ fn inference_is_measured_against_the_machine() {
     let ran = project.run(&[&arguments[..], &more, &SETTINGS].concat()).exits(0);
     let document: Value = serde_json::from_str(&ran.stdout()).expect("JSON");
     project.run(&["validate", "infer.json"]).exits(0);
-    assert_eq!((&document["dtype"], &document["prompt_tokens"]), (&"bf16".into(), &40.into()));
+    assert_eq!(document["dtype"], "bf16");
     assert_eq!(document["first_ids"].as_array().unwrap().len(), 6);
-    let rate = 40.0 / number(&document, "/prefill_seconds");
-    assert!((number(&document, "/prefill_tokens_per_second") / rate - 1.0).abs() < 1e-12);
-    for (at, rows) in [(0, 1.0), (1, 3.0)] {
-        let batch = |key: &str| number(&document, &format!("/batches/{at}/{key}"));
-        assert_eq!((batch("rows"), batch("tokens_per_second")), (rows, rows / batch("step_seconds")));
-        // The head's 320 rows of 32, two layers of 12 · 32² numbers and a gate of 2 · 12, at two bytes; two layers' keys and values of 35
-        // tokens of 32 channels in f32 for each row.
+    let prefill = figure(&document, "prefill (prompt of 40)");
+    assert!((number(prefill, "/value") * median(&prefill["seconds"]) / 40.0 - 1.0).abs() < 1e-12);
+    for rows in [1.0, 3.0] {
+        let one = figure(&document, &format!("decoding, {rows} samples (6 tokens"));
+        let seconds = median(&one["seconds"]);
+        assert_eq!(number(one, "/value"), rows / seconds);
+        // The head's 320 rows of 32, two layers of 12 · 32² weights and a gate of 2 · 12, at two bytes; two layers' keys and
+        // values of 35 tokens of 32 channels in f32 for each row.
         let bytes =
             2.0 * (320.0 * 32.0 + 2.0 * 12.0 * 1024.0 + 24.0) + rows * 2.0 * 2.0 * 35.0f64.min(32.0) * 32.0 * 4.0;
-        assert_eq!(batch("step_bytes"), bytes);
-        assert!((batch("achieved_gbs") * 1e9 * batch("step_seconds") / bytes - 1.0).abs() < 1e-9);
-        assert!((batch("bandwidth_share") * number(&document, "/read_gbs") / batch("achieved_gbs") - 1.0).abs() < 1e-9);
+        assert!((number(one, "/rates/0/value") * 1e9 * seconds / bytes - 1.0).abs() < 1e-9);
+        let share = number(one, "/rates/0/value") / value(&document, "reading reaches");
+        assert!((number(one, "/rates/0/share") / share - 1.0).abs() < 1e-9);
     }
     project.run(&["compare", "infer.json", "infer.json"]).exits(0);
     let none = ["bench", "infer", "tiny.yaml", "--tokens=2"];

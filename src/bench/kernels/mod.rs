@@ -1,7 +1,7 @@
-//! Every kernel at a plan's sizes, beside its reference implementation in elementary operations, against the limits of the machine.
+//! Every kernel at a plan's sizes, timed with its reference implementation, against the limits of the machine.
 //!
-//! What is bound by arithmetic is told in GFLOP/s of the products that it needs, what is bound by memory in GB/s of the
-//! elements that it must read and write once. Buffers are larger than the caches only where a plan's are.
+//! A kernel that arithmetic limits gets its rate in GFLOP/s of the products that it needs, one that memory limits in GB/s of
+//! the elements that it must read and write once. Buffers exceed the caches only where a plan's do.
 
 mod layers;
 mod products;
@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use candle_core::{Device, Tensor};
 
-use super::BenchError;
-use super::limits::{self, best_seconds};
+use super::limits::{self, best_seconds, elements};
+use super::{BenchError, Subject};
 use crate::hardware;
-use crate::run::environment;
-use nanochat_artifacts::{BenchKernel, BenchKernels};
+use nanochat_artifacts::{Bench, BenchFigure, BenchRate, Better, Measured};
 use nanochat_engine::model::compute_dtype;
 use nanochat_kernels::gemm::ComputeDtype;
 use nanochat_kernels::rotary::Heads;
@@ -29,46 +28,56 @@ pub struct KernelOptions {
     pub references: bool,
     /// Time spent on each figure.
     pub budget: Duration,
-    /// The machine is what the profile says.
-    pub hardware_matches: bool,
 }
+
+/// Measures some kernels.
+type Measure = fn(&mut Stopwatch<'_>, &Sizes) -> candle_core::Result<()>;
+
+/// All kernels, in the order in which they are measured.
+const KERNELS: [(&str, Measure); 11] = [
+    ("linear", products::linear_layers),
+    ("attention", products::attention),
+    ("head", products::head),
+    ("rotary", layers::rotary),
+    ("gated values", layers::values),
+    ("norm", rows::norm),
+    ("residual mix", rows::mix),
+    ("squared ReLU", rows::squared_relu),
+    ("smear", rows::smear),
+    ("embedding", rows::embedding),
+    ("optimizer step", products::optimizer),
+];
 
 /// Measures every kernel at the sizes of a plan's micro-step.
 ///
 /// # Errors
 /// A plan for another device, a reference implementation that candle can't compute.
 pub fn kernels(
-    plan: &RunPlan,
+    subject: &Subject,
     options: KernelOptions,
-    observe: &mut dyn FnMut(&BenchKernel),
-) -> Result<BenchKernels, BenchError> {
+    observe: &mut dyn FnMut(&BenchFigure),
+) -> Result<Bench, BenchError> {
+    let plan = &subject.plan;
     if plan.device != DeviceKind::Cpu {
         return Err(BenchError::KernelsOfProcessor { profile: plan.hardware.clone() });
     }
     let (gemm_gflops, copy_gbs) = (limits::gemm_gflops(plan.dtype, &Device::Cpu)?, hardware::copy_gbs());
     let sizes = Sizes::of(plan);
-    let mut bench = Bench { options, gemm_gflops, copy_gbs, done: Vec::new(), observe };
-    products::measure(&mut bench, &sizes)?;
-    layers::measure(&mut bench, &sizes)?;
-    rows::measure(&mut bench, &sizes)?;
-    products::optimizer(&mut bench, plan)?;
-    let kernels = bench.done;
-    Ok(BenchKernels {
-        schema: "nanochat.bench_kernels/v1".to_string(),
-        experiment: plan.experiment.clone(),
-        plan_hash: plan.plan_hash.clone(),
-        model: plan.model.clone(),
-        device_batch_size: plan.device_batch_size,
-        dtype: plan.dtype,
-        gemm_gflops,
-        copy_gbs,
-        kernels,
-        environment: environment(plan, options.hardware_matches),
-    })
+    let mut stopwatch = Stopwatch { options, gemm_gflops, copy_gbs, figures: Vec::new(), observe };
+    for (kernel, measure) in KERNELS {
+        measure(&mut stopwatch, &sizes).map_err(|error| BenchError::Reference { kernel, reason: error.to_string() })?;
+    }
+    let mut figures = stopwatch.figures;
+    figures.extend([
+        BenchFigure::new("matrix products reach", "GFLOP/s", Better::Neither, gemm_gflops),
+        BenchFigure::new("copies reach", "GB/s", Better::Neither, copy_gbs),
+    ]);
+    Ok(subject.document(Measured::Kernels, figures))
 }
 
 /// Sizes of a micro-step.
-struct Sizes {
+struct Sizes<'a> {
+    plan: &'a RunPlan,
     model: ModelShape,
     rows: usize,
     /// Tokens.
@@ -82,11 +91,12 @@ struct Sizes {
     compute_dtype: ComputeDtype,
 }
 
-impl Sizes {
-    fn of(plan: &RunPlan) -> Self {
+impl<'a> Sizes<'a> {
+    fn of(plan: &'a RunPlan) -> Self {
         let model = plan.model.clone();
         let rows = plan.device_batch_size as usize;
         Self {
+            plan,
             rows,
             tokens: rows * model.sequence_len,
             width: model.n_embd,
@@ -112,7 +122,7 @@ impl Sizes {
     }
 }
 
-/// What a call has to do at least.
+/// The least that a call has to do.
 #[derive(Debug, Clone, Copy)]
 enum Work {
     /// Floating-point operations of its products.
@@ -121,57 +131,59 @@ enum Work {
     Elements(usize),
 }
 
-/// What is measured, and what was.
-struct Bench<'a> {
+/// Times kernels, and keeps their figures.
+struct Stopwatch<'a> {
     options: KernelOptions,
     gemm_gflops: f64,
     copy_gbs: f64,
-    done: Vec<BenchKernel>,
-    observe: &'a mut dyn FnMut(&BenchKernel),
+    figures: Vec<BenchFigure>,
+    observe: &'a mut dyn FnMut(&BenchFigure),
 }
 
-impl Bench<'_> {
-    /// Times one call of a kernel, and of its reference implementation.
+impl Stopwatch<'_> {
+    /// Times one call of a kernel, the shortest of several, and of its reference implementation.
     fn case(
         &mut self,
         name: &str,
-        shape: String,
+        shape: &str,
         work: Work,
         ours: impl FnMut(),
         mut reference: impl FnMut() -> candle_core::Result<()>,
-    ) -> Result<(), BenchError> {
+    ) -> candle_core::Result<()> {
         let seconds = best_seconds(self.options.budget, ours);
-        let twin_seconds = if self.options.references {
+        let mut figure = BenchFigure::new(format!("{name} ({shape})"), "s", Better::Lower, seconds);
+        if self.options.references {
             // Fails at once if at all: the arithmetic is the same every time.
-            reference().map_err(|error| BenchError::Twin { kernel: name.to_string(), reason: error.to_string() })?;
-            Some(best_seconds(self.options.budget, || drop(reference())))
-        } else {
-            None
-        };
+            reference()?;
+            figure.reference = Some(best_seconds(self.options.budget, || drop(reference())));
+        }
         let (amount, unit, limit) = match work {
             Work::Flops(flops) => (flops, "GFLOP/s", self.gemm_gflops),
             Work::Elements(elements) => ((elements * size_of::<f32>()) as f64, "GB/s", self.copy_gbs),
         };
-        let rate = amount / seconds / 1e9;
-        let one = BenchKernel {
-            name: name.to_string(),
-            shape,
-            seconds,
-            twin_seconds,
-            rate,
-            unit: unit.to_string(),
-            limit,
-            share: rate / limit,
-        };
-        (self.observe)(&one);
-        self.done.push(one);
+        figure.rates = vec![BenchRate::new(amount / seconds / 1e9, unit, limit)];
+        (self.observe)(&figure);
+        self.figures.push(figure);
         Ok(())
     }
-}
 
-/// Elements in −1 … 1 without a pattern that matters.
-fn elements(count: usize, seed: usize) -> Vec<f32> {
-    (0..count).map(|index| (((index + seed) * 7919) % 1013) as f32 / 506.0 - 1.0).collect()
+    /// Times the forward and the backward pass of a kernel on the same buffers, each with the elements that it must read or
+    /// write; the backward pass of the reference implementation starts from its result times `slopes`.
+    fn passes<B>(
+        &mut self,
+        (name, shape): (&str, &str),
+        buffers: &mut B,
+        (read, mut forward): (usize, impl FnMut(&mut B)),
+        (read_back, mut backward): (usize, impl FnMut(&mut B)),
+        reference: impl Fn() -> candle_core::Result<Tensor>,
+        slopes: &[f32],
+    ) -> candle_core::Result<()> {
+        let ours = || forward(buffers);
+        self.case(&format!("{name} forward"), shape, Work::Elements(read), ours, || reference().map(drop))?;
+        let sum = slope_sum(&reference()?, slopes)?;
+        let ours = || backward(buffers);
+        self.case(&format!("{name} backward"), shape, Work::Elements(read_back), ours, || sum.backward().map(drop))
+    }
 }
 
 /// The elements as a tensor.
@@ -184,7 +196,8 @@ fn variable(values: &[f32], dims: &[usize]) -> candle_core::Result<Tensor> {
     Ok(candle_core::Var::from_tensor(&tensor(values, dims)?)?.into_inner())
 }
 
-/// The sum of a result's elements, each times one of `slopes`: what the reference implementations go backward from.
+/// The sum of a result's elements, each times one of `slopes`: the scalar from which the reference
+/// implementations go backward.
 fn slope_sum(result: &Tensor, slopes: &[f32]) -> candle_core::Result<Tensor> {
     (result * tensor(slopes, result.dims())?)?.sum_all()
 }

@@ -1,68 +1,68 @@
-//! What is bound by matrix products: linear layers, attention, the head, the optimizer.
+//! Kernels that matrix products limit: linear layers, attention, the head, the optimizer.
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Error, Tensor};
 
-use super::{Bench, Sizes, Work, elements, slope_sum, tensor, variable};
-use crate::bench::BenchError;
+use super::{Sizes, Stopwatch, Work, elements, slope_sum, tensor, variable};
 use nanochat_engine::model::{Engine, Gpt, Gradients};
 use nanochat_engine::ops::reference;
 use nanochat_engine::optim::{LearningRates, MuonAdamW, StepSettings};
 use nanochat_kernels::gemm::{ComputeDtype, Matrix, Threads, WriteMode, multiply};
 use nanochat_kernels::{Scratch, attention, head};
-use nanochat_plan::RunPlan;
 use nanochat_plan::shape::window_sizes;
 
 /// Iterations of Muon's orthogonalisation.
 const MUON_ITERATIONS: f64 = 5.0;
 
-pub(super) fn measure(bench: &mut Bench<'_>, sizes: &Sizes) -> Result<(), BenchError> {
-    let layers = [
-        ("c_q", sizes.width, sizes.width),
-        ("c_fc", sizes.hidden, sizes.width),
-        ("mlp.c_proj", sizes.width, sizes.hidden),
-    ];
-    for (name, outputs, inputs) in layers {
-        linear(bench, sizes, name, outputs, inputs)?;
-    }
+/// The linear layers of different sizes.
+pub(super) fn linear_layers(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>) -> candle_core::Result<()> {
+    linear(stopwatch, sizes, "c_q", sizes.width, sizes.width)?;
+    linear(stopwatch, sizes, "c_fc", sizes.hidden, sizes.width)?;
+    linear(stopwatch, sizes, "mlp.c_proj", sizes.width, sizes.hidden)
+}
+
+/// Attention at each window size of the model.
+pub(super) fn attention(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>) -> candle_core::Result<()> {
     let mut windows = window_sizes(&sizes.model);
     windows.sort_unstable();
     windows.dedup();
-    for window in windows {
-        attention(bench, sizes, window)?;
-    }
-    the_head(bench, sizes)
+    windows.into_iter().try_for_each(|window| attention_of(stopwatch, sizes, window))
 }
 
 /// The three products of a linear layer.
-fn linear(bench: &mut Bench<'_>, sizes: &Sizes, name: &str, outputs: usize, inputs: usize) -> Result<(), BenchError> {
+fn linear(
+    stopwatch: &mut Stopwatch<'_>,
+    sizes: &Sizes<'_>,
+    name: &str,
+    outputs: usize,
+    inputs: usize,
+) -> candle_core::Result<()> {
     let (tokens, compute_dtype) = (sizes.tokens, sizes.compute_dtype);
     let (x, w, dy) = (elements(tokens * inputs, 1), elements(outputs * inputs, 2), elements(tokens * outputs, 3));
     let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
     let references = [(&x, [tokens, inputs]), (&w, [outputs, inputs]), (&dy, [tokens, outputs])];
-    let references = references.into_iter().map(|(values, dims)| tensor(values, &dims)).collect::<Result<Vec<_>, _>>();
     let references =
-        references.map_err(|error| BenchError::Twin { kernel: name.to_string(), reason: error.to_string() })?;
-    let shape = format!("{tokens} × {inputs} → {outputs}");
+        references.into_iter().map(|(values, dims)| tensor(values, &dims)).collect::<Result<Vec<_>, _>>()?;
+    let shape = &format!("{tokens} × {inputs} → {outputs}");
     let work = Work::Flops(2.0 * (tokens * inputs * outputs) as f64);
     let (xs, ws, dys) =
         (Matrix::new(&x, tokens, inputs), Matrix::new(&w, outputs, inputs), Matrix::new(&dy, tokens, outputs));
-    bench.case(
+    stopwatch.case(
         &format!("linear {name} forward"),
-        shape.clone(),
+        shape,
         work,
         || multiply(&mut y, xs, ws.transposed(), WriteMode::Overwrite, Threads::Pool, compute_dtype),
         || references[0].matmul(&references[1].t()?).map(drop),
     )?;
-    bench.case(
+    stopwatch.case(
         &format!("linear {name} input gradient"),
-        shape.clone(),
+        shape,
         work,
         || multiply(&mut dx, dys, ws, WriteMode::Overwrite, Threads::Pool, compute_dtype),
         || references[2].matmul(&references[1]).map(drop),
     )?;
-    bench.case(
+    stopwatch.case(
         &format!("linear {name} weight gradient"),
         shape,
         work,
@@ -71,7 +71,7 @@ fn linear(bench: &mut Bench<'_>, sizes: &Sizes, name: &str, outputs: usize, inpu
     )
 }
 
-fn attention(bench: &mut Bench<'_>, sizes: &Sizes, window: usize) -> Result<(), BenchError> {
+fn attention_of(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>, window: usize) -> candle_core::Result<()> {
     let model = &sizes.model;
     let (length, heads, groups, size) = (model.sequence_len, model.n_head, model.n_kv_head, sizes.size);
     let shape =
@@ -86,28 +86,27 @@ fn attention(bench: &mut Bench<'_>, sizes: &Sizes, window: usize) -> Result<(), 
     let reference = |heads: usize, values: &[f32]| variable(values, &[sizes.rows, length, heads, size]);
     let reference =
         || Ok::<_, candle_core::Error>((reference(heads, &q)?, reference(groups, &k)?, reference(groups, &v)?));
-    let failed = |error: candle_core::Error| BenchError::Twin { kernel: "attention".into(), reason: error.to_string() };
-    let (tq, tk, tv) = reference().map_err(failed)?;
+    let (tq, tk, tv) = reference()?;
     // Pairs of a query and a key that it sees, each of which takes part in 2 products forward and 5 backward.
     let pairs: usize = (0..length).map(|position| position.min(window) + 1).sum();
     let flops = 2.0 * (pairs * size * heads * sizes.rows) as f64;
-    let name = format!("{} × {length}, {heads} heads of {size}, {window} back", sizes.rows);
-    bench.case(
+    let name = &format!("{} × {length}, {heads} heads of {size}, {window} back", sizes.rows);
+    stopwatch.case(
         "attention forward",
-        name.clone(),
+        name,
         Work::Flops(2.0 * flops),
         || attention::forward(shape, inputs, &mut out, &mut lse, &scratch),
         || reference::attention(&tq, &tk, &tv, window, ComputeDtype::Full).map(drop),
     )?;
     let (mut dq, mut dk, mut dv, delta) = (q.clone(), k.clone(), v.clone(), elements(per_head, 5));
-    let sum = if bench.options.references {
+    let sum = if stopwatch.options.references {
         let result = reference::attention(&tq, &tk, &tv, window, ComputeDtype::Full)
             .and_then(|result| slope_sum(&result, &dout));
-        Some(result.map_err(failed)?)
+        Some(result?)
     } else {
         None
     };
-    bench.case(
+    stopwatch.case(
         "attention backward",
         name,
         Work::Flops(5.0 * flops),
@@ -121,7 +120,7 @@ fn attention(bench: &mut Bench<'_>, sizes: &Sizes, window: usize) -> Result<(), 
 }
 
 /// Projection, cap, loss, and the gradients of stream and projection.
-fn the_head(bench: &mut Bench<'_>, sizes: &Sizes) -> Result<(), BenchError> {
+pub(super) fn head(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>) -> candle_core::Result<()> {
     let (tokens, width, vocab) = (sizes.tokens, sizes.width, sizes.model.vocab_size);
     let (x, weight) = (elements(tokens * width, 1), elements(vocab * width, 2));
     let targets: Vec<i64> = sizes.ids().into_iter().map(i64::from).collect();
@@ -135,9 +134,9 @@ fn the_head(bench: &mut Bench<'_>, sizes: &Sizes) -> Result<(), BenchError> {
         let logits = reference::soft_cap(&reference::linear(&x, &weight, ComputeDtype::Full)?)?;
         reference::cross_entropy(&logits, &targets)?.sum_all()?.backward().map(drop)
     };
-    bench.case(
+    stopwatch.case(
         "head, loss and gradients",
-        format!("{tokens} × {width} → {vocab}"),
+        &format!("{tokens} × {width} → {vocab}"),
         Work::Flops(6.0 * (tokens * width * vocab) as f64),
         || {
             let gradients = head::HeadGradients { factor: 1.0, dx: &mut dx, dweight: &mut dweight };
@@ -148,37 +147,32 @@ fn the_head(bench: &mut Bench<'_>, sizes: &Sizes) -> Result<(), BenchError> {
 }
 
 /// A whole step of the optimizer over the plan's model.
-pub(super) fn optimizer(bench: &mut Bench<'_>, plan: &RunPlan) -> Result<(), BenchError> {
-    let failed = |error: String| BenchError::Twin { kernel: "optimizer step".into(), reason: error };
+pub(super) fn optimizer(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>) -> candle_core::Result<()> {
+    let plan = sizes.plan;
     let rates = LearningRates { embedding: 0.2, unembedding: 0.004, matrix: 0.02, scalar: 0.5 };
     let settings = StepSettings { lr_multiplier: 1.0, muon_momentum: 0.95, muon_weight_decay: 0.1 };
-    let arm = |engine: Engine| -> Result<(Gpt, MuonAdamW), BenchError> {
-        let mut model =
-            Gpt::initialized(&plan.model, plan.seed, &Device::Cpu).map_err(|error| failed(error.to_string()))?;
+    let arm = |engine: Engine| {
+        let mut model = Gpt::initialized(&plan.model, plan.seed, &Device::Cpu).map_err(Error::wrap)?;
         model.set_engine(engine);
         model.set_precision(plan.dtype);
-        let optimizer = MuonAdamW::new(&model, &rates).map_err(|error| failed(error.to_string()))?;
-        Ok((model, optimizer))
+        let optimizer = MuonAdamW::new(&model, &rates).map_err(Error::wrap)?;
+        Ok::<_, Error>((model, optimizer))
     };
     let (mut model, mut optimizer) = arm(Engine::Kernels)?;
-    let copied = |(name, tensor): (&String, &Tensor)| {
-        let values = elements(tensor.elem_count(), 9);
-        Ok((name.clone(), Tensor::from_vec(values, tensor.dims(), &Device::Cpu)?))
+    let copied = |(name, values): (&String, &Tensor)| {
+        Ok((name.clone(), tensor(&elements(values.elem_count(), 9), values.dims())?))
     };
-    let gradients: BTreeMap<String, Tensor> =
-        model.parameters().iter().map(copied).collect::<candle_core::Result<_>>().map_err(|e| failed(e.to_string()))?;
+    let gradients = model.parameters().iter().map(copied).collect::<candle_core::Result<BTreeMap<_, _>>>()?;
     let gradients = Gradients::from_tensors(gradients);
-    let mut reference = if bench.options.references { Some(arm(Engine::Reference)?) } else { None };
+    let mut reference = if stopwatch.options.references { Some(arm(Engine::Reference)?) } else { None };
     let flops = muon_flops(&model);
-    bench.case(
+    stopwatch.case(
         "optimizer step",
-        format!("{} parameters", plan.parameters.total),
+        &format!("{} parameters", plan.parameters.total),
         Work::Flops(flops),
         || drop(optimizer.step(&mut model, &gradients, &settings)),
         || match &mut reference {
-            Some((model, optimizer)) => {
-                optimizer.step(model, &gradients, &settings).map_err(|error| candle_core::Error::Msg(error.to_string()))
-            }
+            Some((model, optimizer)) => optimizer.step(model, &gradients, &settings).map_err(Error::wrap),
             None => Ok(()),
         },
     )

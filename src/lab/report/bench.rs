@@ -8,18 +8,12 @@ use super::context::Limits;
 use super::text::clean;
 use super::{MAX_COMMENT_CHARS, Rendered, ReportError, templates};
 use crate::scorecard::{BenchComparison, ComparedFigure};
-use nanochat_artifacts::Verdict;
 
 /// What the templates `bench.md` and `bench.html` are given.
 #[derive(Serialize)]
 struct BenchContext {
-    kind: String,
-    before: String,
-    after: String,
-    verdict: Verdict,
-    reason: String,
-    differences: Vec<String>,
-    figures: Vec<ComparedFigure>,
+    #[serde(flatten)]
+    comparison: BenchComparison,
     limits: Limits,
     version: &'static str,
 }
@@ -33,18 +27,8 @@ pub fn render_bench_comparison(
     overrides: Option<&Path>,
 ) -> Result<Rendered, ReportError> {
     let environment = templates::environment(overrides)?;
-    let named = |figure: &ComparedFigure| ComparedFigure { name: clean(&figure.name), ..figure.clone() };
-    let mut context = BenchContext {
-        kind: clean(&comparison.kind),
-        before: clean(&comparison.before),
-        after: clean(&comparison.after),
-        verdict: comparison.verdict,
-        reason: clean(&comparison.reason),
-        differences: comparison.differences.iter().map(|text| clean(text)).collect(),
-        figures: comparison.figures.iter().map(named).collect(),
-        limits: Limits::LADDER[0],
-        version: env!("CARGO_PKG_VERSION"),
-    };
+    let (comparison, version) = (cleaned(comparison), env!("CARGO_PKG_VERSION"));
+    let mut context = BenchContext { comparison, limits: Limits::LADDER[0], version };
     let html = templates::render(&environment, templates::BENCH_HTML, &context)?;
     let mut chars = 0;
     for limits in Limits::LADDER {
@@ -56,4 +40,20 @@ pub fn render_bench_comparison(
         }
     }
     Err(ReportError::TooLong { chars })
+}
+
+/// The comparison with the texts that come from files made harmless.
+fn cleaned(comparison: &BenchComparison) -> BenchComparison {
+    let named = |figure: &ComparedFigure| ComparedFigure {
+        name: clean(&figure.name),
+        unit: clean(&figure.unit),
+        ..figure.clone()
+    };
+    BenchComparison {
+        before: clean(&comparison.before),
+        after: clean(&comparison.after),
+        differences: comparison.differences.iter().map(|text| clean(text)).collect(),
+        figures: comparison.figures.iter().map(named).collect(),
+        ..comparison.clone()
+    }
 }

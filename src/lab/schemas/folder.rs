@@ -10,7 +10,7 @@ use nanochat_artifacts::{ArtifactError, canonical_json, create_folder, write_ato
 pub struct Drift {
     /// The file's name.
     pub file: String,
-    /// What is the matter.
+    /// How it differs.
     pub reason: &'static str,
 }
 
@@ -60,8 +60,8 @@ pub fn compare(folder: &Path) -> Result<Vec<Drift>, ArtifactError> {
     }
     let known: Vec<String> = KINDS.iter().map(|kind| file_name(kind.name)).collect();
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let strange = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let strange = strange.filter(|name| name.ends_with(".schema.json") && !known.contains(name));
-    drifts.extend(strange.map(|file| Drift { file, reason: "is of no known kind" }));
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let unknown = names.filter(|name| name.ends_with(".schema.json") && !known.contains(name));
+    drifts.extend(unknown.map(|file| Drift { file, reason: "is of no known kind" }));
     Ok(drifts)
 }

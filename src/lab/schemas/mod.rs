@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 
 use crate::scorecard::compare::Comparison;
 use nanochat_artifacts::{
-    BaselineResult, BenchData, BenchInfer, BenchKernels, BenchTokenizer, BenchTrain, Document, Environment,
-    ExperimentRecord, Export, Generation, NoiseRecord, Scorecard, Summary,
+    BaselineResult, Bench, Document, Environment, ExperimentRecord, Export, Generation, NoiseRecord, Scorecard, Summary,
 };
 use nanochat_experiment::config as spec;
 use nanochat_plan::{PlanSet, RunPlan};
@@ -46,13 +45,9 @@ impl Kind {
 }
 
 /// All kinds, in order of name.
-pub const KINDS: [Kind; 21] = [
+pub const KINDS: [Kind; 17] = [
     Kind { name: "baseline", id: Some(BaselineResult::SCHEMA), schema: of::<BaselineResult> },
-    Kind { name: "bench_data", id: Some(BenchData::SCHEMA), schema: of::<BenchData> },
-    Kind { name: "bench_infer", id: Some(BenchInfer::SCHEMA), schema: of::<BenchInfer> },
-    Kind { name: "bench_kernels", id: Some(BenchKernels::SCHEMA), schema: of::<BenchKernels> },
-    Kind { name: "bench_tokenizer", id: Some(BenchTokenizer::SCHEMA), schema: of::<BenchTokenizer> },
-    Kind { name: "bench_train", id: Some(BenchTrain::SCHEMA), schema: of::<BenchTrain> },
+    Kind { name: "bench", id: Some(Bench::SCHEMA), schema: of::<Bench> },
     Kind { name: "comparison", id: Some(Comparison::SCHEMA), schema: of::<Comparison> },
     Kind { name: "comparison_context", id: None, schema: of::<crate::report::ComparisonContext> },
     Kind { name: "environment", id: Some(Environment::SCHEMA), schema: of::<Environment> },

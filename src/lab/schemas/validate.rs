@@ -1,18 +1,18 @@
 //! Validation of files and folders, specs and results alike.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
 use super::{KINDS, Kind, kind_of};
+use nanochat_artifacts::Bench;
 use nanochat_experiment::config::check::Checker;
 use nanochat_experiment::config::{self as spec, Diagnostic, Node, Place, Source, suggest};
 use nanochat_experiment::{self as experiment, LoadOptions};
 use nanochat_plan::{RunPlan, plan_hash};
 
-/// Folders that hold no documents of ours.
+/// Folders without documents of this program.
 const SKIPPED_FOLDERS: [&str; 3] = ["target", "node_modules", "checkpoints"];
 /// Largest result document in bytes.
 const MAX_RESULT_BYTES: u64 = 64 << 20;
@@ -22,24 +22,22 @@ const MAX_RESULT_BYTES: u64 = 64 << 20;
 pub struct Validated {
     /// The file.
     pub path: PathBuf,
-    /// Kind of document; none when it isn't one of ours.
+    /// Kind of document; none when this program has no such kind.
     pub kind: Option<&'static str>,
     /// Errors and warnings.
     pub diagnostics: Vec<Diagnostic>,
 }
 
 /// Compiled schemas, made when first needed.
-static CHECKERS: LazyLock<HashMap<&'static str, LazyLock<Checker, Box<dyn FnOnce() -> Checker + Send + Sync>>>> =
-    LazyLock::new(|| {
-        let lazy =
-            |kind: &'static Kind| -> (&'static str, LazyLock<Checker, Box<dyn FnOnce() -> Checker + Send + Sync>>) {
-                (kind.name, LazyLock::new(Box::new(|| Checker::new(kind.schema()))))
-            };
-        KINDS.iter().map(lazy).collect()
-    });
+static CHECKERS: [OnceLock<Checker>; KINDS.len()] = [const { OnceLock::new() }; KINDS.len()];
 
-/// Validates files, and all YAML and JSON documents in folders, in order of path. In a folder, JSON that isn't a document
-/// of ours is passed over; a file that is named must be one.
+fn checker(kind: &Kind) -> Option<&'static Checker> {
+    let place = KINDS.iter().position(|known| known.name == kind.name)?;
+    Some(CHECKERS[place].get_or_init(|| Checker::new(kind.schema())))
+}
+
+/// Validates files, and all YAML and JSON documents in folders, in order of path. In a folder, JSON of another program
+/// is skipped; a file that is named must be one.
 pub fn validate(paths: &[PathBuf], options: &LoadOptions) -> Vec<Validated> {
     let mut validated = Vec::new();
     for path in paths {
@@ -103,7 +101,7 @@ fn validate_spec(path: &Path, options: &LoadOptions) -> Outcome {
     }
 }
 
-/// A JSON file: a result, or nothing of ours.
+/// A JSON file: a result, or a file of another program.
 fn validate_result(path: &Path, named: bool) -> Outcome {
     let unreadable =
         |reason: String| vec![Diagnostic::error("unreadable", format!("can't read {}: {reason}", path.display()))];
@@ -126,12 +124,16 @@ fn validate_result(path: &Path, named: bool) -> Outcome {
     let Some(kind) = kind_of(id) else {
         let ours = id.starts_with("nanochat.");
         let known: Vec<&str> = KINDS.iter().filter_map(|kind| kind.id).collect();
-        let unknown =
-            Diagnostic::error("unknown-kind", format!("{id:?} is no kind of document that this version knows"));
-        let unknown = unknown.at(Some(&schema.place)).help(suggest::help(id, known));
+        let (message, help) = if Bench::is_retired(id) {
+            let message = format!("{id:?} is a document of an earlier version, which this one no longer reads");
+            (message, "measure again with `nanochat bench`, or use the version that wrote it".to_owned())
+        } else {
+            (format!("{id:?} is no kind of document that this version knows"), suggest::help(id, known))
+        };
+        let unknown = Diagnostic::error("unknown-kind", message).at(Some(&schema.place)).help(help);
         return if named || ours { Err(vec![unknown]) } else { Ok((None, Vec::new())) };
     };
-    let mut diagnostics = CHECKERS.get(kind.name).map(|checker| checker.check(&node, true)).unwrap_or_default();
+    let mut diagnostics = checker(kind).map(|checker| checker.check(&node, true)).unwrap_or_default();
     if diagnostics.is_empty() {
         diagnostics.extend(contradictions(kind.name, &source, &node));
     }

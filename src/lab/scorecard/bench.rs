@@ -1,14 +1,14 @@
-//! Two benchmarks of one kind side by side: what became faster or smaller, and by how much.
+//! Two benchmarks of the same thing side by side: which figures became better, and by how much.
 //!
 //! Training is judged as an experiment's speed is, on the interval of a bootstrap over the steps inside both processes,
-//! which doesn't see the noise between processes. Everything else is a single figure a side, shown without a verdict.
+//! which doesn't see the noise between processes. Every other figure is a single value per side, shown without a verdict.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::statistics::{self, rounded};
 use super::{CONFIDENCE, speed};
-use nanochat_artifacts::{BenchDocument, BenchTrain, Environment, Verdict};
+use nanochat_artifacts::{Bench, BenchFigure, Better, Environment, Measured, Verdict};
 
 /// Two benchmarks, compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,7 +16,7 @@ use nanochat_artifacts::{BenchDocument, BenchTrain, Environment, Verdict};
 pub struct BenchComparison {
     /// `nanochat.bench_comparison/v1`.
     pub schema: String,
-    /// What was measured: `train`, `kernels`, `tokenizer` or `data`.
+    /// What was measured: `train`, `infer`, `kernels`, `tokenizer` or `data`.
     pub kind: String,
     /// What the earlier side is called.
     pub before: String,
@@ -50,133 +50,59 @@ pub struct ComparedFigure {
     pub gain: Option<f64>,
 }
 
-/// Which way a figure is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Better {
-    Higher,
-    Lower,
-    Neither,
-}
-
-/// A figure of one side.
-struct Figure {
-    name: String,
-    unit: &'static str,
-    better: Better,
-    value: Option<f64>,
-}
-
-/// Compares two documents; none when they are of different kinds.
-pub fn compare_benches(before: (&str, &BenchDocument), after: (&str, &BenchDocument)) -> Option<BenchComparison> {
+/// Compares two documents; none when they measured different things.
+pub fn compare_benches(before: (&str, &Bench), after: (&str, &Bench)) -> Option<BenchComparison> {
     let ((before_name, before), (after_name, after)) = (before, after);
-    if before.kind() != after.kind() {
+    if before.measured != after.measured {
         return None;
     }
-    let (mut old, mut new) = (figures(before), figures(after));
-    let mut compared: Vec<ComparedFigure> = Vec::new();
-    for later in new.drain(..) {
-        let place = old.iter().position(|earlier| earlier.name == later.name);
-        let earlier = place.map(|place| old.remove(place).value);
-        compared.push(together(earlier.flatten(), later));
-    }
-    compared.extend(old.into_iter().map(|gone| {
-        let before = gone.value;
-        ComparedFigure { after: None, gain: None, ..together(before, gone) }
-    }));
     let (verdict, reason, interval) = judge(before, after);
     Some(BenchComparison {
         schema: "nanochat.bench_comparison/v1".to_string(),
-        kind: before.kind().to_string(),
+        kind: before.measured.to_string(),
         before: before_name.to_string(),
         after: after_name.to_string(),
         verdict,
         reason,
         interval,
         differences: differences(before, after),
-        figures: compared,
+        figures: compared(before.all_figures(), after.all_figures()),
     })
 }
 
-fn together(before: Option<f64>, later: Figure) -> ComparedFigure {
-    let gain = before.zip(later.value).and_then(|(before, after)| match later.better {
-        Better::Higher => Some(after / before),
-        Better::Lower => Some(before / after),
-        Better::Neither => None,
-    });
-    ComparedFigure {
-        name: later.name,
-        unit: later.unit.to_string(),
-        before,
-        after: later.value,
-        gain: gain.filter(|gain| gain.is_finite()).map(rounded),
+/// The later side's figures with the earlier ones of the same name, then those that only the earlier side has.
+fn compared(mut before: Vec<BenchFigure>, after: Vec<BenchFigure>) -> Vec<ComparedFigure> {
+    let mut figures = Vec::new();
+    for later in after {
+        let earlier = before.iter().position(|earlier| earlier.name == later.name).map(|place| before.remove(place));
+        let gain = earlier.as_ref().and_then(|earlier| match later.better {
+            Better::Higher => Some(later.value / earlier.value),
+            Better::Lower => Some(earlier.value / later.value),
+            Better::Neither => None,
+        });
+        figures.push(ComparedFigure {
+            name: later.name,
+            unit: later.unit,
+            before: earlier.map(|earlier| earlier.value),
+            after: Some(later.value),
+            gain: gain.filter(|gain| gain.is_finite()).map(rounded),
+        });
     }
-}
-
-fn figures(document: &BenchDocument) -> Vec<Figure> {
-    use Better::{Higher, Lower, Neither};
-    let one = |name: &str, unit: &'static str, better: Better, value: f64| Figure {
-        name: name.to_string(),
+    let gone = |BenchFigure { name, unit, value, .. }| ComparedFigure {
+        name,
         unit,
-        better,
-        value: Some(value),
+        before: Some(value),
+        after: None,
+        gain: None,
     };
-    match document {
-        BenchDocument::Train(bench) => {
-            let phases = &bench.phases;
-            let mut figures = vec![
-                one("tokens a second", "tok/s", Higher, bench.tokens_per_second),
-                one("a step: data", "s", Lower, phases.data),
-                one("a step: forward", "s", Lower, phases.forward),
-                one("a step: head and loss", "s", Lower, phases.head),
-                one("a step: backward", "s", Lower, phases.backward),
-                one("a step: optimizer", "s", Lower, phases.optimizer),
-                one("first step after", "s", Lower, bench.first_step_after_seconds),
-                one("peak memory", "MiB", Lower, bench.peak_memory_bytes() as f64 / f64::from(1 << 20)),
-                one("achieved", "GFLOP/s", Higher, bench.achieved_gflops),
-                one("matrix products reach", "GFLOP/s", Neither, bench.gemm_gflops),
-                one("share of that (MFU)", "", Higher, bench.mfu),
-                one("loss of the last step", "nats", Neither, bench.train_loss),
-            ];
-            if let Some(evaluation) = &bench.evaluation {
-                figures.push(one("an evaluation", "s", Lower, evaluation.seconds));
-            }
-            figures
-        }
-        BenchDocument::Kernels(bench) => {
-            let kernel = |kernel: &nanochat_artifacts::BenchKernel| {
-                one(&format!("{} ({})", kernel.name, kernel.shape), "s", Lower, kernel.seconds)
-            };
-            bench.kernels.iter().map(kernel).collect()
-        }
-        BenchDocument::Tokenizer(bench) => vec![
-            one("training", "MB/s", Higher, bench.train_megabytes_per_second),
-            one("encoding on one thread", "MB/s", Higher, bench.encode_megabytes_per_second),
-        ],
-        BenchDocument::Data(bench) => vec![
-            one("tokens packed a second", "tok/s", Higher, bench.tokens_per_second),
-            one("opening the data", "s", Lower, bench.open_seconds),
-            one("tokenizer", "s", Lower, bench.tokenizer_seconds),
-            one("first batch", "s", Lower, bench.first_batch_seconds),
-        ],
-        BenchDocument::Infer(bench) => {
-            let mut figures = vec![
-                one("first token", "s", Lower, bench.first_token_seconds),
-                one("prefill", "tok/s", Higher, bench.prefill_tokens_per_second),
-                one("peak memory", "MiB", Lower, bench.peak_rss_bytes as f64 / f64::from(1 << 20)),
-            ];
-            for batch in &bench.batches {
-                let name = format!("decoding, {} beside each other", batch.rows);
-                figures.push(one(&name, "tok/s", Higher, batch.tokens_per_second));
-            }
-            figures
-        }
-    }
+    figures.extend(before.into_iter().map(gone));
+    figures
 }
 
-fn judge(before: &BenchDocument, after: &BenchDocument) -> (Verdict, String, Option<(f64, f64)>) {
-    let (BenchDocument::Train(old), BenchDocument::Train(new)) = (before, after) else {
+fn judge(old: &Bench, new: &Bench) -> (Verdict, String, Option<(f64, f64)>) {
+    if old.measured != Measured::Train {
         return (Verdict::Missing, "single figures carry no verdict".to_string(), None);
-    };
+    }
     if old.environment.machine_id != new.environment.machine_id {
         let reason = "the two sides ran on different machines: a throughput recorded elsewhere is context";
         return (Verdict::NotComparable, reason.to_string(), None);
@@ -184,8 +110,8 @@ fn judge(before: &BenchDocument, after: &BenchDocument) -> (Verdict, String, Opt
     if old.model != new.model {
         return (Verdict::NotComparable, "the two sides trained different shapes".to_string(), None);
     }
-    let per_token = |bench: &BenchTrain| {
-        let steady = bench.step_seconds.get(bench.warmup_steps as usize..).unwrap_or_default();
+    let per_token = |bench: &Bench| {
+        let steady = bench.step_seconds.get(bench.warmup as usize..).unwrap_or_default();
         vec![steady.iter().map(|seconds| seconds / bench.total_batch_size as f64).collect::<Vec<_>>()]
     };
     let estimate =
@@ -210,29 +136,26 @@ fn judge(before: &BenchDocument, after: &BenchDocument) -> (Verdict, String, Opt
     (verdict, reason, Some((rounded(estimate.low), rounded(estimate.high))))
 }
 
-fn differences(before: &BenchDocument, after: &BenchDocument) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut changed = |what: &str, old: String, new: String| {
-        if old != new {
-            found.push(format!("{what}: {old} → {new}"));
-        }
-    };
+fn differences(before: &Bench, after: &Bench) -> Vec<String> {
     let digits = |hash: &str| hash.get(..12).unwrap_or(hash).to_string();
+    let optional = |hash: &Option<String>| hash.as_deref().map_or("unknown".to_string(), digits);
     let code = |environment: &Environment| {
-        let commit = environment.code_commit.as_deref().map_or("unknown".to_string(), digits);
+        let commit = optional(&environment.code_commit);
         if environment.code_clean == Some(false) { format!("{commit} with changes") } else { commit }
     };
-    let (old, new) = (before.environment(), after.environment());
-    changed("code", code(old), code(new));
-    changed("machine", digits(&old.machine_id), digits(&new.machine_id));
-    changed("threads", old.threads.to_string(), new.threads.to_string());
-    changed("plan", digits(before.plan_hash()), digits(after.plan_hash()));
-    if let (BenchDocument::Train(old), BenchDocument::Train(new)) = (before, after) {
-        changed("arithmetic", format!("{:?}", old.dtype).to_lowercase(), format!("{:?}", new.dtype).to_lowercase());
-        changed("steps", old.steps.to_string(), new.steps.to_string());
-        let batch = |bench: &BenchTrain| bench.first_batch_sha256.as_deref().map_or("unknown".to_string(), digits);
-        changed("first batch", batch(old), batch(new));
-        changed("loss trace", digits(&old.loss_trace_sha256), digits(&new.loss_trace_sha256));
-    }
-    found
+    let circumstances = |bench: &Bench| {
+        [
+            ("code", code(&bench.environment)),
+            ("machine", digits(&bench.environment.machine_id)),
+            ("threads", bench.environment.threads.to_string()),
+            ("plan", digits(&bench.plan_hash)),
+            ("arithmetic", format!("{:?}", bench.dtype).to_lowercase()),
+            ("steps", bench.step_seconds.len().to_string()),
+            ("first batch", optional(&bench.first_batch_sha256)),
+            ("loss trace", optional(&bench.loss_trace_sha256)),
+        ]
+    };
+    let both = circumstances(before).into_iter().zip(circumstances(after));
+    let changed = both.filter(|((_, old), (_, new))| old != new);
+    changed.map(|((what, old), (_, new))| format!("{what}: {old} → {new}")).collect()
 }
