@@ -33,34 +33,7 @@ pub fn write_steps(path: &Path, rows: &[StepRow]) -> Result<(), ArtifactError> {
 
 /// Reads `steps.parquet`.
 pub fn read_steps(path: &Path) -> Result<Vec<StepRow>, ArtifactError> {
-    parse_steps(path, fs::read(path).map_err(|e| ArtifactError::io("read", path, e))?)
-}
-
-/// Parses the bytes of a `steps.parquet` that was read from `path` (which only serves error messages).
-pub fn parse_steps(path: &Path, bytes: Vec<u8>) -> Result<Vec<StepRow>, ArtifactError> {
-    let table = parse_table(path, bytes)?;
-    let step = table.integers("step")?;
-    let tokens = table.integers("tokens")?;
-    let loss = table.floats("loss")?;
-    let lr_multiplier = table.floats("lr_multiplier")?;
-    let muon_momentum = table.floats("muon_momentum")?;
-    let muon_weight_decay = table.floats("muon_weight_decay")?;
-    let seconds = table.floats("seconds")?;
-    let rss_bytes = table.integers("rss_bytes")?;
-    (0..table.frame.height())
-        .map(|i| {
-            Ok(StepRow {
-                step: table.present(&step, i, "step")?,
-                tokens: table.present(&tokens, i, "tokens")?,
-                loss: table.present(&loss, i, "loss")?,
-                lr_multiplier: table.present(&lr_multiplier, i, "lr_multiplier")?,
-                muon_momentum: table.present(&muon_momentum, i, "muon_momentum")?,
-                muon_weight_decay: table.present(&muon_weight_decay, i, "muon_weight_decay")?,
-                seconds: table.present(&seconds, i, "seconds")?,
-                rss_bytes: table.present(&rss_bytes, i, "rss_bytes")?,
-            })
-        })
-        .collect()
+    Table::read(path)?.step_rows()
 }
 
 /// Writes `evals.parquet` atomically.
@@ -79,53 +52,42 @@ pub fn write_evals(path: &Path, rows: &[EvalRow]) -> Result<(), ArtifactError> {
 
 /// Reads `evals.parquet`.
 pub fn read_evals(path: &Path) -> Result<Vec<EvalRow>, ArtifactError> {
-    let table = parse_table(path, fs::read(path).map_err(|e| ArtifactError::io("read", path, e))?)?;
-    let step = table.integers("step")?;
-    let tokens = table.integers("tokens")?;
-    let val_bpb = table.floats("val_bpb")?;
-    let core_metric = table.floats("core_metric")?;
-    let training_seconds = table.floats("training_seconds")?;
-    let eval_seconds = table.floats("eval_seconds")?;
-    let rss_bytes = match table.column("rss_bytes") {
-        Ok(_) => table.integers("rss_bytes")?,
-        Err(_) => Vec::new(),
-    };
-    (0..table.frame.height())
-        .map(|i| {
-            Ok(EvalRow {
-                step: table.present(&step, i, "step")?,
-                tokens: table.present(&tokens, i, "tokens")?,
-                val_bpb: val_bpb.get(i).copied().flatten(),
-                core_metric: core_metric.get(i).copied().flatten(),
-                training_seconds: table.present(&training_seconds, i, "training_seconds")?,
-                eval_seconds: table.present(&eval_seconds, i, "eval_seconds")?,
-                rss_bytes: rss_bytes.get(i).copied().flatten(),
-            })
-        })
-        .collect()
+    Table::read(path)?.eval_rows()
 }
 
 /// The steps that count for throughput: those after [`LAST_WARMUP_STEP`], or, in a run too short for that, all but the first.
 pub fn steady_steps(rows: &[StepRow]) -> &[StepRow] {
-    let first = rows.iter().position(|row| row.step > LAST_WARMUP_STEP).unwrap_or(rows.len().min(1));
-    rows.get(first..).filter(|steady| !steady.is_empty()).unwrap_or(rows)
+    steady(rows, rows.iter().position(|row| row.step > LAST_WARMUP_STEP))
 }
 
-/// Median tokens per second over the steady steps: what `summary.json` reports. None without steps.
+/// The same of the seconds of the steps 0, 1, 2, ….
+pub fn steady_seconds(seconds: &[f64]) -> &[f64] {
+    steady(seconds, Some(LAST_WARMUP_STEP as usize + 1))
+}
+
+fn steady<T>(steps: &[T], after_warmup: Option<usize>) -> &[T] {
+    let first = after_warmup.filter(|place| *place < steps.len()).unwrap_or(steps.len().clamp(1, 2) - 1);
+    steps.get(first..).unwrap_or_default()
+}
+
+/// Median, the mean of the middle two for an even count; none for no values.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let upper = *sorted.get(middle)?;
+    Some(if sorted.len() % 2 == 1 { upper } else { (sorted.get(middle - 1)? + upper) / 2.0 })
+}
+
+/// Median tokens per second over the steady steps, as `summary.json` reports it. None without steps.
 pub fn median_tokens_per_second(rows: &[StepRow], total_batch_size: u64) -> Option<f64> {
-    let mut rates: Vec<f64> = steady_steps(rows).iter().map(|row| total_batch_size as f64 / row.seconds).collect();
-    rates.sort_by(f64::total_cmp);
-    let middle = rates.len() / 2;
-    match rates.len() {
-        0 => None,
-        n if n % 2 == 1 => rates.get(middle).copied(),
-        _ => Some((rates.get(middle - 1)? + rates.get(middle)?) / 2.0),
-    }
+    let rates = steady_steps(rows).iter().map(|row| total_batch_size as f64 / row.seconds);
+    median(&rates.collect::<Vec<f64>>())
 }
 
 /// Seconds spent in steps after [`LAST_WARMUP_STEP`], summed in order: `training_seconds` as the baseline counts it.
 pub fn training_seconds(rows: &[StepRow]) -> f64 {
-    // The sum of nothing is -0.0, which would show in documents.
+    // The sum of no values is -0.0, which would show in documents.
     rows.iter().filter(|row| row.step > LAST_WARMUP_STEP).map(|row| row.seconds).sum::<f64>() + 0.0
 }
 
@@ -156,7 +118,7 @@ pub fn bytes_sha256(bytes: &[u8]) -> String {
 }
 
 /// Lower-case hex digits.
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -174,20 +136,74 @@ fn write_table(path: &Path, height: usize, columns: Vec<Column>) -> Result<(), A
 }
 
 /// A table that was read, with the path for error messages.
-struct Table<'a> {
-    path: &'a Path,
-    frame: DataFrame,
+pub(crate) struct Table<'a> {
+    pub path: &'a Path,
+    pub frame: DataFrame,
 }
 
-fn parse_table(path: &Path, bytes: Vec<u8>) -> Result<Table<'_>, ArtifactError> {
-    let frame = ParquetReader::new(std::io::Cursor::new(bytes)).finish().map_err(|e| ArtifactError::Table {
-        path: path.to_path_buf(),
-        message: format!("not a parquet file that can be read: {e}"),
-    })?;
-    Ok(Table { path, frame })
-}
+impl<'a> Table<'a> {
+    pub fn read(path: &'a Path) -> Result<Self, ArtifactError> {
+        Self::parse(path, fs::read(path).map_err(|e| ArtifactError::io("read", path, e))?)
+    }
 
-impl Table<'_> {
+    /// Parses the bytes of a file that was read from `path`, which only serves error messages.
+    pub fn parse(path: &'a Path, bytes: Vec<u8>) -> Result<Self, ArtifactError> {
+        let frame = ParquetReader::new(std::io::Cursor::new(bytes)).finish().map_err(|e| ArtifactError::Table {
+            path: path.to_path_buf(),
+            message: format!("not a parquet file that can be read: {e}"),
+        })?;
+        Ok(Self { path, frame })
+    }
+
+    /// The rows of a table of steps.
+    pub fn step_rows(&self) -> Result<Vec<StepRow>, ArtifactError> {
+        let step = self.integers("step")?;
+        let tokens = self.integers("tokens")?;
+        let loss = self.floats("loss")?;
+        let lr_multiplier = self.floats("lr_multiplier")?;
+        let muon_momentum = self.floats("muon_momentum")?;
+        let muon_weight_decay = self.floats("muon_weight_decay")?;
+        let seconds = self.floats("seconds")?;
+        let rss_bytes = self.integers("rss_bytes")?;
+        let row = |i| {
+            Ok(StepRow {
+                step: self.present(&step, i, "step")?,
+                tokens: self.present(&tokens, i, "tokens")?,
+                loss: self.present(&loss, i, "loss")?,
+                lr_multiplier: self.present(&lr_multiplier, i, "lr_multiplier")?,
+                muon_momentum: self.present(&muon_momentum, i, "muon_momentum")?,
+                muon_weight_decay: self.present(&muon_weight_decay, i, "muon_weight_decay")?,
+                seconds: self.present(&seconds, i, "seconds")?,
+                rss_bytes: self.present(&rss_bytes, i, "rss_bytes")?,
+            })
+        };
+        (0..self.frame.height()).map(row).collect()
+    }
+
+    /// The rows of a table of evaluations.
+    pub fn eval_rows(&self) -> Result<Vec<EvalRow>, ArtifactError> {
+        let step = self.integers("step")?;
+        let tokens = self.integers("tokens")?;
+        let val_bpb = self.floats("val_bpb")?;
+        let core_metric = self.floats("core_metric")?;
+        let training_seconds = self.floats("training_seconds")?;
+        let eval_seconds = self.floats("eval_seconds")?;
+        // Tables of earlier versions don't have it.
+        let rss_bytes = if self.column("rss_bytes").is_ok() { self.integers("rss_bytes")? } else { Vec::new() };
+        let row = |i| {
+            Ok(EvalRow {
+                step: self.present(&step, i, "step")?,
+                tokens: self.present(&tokens, i, "tokens")?,
+                val_bpb: val_bpb.get(i).copied().flatten(),
+                core_metric: core_metric.get(i).copied().flatten(),
+                training_seconds: self.present(&training_seconds, i, "training_seconds")?,
+                eval_seconds: self.present(&eval_seconds, i, "eval_seconds")?,
+                rss_bytes: rss_bytes.get(i).copied().flatten(),
+            })
+        };
+        (0..self.frame.height()).map(row).collect()
+    }
+
     fn broken(&self, message: String) -> ArtifactError {
         ArtifactError::Table { path: self.path.to_path_buf(), message }
     }

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use super::{
     ArtifactError, Document, Environment, ExperimentRecord, RunDocuments, RunFolder, StepRow, Summary, check_name,
-    parse_document, rows,
+    parse_document, rows::Table,
 };
 use nanochat_plan::RunPlan;
 
@@ -110,7 +110,7 @@ impl Tree {
     pub fn steps(&self, run: &RunDocuments) -> Result<Option<Vec<StepRow>>, ArtifactError> {
         let path = run.folder.steps();
         let bytes = self.read(&[path.to_string_lossy().into_owned()])?.pop().flatten();
-        bytes.map(|bytes| rows::parse_steps(&path, bytes)).transpose()
+        bytes.map(|bytes| Table::parse(&path, bytes)?.step_rows()).transpose()
     }
 
     /// A file by its path as git has it, relative to the folder or repository; none where it isn't there.

@@ -1,4 +1,4 @@
-//! Verdicts as documents: the judgement, the blocks that speed is judged on, the cell and the scorecard.
+//! Verdicts as documents: the blocks that speed is judged on, the cell and the scorecard.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use nanochat_plan::Precision;
+
+use super::Judgement;
 
 /// Outcome of a judgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,59 +23,6 @@ pub enum Verdict {
     NotComparable,
     /// Evidence is lacking.
     Missing,
-}
-
-/// One verdict with the figures behind it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Judgement {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// What was measured.
-    pub metric: String,
-    /// Figure of the baseline.
-    pub baseline: Option<f64>,
-    /// Figure of the candidate.
-    pub candidate: Option<f64>,
-    /// Candidate minus baseline, for quality.
-    pub difference: Option<f64>,
-    /// Candidate over baseline, for speed.
-    pub ratio: Option<f64>,
-    /// Confidence interval of the difference or ratio, low and high.
-    pub interval: Option<(f64, f64)>,
-    /// The bound that the difference or ratio is held against.
-    pub threshold: Option<f64>,
-    /// Effects smaller than this share of the threshold count as none, for speed: the ratio is held against
-    /// `threshold * (1 - minimum_effect)`.
-    pub minimum_effect: Option<f64>,
-    /// Confidence level of the interval, such as 0.95.
-    pub confidence: Option<f64>,
-    /// Number of baseline runs behind it.
-    pub baseline_runs: u64,
-    /// Number of candidate runs behind it.
-    pub candidate_runs: u64,
-    /// How many more runs an arm would decide an inconclusive verdict, if means and noise stay as they are.
-    pub more_runs: Option<u64>,
-    /// The recorded noise between runs that the figures are to be read against; none where none was recorded here.
-    pub noise: Option<CitedNoise>,
-    /// How it was judged: `non_inferiority_welch`, `non_inferiority_paired`, `point`, `block_log_ratio`,
-    /// `welch_log_ratio`, `paired_log_ratio`, `bootstrap`, `bitwise`, `numeric`, `statistical`, `per_run`, or `none` where
-    /// nothing could be.
-    pub method: String,
-    /// The sentence that explains the verdict.
-    pub reason: String,
-}
-
-/// Noise that a judgement cites.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CitedNoise {
-    /// Sample standard deviation of the metric between runs, in its unit.
-    pub standard_deviation: f64,
-    /// Number of runs behind it.
-    pub runs: u64,
-    /// The noise document, from the project's folder.
-    pub source: String,
 }
 
 /// Figures of one matrix cell over its seeds.

@@ -195,13 +195,13 @@ fn text(comparison: &Comparison) -> String {
             table.add_row([
                 experiment.name.clone(),
                 cell.label.clone(),
-                if cell.identical { "identical".to_string() } else { word(cell.quality.verdict).to_string() },
-                figure(cell.quality.baseline, 5),
-                figure(cell.quality.candidate, 5),
-                cell.quality.difference.map_or("–".to_string(), |difference| format!("{difference:+.5}")),
-                word(cell.speed.verdict).to_string(),
-                figure(cell.speed.ratio, 4),
-                cell.quality.candidate_runs.to_string(),
+                if cell.identical { "identical".to_string() } else { word(cell.quality.verdict()).to_string() },
+                figure(cell.quality.baseline.figure, 5),
+                figure(cell.quality.candidate.figure, 5),
+                cell.quality.difference().map_or("–".to_string(), |difference| format!("{difference:+.5}")),
+                word(cell.speed.verdict()).to_string(),
+                figure(cell.speed.ratio(), 4),
+                cell.quality.candidate.runs.to_string(),
             ]);
         }
     }

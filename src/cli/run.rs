@@ -193,7 +193,7 @@ fn runs_table(outcome: &Outcome, root: &ResultsRoot) -> comfy_table::Table {
 }
 
 pub(super) fn label(judgement: &Judgement) -> &'static str {
-    match judgement.verdict {
+    match judgement.verdict() {
         Verdict::Pass => "pass",
         Verdict::Fail => "FAIL",
         Verdict::Inconclusive => "inconclusive",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{CliError, CliResult, Exit, Format};
 use nanochat_artifacts::ResultsRoot;
-use nanochat_lab::report;
+use nanochat_lab::verify::verify;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -25,7 +25,7 @@ pub fn execute(args: Args) -> CliResult {
         return Err(CliError::usage(format!("there is no folder `{}`", args.results.display()), Some(help)));
     }
     let root = ResultsRoot::of_results(&args.results).map_err(CliError::invalid)?;
-    let found = report::verify(&root, args.templates.as_deref()).map_err(CliError::failed)?;
+    let found = verify(&root, args.templates.as_deref()).map_err(CliError::failed)?;
     match args.format {
         Format::Json => super::output::json(&found)?,
         Format::Text => {

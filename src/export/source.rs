@@ -84,7 +84,7 @@ impl Origin {
             ("reproducibility", scorecard.reproducibility),
         ];
         let told = judged.map(|(name, judgement)| {
-            (name.to_string(), ExportVerdict { verdict: judgement.verdict, reason: judgement.reason })
+            (name.to_string(), ExportVerdict { verdict: judgement.verdict(), reason: judgement.reason })
         });
         told.into()
     }

@@ -5,9 +5,8 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::context::{IntervalView, Limits, cleaned, interval};
-use super::text::clean;
-use super::{MAX_COMMENT_CHARS, Rendered, ReportError, templates};
+use super::context::{IntervalView, Limits, interval};
+use super::{Rendered, ReportError, render_both, templates};
 use crate::scorecard::compare::Comparison;
 use nanochat_artifacts::{Judgement, Verdict};
 
@@ -58,29 +57,18 @@ pub struct ComparisonRow {
 /// # Errors
 /// As [`super::render`].
 pub fn render_comparison(comparison: &Comparison, overrides: Option<&Path>) -> Result<Rendered, ReportError> {
-    let environment = templates::environment(overrides)?;
-    let mut context = context(comparison);
-    let html = templates::render(&environment, templates::COMPARE_HTML, &context)?;
-    let mut chars = 0;
-    for limits in Limits::LADDER {
-        context.limits = limits;
-        let markdown = templates::render(&environment, templates::COMPARE_MARKDOWN, &context)?;
-        chars = markdown.chars().count();
-        if chars < MAX_COMMENT_CHARS {
-            return Ok(Rendered { markdown, html });
-        }
-    }
-    Err(ReportError::TooLong { chars })
+    let names = [templates::COMPARE_HTML, templates::COMPARE_MARKDOWN];
+    render_both(overrides, names, context(comparison), |context, limits| context.limits = limits)
 }
 
 fn context(comparison: &Comparison) -> ComparisonContext {
     let rows = comparison.experiments.iter().flat_map(|experiment| {
         experiment.cells.iter().map(|cell| ComparisonRow {
-            experiment: clean(&experiment.name),
-            label: clean(&cell.label),
+            experiment: experiment.name.clone(),
+            label: cell.label.clone(),
             identical: cell.identical,
-            quality: cleaned(&cell.quality),
-            speed: cleaned(&cell.speed),
+            quality: cell.quality.clone(),
+            speed: cell.speed.clone(),
             quality_interval: interval(&cell.quality),
             speed_interval: interval(&cell.speed),
         })
@@ -88,11 +76,11 @@ fn context(comparison: &Comparison) -> ComparisonContext {
     let named = |get: fn(&crate::scorecard::compare::ComparedExperiment) -> &Vec<String>, whole: &[String]| {
         let runs =
             comparison.experiments.iter().flat_map(|one| get(one).iter().map(|run| format!("{}/{run}", one.name)));
-        whole.iter().cloned().chain(runs).map(|name| clean(&name)).collect::<Vec<_>>()
+        whole.iter().cloned().chain(runs).collect::<Vec<_>>()
     };
     ComparisonContext {
-        before: clean(&comparison.before),
-        after: clean(&comparison.after),
+        before: comparison.before.clone(),
+        after: comparison.after.clone(),
         quality: comparison.quality,
         speed: comparison.speed,
         rows: rows.collect(),

@@ -12,12 +12,13 @@ mod plot;
 mod provenance;
 mod templates;
 mod text;
-mod verify;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 use nanochat_artifacts::{
     ArtifactError, BaselineResult, ExperimentDocuments, ExperimentFolder, ResultsRoot, Scorecard, read_document,
@@ -27,12 +28,9 @@ use nanochat_artifacts::{
 pub use bench::render_bench_comparison;
 pub use comparison::{ComparisonContext, ComparisonRow, render_comparison};
 pub use context::{BlockView, Context, IntervalView, Limits, RunView, TimedView, VerdictView};
-pub use leaderboard::{
-    LeaderboardContext, LeaderboardGroup, LeaderboardRow, leaderboard, refresh_leaderboard, write_leaderboard,
-};
+pub use leaderboard::{leaderboard, refresh_leaderboard, write_leaderboard};
 pub use plot::{Plot, Point, Series, Tick};
 pub use provenance::{Arm, Provenance};
-pub use verify::{Finding, Verification, verify};
 
 /// GitHub's limit on a comment, in characters.
 pub const MAX_COMMENT_CHARS: usize = 65_536;
@@ -114,25 +112,33 @@ impl Sources {
 /// # Errors
 /// Tables that can't be read, templates that can't be rendered, a comment that can't be made short enough.
 pub fn render(sources: &Sources, overrides: Option<&Path>) -> Result<Rendered, ReportError> {
+    let names = [templates::HTML, templates::MARKDOWN];
+    render_both(overrides, names, context::build(sources)?, |context, limits| context.limits = limits)
+}
+
+/// Renders the page and the comment, the latter within the widest limits that keep it short enough.
+fn render_both<C: Serialize>(
+    overrides: Option<&Path>,
+    [html, markdown]: [&str; 2],
+    mut context: C,
+    limit: fn(&mut C, Limits),
+) -> Result<Rendered, ReportError> {
     let environment = templates::environment(overrides)?;
-    let mut context = context::build(sources)?;
-    let html = templates::render(&environment, templates::HTML, &context)?;
+    let html = templates::render(&environment, html, &context)?;
+    let mut chars = 0;
     for limits in Limits::LADDER {
-        context.limits = limits;
-        let markdown = templates::render(&environment, templates::MARKDOWN, &context)?;
-        let chars = markdown.chars().count();
+        limit(&mut context, limits);
+        let markdown = templates::render(&environment, markdown, &context)?;
+        chars = markdown.chars().count();
         if chars < MAX_COMMENT_CHARS {
             return Ok(Rendered { markdown, html });
         }
-        if limits == Limits::SMALLEST {
-            return Err(ReportError::TooLong { chars });
-        }
     }
-    Err(ReportError::TooLong { chars: usize::MAX })
+    Err(ReportError::TooLong { chars })
 }
 
 /// Where [`write`] put the two files.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Written {
     /// `reports/<experiment>.md`.
     pub markdown: PathBuf,

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::text;
+use crate::scorecard::{Chart, Line};
 
 /// Width of the drawing, in its own units.
 pub(super) const WIDTH: f64 = 480.0;
@@ -13,8 +14,6 @@ const LEFT: f64 = 50.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 38.0;
-/// Most points that are drawn of one series.
-const MAX_POINTS: usize = 160;
 /// Most points of one series that answer to the pointer.
 const MAX_HOVER: usize = 40;
 
@@ -78,44 +77,18 @@ pub struct Point {
     pub title: String,
 }
 
-/// A line before it is drawn.
-pub(super) struct Line {
-    pub name: String,
-    pub colour: usize,
-    pub baseline: bool,
-    pub values: Vec<(f64, f64)>,
-}
-
-impl Line {
-    /// A line of the baseline's.
-    pub fn of_baseline(name: &str, values: Vec<(f64, f64)>) -> Self {
-        Self { name: name.to_string(), colour: 0, baseline: true, values }
-    }
-}
-
-/// What a chart says around its lines.
-pub(super) struct Words {
-    pub title: &'static str,
-    pub x_label: &'static str,
-    pub y_label: &'static str,
-    pub note: String,
-    /// Whether the vertical axis begins at zero.
-    pub from_zero: bool,
-}
-
 /// Lays a chart out; none when there is nothing to draw.
-pub(super) fn lay_out(words: Words, lines: &[Line]) -> Option<Plot> {
-    let drawn: Vec<(&Line, Vec<(f64, f64)>)> =
-        lines.iter().map(|line| (line, thinned(&line.values))).filter(|(_, values)| values.len() > 1).collect();
-    let all = || drawn.iter().flat_map(|(_, values)| values.iter());
+pub(super) fn lay_out(chart: &Chart, note: &str) -> Option<Plot> {
+    let drawn = || chart.lines.iter().filter(|line| line.values.len() > 1);
+    let all = || drawn().flat_map(|line| line.values.iter());
     let x = Scale::over(all().map(|p| p.0), LEFT, WIDTH - RIGHT, false, true)?;
-    let y = Scale::over(all().map(|p| p.1), HEIGHT - BOTTOM, TOP, words.from_zero, false)?;
-    let series = drawn.iter().map(|(line, values)| series(line, values, &x, &y, &words)).collect();
+    let y = Scale::over(all().map(|p| p.1), HEIGHT - BOTTOM, TOP, chart.from_zero, false)?;
+    let series = drawn().map(|line| series(line, &x, &y, chart)).collect();
     Some(Plot {
-        title: words.title.to_string(),
-        x_label: words.x_label.to_string(),
-        y_label: words.y_label.to_string(),
-        note: words.note,
+        title: chart.title.to_string(),
+        x_label: chart.x_label.to_string(),
+        y_label: chart.y_label.to_string(),
+        note: note.to_string(),
         width: WIDTH,
         height: HEIGHT,
         area: (LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM),
@@ -125,7 +98,8 @@ pub(super) fn lay_out(words: Words, lines: &[Line]) -> Option<Plot> {
     })
 }
 
-fn series(line: &Line, values: &[(f64, f64)], x: &Scale, y: &Scale, words: &Words) -> Series {
+fn series(line: &Line, x: &Scale, y: &Scale, chart: &Chart) -> Series {
+    let values = &line.values;
     let place = |(a, b): &(f64, f64)| (tenths(x.place(*a)), tenths(y.place(*b)));
     let points: Vec<String> = values.iter().map(place).map(|(a, b)| format!("{a},{b}")).collect();
     let every = values.len().div_ceil(MAX_HOVER).max(1);
@@ -141,9 +115,9 @@ fn series(line: &Line, values: &[(f64, f64)], x: &Scale, y: &Scale, words: &Word
                 "{}: {} {} at {} {}",
                 line.name,
                 figure(p.1),
-                words.y_label,
+                chart.y_label,
                 text::short(p.0),
-                words.x_label
+                chart.x_label
             ),
         })
         .collect();
@@ -157,20 +131,6 @@ fn figure(value: f64) -> String {
 
 fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
-}
-
-/// At most [`MAX_POINTS`] points: means of stretches of equal length, the last point itself.
-fn thinned(values: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let finite: Vec<(f64, f64)> = values.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
-    if finite.len() <= MAX_POINTS {
-        return finite;
-    }
-    let stretch = finite.len().div_ceil(MAX_POINTS);
-    let mean = |part: &[(f64, f64)]| {
-        let count = part.len() as f64;
-        (part.iter().map(|p| p.0).sum::<f64>() / count, part.iter().map(|p| p.1).sum::<f64>() / count)
-    };
-    finite.chunks(stretch).map(mean).collect()
 }
 
 /// A linear scale with round ticks.

@@ -4,7 +4,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Sources;
-use super::text::clean;
 use nanochat_artifacts::Environment;
 
 /// One row of the comparison of arms.
@@ -66,8 +65,8 @@ pub(super) fn arms(sources: &Sources) -> Vec<Arm> {
     let row = |what: &str, baseline: String, candidate: String| Arm {
         what: what.to_string(),
         differs: baseline != candidate && baseline != "–" && candidate != "–",
-        baseline: clean(&baseline),
-        candidate: clean(&candidate),
+        baseline,
+        candidate,
     };
     let machine = run.environment.as_ref().map(|e| &e.machine_id);
     vec![
@@ -93,8 +92,8 @@ pub(super) fn provenance(sources: &Sources) -> Provenance {
     let environments = || runs.iter().filter_map(|run| run.environment.as_ref());
     let summaries = || runs.iter().filter_map(|run| run.summary.as_ref());
     Provenance {
-        baseline_commit: clean(&card.baseline_commit),
-        baseline_results: card.baseline_results.as_deref().map(clean),
+        baseline_commit: card.baseline_commit.clone(),
+        baseline_results: card.baseline_results.clone(),
         baseline_recorded: sources.baseline.is_some(),
         code: distinct(environments().map(code)),
         machines: distinct(environments().map(machine)),
@@ -111,10 +110,10 @@ pub(super) fn provenance(sources: &Sources) -> Provenance {
     }
 }
 
-/// Different values in order of appearance, cleaned.
+/// Different values in order of appearance.
 fn distinct(values: impl Iterator<Item = String>) -> Vec<String> {
     let mut seen = Vec::new();
-    for value in values.map(|value| clean(&value)) {
+    for value in values {
         if !seen.contains(&value) {
             seen.push(value);
         }

@@ -1,11 +1,11 @@
-//! The templates: compiled in, overridable one by one from a folder, strict about undefined names, and escaping by the
-//! kind of file.
+//! The templates: compiled in, overridable one by one from a folder, strict about undefined names. Every text is cleaned
+//! where it is printed, and escaped by the kind of file.
 
 use std::fs;
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value};
+use minijinja::value::{Serde, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::Serialize;
 
@@ -55,6 +55,10 @@ pub(super) fn environment(overrides: Option<&Path>) -> Result<Environment<'stati
             let text = value.to_string();
             let text = if value.is_safe() { text } else { text::escape_markdown(&text) };
             out.write_str(&text).map_err(minijinja::Error::from)
+        }
+        _ if value.kind() == ValueKind::String && !value.is_safe() => {
+            let text = text::clean(value.as_str().unwrap_or_default());
+            minijinja::escape_formatter(out, state, &Value::from(text))
         }
         _ => minijinja::escape_formatter(out, state, value),
     });

@@ -3,6 +3,7 @@
 use super::text::{clean, code, escape_markdown};
 use super::*;
 use crate::scorecard::fabricate::{Project, Wanted};
+use crate::verify::{Verification, verify};
 use nanochat_artifacts::Document;
 
 /// A project with two cells, three seeds, one repeat and a baseline for the first cell.

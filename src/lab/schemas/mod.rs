@@ -56,7 +56,7 @@ pub const KINDS: [Kind; 17] = [
     Kind { name: "export", id: Some(Export::SCHEMA), schema: of::<Export> },
     Kind { name: "generation", id: Some(Generation::SCHEMA), schema: of::<Generation> },
     Kind { name: "hardware", id: Some(spec::document::PROFILE_SCHEMA), schema: || spec::schema::PROFILE.clone() },
-    Kind { name: "leaderboard_context", id: None, schema: of::<crate::report::LeaderboardContext> },
+    Kind { name: "leaderboard_context", id: None, schema: of::<crate::scorecard::LeaderboardContext> },
     Kind { name: "noise", id: Some(NoiseRecord::SCHEMA), schema: of::<NoiseRecord> },
     Kind { name: "plan", id: Some(RunPlan::SCHEMA), schema: of::<RunPlan> },
     Kind { name: "plan_set", id: Some(PlanSet::SCHEMA), schema: of::<PlanSet> },

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use nanochat_artifacts::{ArmFigure, BaselineRun, RunDocuments};
+
 use super::Metric;
-use nanochat_artifacts::{BaselineRun, RunDocuments};
+use super::statistics::{self, rounded};
 
 /// One value a seed, in seed order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -21,6 +23,11 @@ impl Arm {
     /// The values alone.
     pub fn figures(&self) -> Vec<f64> {
         self.values.iter().map(|(_, value)| *value).collect()
+    }
+
+    /// The mean for the document, over so many seeds.
+    pub fn figure(&self) -> ArmFigure {
+        ArmFigure { figure: statistics::mean(&self.figures()).map(rounded), runs: self.values.len() as u64 }
     }
 
     /// The arm with another remark.
@@ -60,7 +67,7 @@ pub(super) fn baseline(runs: &[&BaselineRun], metric: Metric) -> Arm {
             by_seed.entry(run.seed).or_insert_with(|| (Vec::new(), first_losses(run))).0.push(value);
         }
     }
-    let average = |values: &[f64]| super::statistics::mean(values).unwrap_or(f64::NAN);
+    let average = |values: &[f64]| statistics::mean(values).unwrap_or(f64::NAN);
     if by_seed.len() > 1 && !seeds_took_effect(by_seed.values().map(|(_, losses)| *losses)) {
         let all: Vec<f64> = by_seed.values().flat_map(|(values, _)| values.iter().copied()).collect();
         let seed = by_seed.keys().next().copied().unwrap_or_default();

@@ -5,10 +5,9 @@
 //! block took: a run that was made again later is no longer back to back with anything.
 
 use super::statistics::{self, rounded};
-use super::steps::StepTimes;
-use super::{CONFIDENCE, ScorecardError, speed};
+use super::{CONFIDENCE, speed};
 use nanochat_artifacts::{
-    BaselineBlock, BaselineRun, BlockArm, EvalRow, RunDocuments, SpeedBlock, Summary, read_evals,
+    BaselineBlock, BaselineRun, BlockArm, EvalRow, RunDocuments, SpeedBlock, Summary, steady_seconds,
 };
 
 /// Seconds that may pass in a block outside of its runs: preparation of data and tokenizer.
@@ -74,22 +73,16 @@ fn ended_candidate(run: &RunDocuments) -> Option<jiff::Timestamp> {
     run.environment.as_ref()?.finished_at.parse().ok()
 }
 
-/// The figures of a block, the candidate's step times and the baseline's given.
-pub(super) fn figures(
-    pair: &Pair<'_, '_>,
-    ours: Option<&StepTimes>,
-    theirs: &StepTimes,
-) -> Result<SpeedBlock, ScorecardError> {
+/// The figures of a block from the seconds of each step on both sides and the candidate's evaluations.
+pub(super) fn figures(pair: &Pair<'_, '_>, ours: Option<&[f64]>, theirs: &[f64], evals: &[EvalRow]) -> SpeedBlock {
     let (candidate_rate, baseline_rate) = pair.rates;
-    let per_token = |times: &StepTimes, batch: u64| vec![times.steady().iter().map(|s| s / batch as f64).collect()];
+    let per_token = |times: &[f64], batch: u64| vec![steady_seconds(times).iter().map(|s| s / batch as f64).collect()];
     let estimate = ours.and_then(|ours| {
         let candidate = per_token(ours, pair.run.plan.total_batch_size);
         let baseline = per_token(theirs, pair.base.total_batch_size);
         statistics::bootstrap_speed_ratio(&candidate, &baseline, speed::DRAWS, CONFIDENCE, speed::SEED)
     });
     let target = pair.summary.final_val_bpb.zip(pair.base.final_val_bpb).map(|(a, b)| a.max(b));
-    let evals = pair.run.folder.evals();
-    let evals = if evals.is_file() { read_evals(&evals)? } else { Vec::new() };
     let mut candidate = BlockArm {
         tokens_per_second: candidate_rate,
         peak_rss_bytes: Some(pair.summary.peak_memory_bytes()),
@@ -98,11 +91,11 @@ pub(super) fn figures(
         target_seconds_in_steps: None,
     };
     if let (Some(times), Some(target)) = (ours, target) {
-        let (whole, in_steps) = candidate_curves(pair.summary, times, &evals);
+        let (whole, in_steps) = candidate_curves(pair.summary, times, evals);
         candidate.target_seconds_in_steps = time_to(target, &in_steps).map(rounded);
         candidate.target_seconds_with_startup = whole.and_then(|whole| time_to(target, &whole)).map(rounded);
     }
-    Ok(SpeedBlock {
+    SpeedBlock {
         number: pair.block.number,
         baseline_first: pair.block.baseline_first,
         candidate_run: pair.run.plan.run_id.clone(),
@@ -111,37 +104,33 @@ pub(super) fn figures(
         ratio: rounded(candidate_rate / baseline_rate),
         interval: estimate.map(|estimate| (rounded(estimate.low), rounded(estimate.high))),
         target_val_bpb: target,
-    })
+    }
 }
 
 /// Seconds and bits per byte at each evaluation of ours: since the start, where it is known, and in steps.
 ///
 /// Time outside of steps and evaluations, such as for checkpoints, has no place in the tables: all of it is put before
 /// the first evaluation, to our disadvantage.
-fn candidate_curves(
-    summary: &Summary,
-    times: &StepTimes,
-    evals: &[EvalRow],
-) -> (Option<Vec<(f64, f64)>>, Vec<(f64, f64)>) {
+fn candidate_curves(summary: &Summary, times: &[f64], evals: &[EvalRow]) -> (Option<Vec<(f64, f64)>>, Vec<(f64, f64)>) {
     let measured: Vec<(&EvalRow, f64)> = evals.iter().filter_map(|row| Some((row, row.val_bpb?))).collect();
-    let in_steps = measured.iter().map(|(row, bpb)| (times.after_first(row.step), *bpb)).collect();
+    let in_steps = measured.iter().map(|(row, bpb)| (after_first(times, row.step), *bpb)).collect();
     let all_evals: f64 = evals.iter().map(|row| row.eval_seconds).sum();
-    let elsewhere = (summary.elapsed_seconds - times.total() - all_evals).max(0.0);
+    let elsewhere = (summary.elapsed_seconds - times.iter().sum::<f64>() - all_evals).max(0.0);
     let whole = summary.startup_seconds.map(|startup| {
         let mut evaluating = 0.0;
         let mut curve = Vec::with_capacity(measured.len());
         for (row, bpb) in &measured {
             // The evaluation of the untrained model comes before the first step.
             evaluating += if row.step > 0 { row.eval_seconds } else { 0.0 };
-            curve.push((startup + elsewhere + times.after_first(row.step) + evaluating, *bpb));
+            curve.push((startup + elsewhere + after_first(times, row.step) + evaluating, *bpb));
         }
         curve
     });
     (whole, in_steps)
 }
 
-fn baseline_arm(base: &BaselineRun, rate: f64, times: &StepTimes, target: Option<f64>) -> BlockArm {
-    let in_steps: Vec<(f64, f64)> = base.evals.iter().map(|(step, bpb)| (times.after_first(*step), *bpb)).collect();
+fn baseline_arm(base: &BaselineRun, rate: f64, times: &[f64], target: Option<f64>) -> BlockArm {
+    let in_steps: Vec<(f64, f64)> = base.evals.iter().map(|(step, bpb)| (after_first(times, *step), *bpb)).collect();
     let printed = base.measured.as_ref().map(|measured| &measured.eval_printed_seconds);
     let whole = printed.filter(|printed| printed.len() == base.evals.len()).map(|printed| {
         printed.iter().copied().zip(base.evals.iter().map(|(_, bpb)| *bpb)).collect::<Vec<(f64, f64)>>()
@@ -153,6 +142,13 @@ fn baseline_arm(base: &BaselineRun, rate: f64, times: &StepTimes, target: Option
         target_seconds_with_startup: whole.and_then(|whole| time_to(target?, &whole)).map(rounded),
         target_seconds_in_steps: target.and_then(|target| time_to(target, &in_steps)).map(rounded),
     }
+}
+
+/// Seconds of the first `steps` steps together, the very first left out.
+fn after_first(times: &[f64], steps: u64) -> f64 {
+    let end = (steps as usize).min(times.len());
+    // The sum of no values is -0.0, which would show in documents.
+    times.get(1..end).unwrap_or_default().iter().sum::<f64>() + 0.0
 }
 
 /// When a falling curve of seconds and bits per byte first reaches a target, on the straight line between evaluations.
@@ -182,13 +178,13 @@ mod tests {
 
     #[test]
     fn short_runs_count_all_steps_but_the_first() {
-        let steady = |count: usize| StepTimes::new((0..count).map(|i| i as f64).collect()).steady().to_vec();
+        let steady = |count: usize| steady_seconds(&(0..count).map(|i| i as f64).collect::<Vec<_>>()).to_vec();
         assert_eq!(steady(0), Vec::<f64>::new());
         assert_eq!(steady(1), [0.0]);
         assert_eq!(steady(3), [1.0, 2.0]);
         assert_eq!(steady(11).len(), 10);
         assert_eq!(steady(13), [11.0, 12.0]);
-        let times = StepTimes::new(vec![100.0, 1.0, 2.0]);
-        assert_eq!([0, 1, 2, 3, 9].map(|steps| times.after_first(steps)), [0.0, 0.0, 1.0, 3.0, 3.0]);
+        let times = [100.0, 1.0, 2.0];
+        assert_eq!([0, 1, 2, 3, 9].map(|steps| after_first(&times, steps)), [0.0, 0.0, 1.0, 3.0, 3.0]);
     }
 }

@@ -6,24 +6,17 @@ use rayon::prelude::*;
 
 use super::quality::Metric;
 use super::statistics::{self, rounded};
-use super::steps::StepTimes;
-use super::{
-    BaselineEvidence, CONFIDENCE, ScorecardError, arms, control, drift, quality, reproducibility, speed, steps,
-};
-use nanochat_artifacts::{CellSummary, ExperimentDocuments, Judgement, RunDocuments, Verdict};
+use super::{BaselineEvidence, CONFIDENCE, ScorecardError, arms, control, drift, quality, reproducibility, speed};
+use nanochat_artifacts::{CellSummary, ExperimentDocuments, Judgement, RunDocuments, Tables};
 
 /// All cells in the order in which the plan names them, each with its verdicts.
 pub(super) fn judged(
     documents: &ExperimentDocuments,
+    tables: &Tables,
     baseline: &BaselineEvidence,
     metric: Metric,
 ) -> Result<Vec<CellSummary>, ScorecardError> {
-    let timed: Vec<&RunDocuments> = match baseline.result() {
-        Some(_) => documents.runs.iter().filter(|run| run.finished().is_some()).collect(),
-        None => Vec::new(),
-    };
-    let times = steps::times(&timed)?;
-    let judged = grouped(&documents.runs).into_par_iter().map(|runs| judge(&runs, documents, baseline, metric, &times));
+    let judged = grouped(&documents.runs).into_par_iter().map(|runs| judge(&runs, documents, tables, baseline, metric));
     let mut cells = judged.collect::<Result<Vec<CellSummary>, ScorecardError>>()?;
     mark_best(&mut cells, metric);
     Ok(cells)
@@ -60,9 +53,9 @@ pub(super) fn label(run: &RunDocuments) -> String {
 fn judge(
     runs: &[&RunDocuments],
     documents: &ExperimentDocuments,
+    tables: &Tables,
     baseline: &BaselineEvidence,
     metric: Metric,
-    times: &BTreeMap<String, StepTimes>,
 ) -> Result<CellSummary, ScorecardError> {
     let record = &documents.record;
     let commit = &record.baseline_commit;
@@ -75,7 +68,7 @@ fn judge(
     seeds.dedup();
     let control = runs.first().is_some_and(|run| control::is_control(record.control.as_ref(), run));
     let quality = quality::judge(runs, &record.quality, metric, baseline, commit);
-    let (speed, speed_variants) = speed::judge(runs, &record.speed, baseline, commit, times)?;
+    let (speed, speed_variants) = speed::judge(runs, &record.speed, baseline, commit, tables)?;
     let (quality, speed, speed_variants) = match control {
         true => (itself(quality), itself(speed), Vec::new()),
         false => (quality, speed, speed_variants),
@@ -95,7 +88,7 @@ fn judge(
         speed,
         speed_variants,
         reproducibility: reproducibility::judge(runs, &record.reproducibility),
-        drift: record.drift.as_ref().map(|rule| drift::judge(runs, rule)).transpose()?,
+        drift: record.drift.as_ref().map(|rule| drift::judge(runs, rule, tables)).transpose()?,
         mean_val_bpb: statistics::mean(&bpb).map(rounded),
         std_val_bpb: statistics::variance(&bpb).map(|variance| rounded(variance.sqrt())),
         interval_val_bpb: interval.as_ref().map(quality::rounded_interval),
@@ -108,8 +101,7 @@ fn judge(
 fn itself(judgement: Judgement) -> Judgement {
     Judgement {
         candidate: judgement.candidate,
-        candidate_runs: judgement.candidate_runs,
-        ..quality::undecided(&judgement.metric, Verdict::Missing, "the control: the other cells are held against it")
+        ..Judgement::missing(&judgement.metric, "the control: the other cells are held against it")
     }
 }
 
@@ -118,13 +110,13 @@ fn mark_best(cells: &mut [CellSummary], metric: Metric) {
     let better = |a: f64, b: f64| if metric.lower_is_better() { a < b } else { a > b };
     let mut best: Option<(usize, f64)> = None;
     for (place, cell) in cells.iter().enumerate() {
-        if let Some(value) = cell.quality.candidate
+        if let Some(value) = cell.quality.candidate.figure
             && best.is_none_or(|(_, leader)| better(value, leader))
         {
             best = Some((place, value));
         }
     }
-    let candidates = cells.iter().filter(|cell| cell.quality.candidate.is_some()).count();
+    let candidates = cells.iter().filter(|cell| cell.quality.candidate.figure.is_some()).count();
     if let Some(cell) = best.filter(|_| candidates > 1).and_then(|(place, _)| cells.get_mut(place)) {
         cell.best = true;
     }

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::arms::Arm;
-use super::quality::{self, Metric, plural, undecided};
+use super::quality::{self, Metric, plural};
 use super::statistics::{self, Estimated, rounded};
 use super::{CONFIDENCE, RUNS_FOR_INTERVAL, ScorecardError, severity, speed};
-use nanochat_artifacts::{Judgement, RunDocuments, Snapshot, StepRow, Summary, Tree, Verdict, steady_steps};
+use nanochat_artifacts::{
+    Bound, Finding, Judgement, Method, Outcome, RunDocuments, Snapshot, StepRow, Summary, Tree, Verdict, steady_steps,
+};
 
 /// A comparison of two sets of results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -93,7 +95,7 @@ pub fn compare(before: &Tree, after: &Tree) -> Result<Comparison, ScorecardError
     }
     let worst = |get: fn(&ComparedCell) -> &Judgement| {
         let verdicts =
-            experiments.iter().flat_map(|one: &ComparedExperiment| one.cells.iter()).map(|cell| get(cell).verdict);
+            experiments.iter().flat_map(|one: &ComparedExperiment| one.cells.iter()).map(|cell| get(cell).verdict());
         verdicts.max_by_key(|verdict| severity(*verdict)).unwrap_or(Verdict::Missing)
     };
     Ok(Comparison {
@@ -111,7 +113,7 @@ pub fn compare(before: &Tree, after: &Tree) -> Result<Comparison, ScorecardError
 /// What `--gate` makes of a comparison.
 pub fn gate(comparison: &Comparison) -> super::Gate {
     let cells = || comparison.experiments.iter().flat_map(|one| one.cells.iter());
-    let any = |wanted: Verdict| cells().any(|cell| cell.quality.verdict == wanted || cell.speed.verdict == wanted);
+    let any = |wanted: Verdict| cells().any(|cell| cell.quality.verdict() == wanted || cell.speed.verdict() == wanted);
     if any(Verdict::Fail) {
         super::Gate::Failed
     } else if any(Verdict::Inconclusive) {
@@ -182,19 +184,22 @@ impl<'a> Sides<'a> {
         }
         let (pairs, problem) = pairs(&earlier, runs);
         let rule = &self.later.record.quality;
-        let undecided_both = |verdict, reason: &str| ComparedCell {
+        let undecided_both = |outcome: Outcome, reason: &str| ComparedCell {
             label: label.to_string(),
             identical: false,
-            quality: undecided(&rule.metric, verdict, reason),
-            speed: undecided("tokens_per_second", verdict, reason),
+            quality: Judgement::undecided(&rule.metric, outcome.clone(), reason),
+            speed: Judgement::undecided("tokens_per_second", outcome, reason),
         };
         if pairs.is_empty() {
-            let (verdict, reason) =
-                problem.unwrap_or((Verdict::Missing, "no run is finished on both sides".to_string()));
-            return Ok(Some(undecided_both(verdict, &reason)));
+            let (outcome, reason) =
+                problem.unwrap_or((Outcome::Missing(None), "no run is finished on both sides".to_string()));
+            return Ok(Some(undecided_both(outcome, &reason)));
         }
         let Some(metric) = Metric::named(&rule.metric) else {
-            return Ok(Some(undecided_both(Verdict::Missing, &format!("the metric `{}` is unknown", rule.metric))));
+            return Ok(Some(undecided_both(
+                Outcome::Missing(None),
+                &format!("the metric `{}` is unknown", rule.metric),
+            )));
         };
         let identical = pairs
             .iter()
@@ -218,20 +223,16 @@ impl<'a> Sides<'a> {
             Arm { values: values.into_iter().collect(), note: None }
         };
         let (new, old) = (arm(&|pair| metric.of_summary(pair.new)), arm(&|pair| metric.of_summary(pair.old)));
-        let mut judgement = undecided(&rule.metric, Verdict::Missing, format!("the runs have no {}", rule.metric));
+        let mut judgement = Judgement::missing(&rule.metric, format!("the runs have no {}", rule.metric));
         let (Some(after), Some(before)) = (statistics::mean(&new.figures()), statistics::mean(&old.figures())) else {
             return judgement;
         };
         let tolerance = rule.absolute.unwrap_or(0.0) + rule.relative.unwrap_or(0.0) * before.abs();
-        judgement.candidate = Some(rounded(after));
-        judgement.baseline = Some(rounded(before));
-        judgement.candidate_runs = new.values.len() as u64;
-        judgement.baseline_runs = old.values.len() as u64;
-        judgement.threshold = Some(rounded(quality::signed(tolerance, metric)));
+        (judgement.candidate, judgement.baseline) = (new.figure(), old.figure());
+        judgement.bound = Some(Bound::at(rounded(quality::signed(tolerance, metric))));
         if identical {
-            judgement.verdict = Verdict::Pass;
-            judgement.method = "bitwise".to_string();
-            judgement.difference = Some(rounded(after - before));
+            let difference = Some(rounded(after - before));
+            judgement.outcome = Outcome::Pass(Finding { method: Method::Bitwise, difference, ..Finding::default() });
             judgement.reason =
                 format!("the final weights of {} are the same as before, bit for bit", plural(pairs.len(), "run"));
             return judgement;
@@ -240,9 +241,8 @@ impl<'a> Sides<'a> {
     }
 
     fn speed(&self, pairs: &[Pair<'_>]) -> Result<Judgement, ScorecardError> {
-        let mut judgement = undecided("tokens_per_second", Verdict::Missing, "the runs have no throughput");
-        judgement.threshold = Some(1.0);
-        judgement.minimum_effect = Some(speed::MINIMUM_EFFECT);
+        let mut judgement = Judgement::missing("tokens_per_second", "the runs have no throughput");
+        judgement.bound = Some(Bound { threshold: 1.0, minimum_effect: Some(speed::MINIMUM_EFFECT) });
         let machine = |run: &RunDocuments| run.environment.as_ref().map(|environment| environment.machine_id.clone());
         let same: Vec<&Pair<'_>> = pairs
             .iter()
@@ -251,28 +251,25 @@ impl<'a> Sides<'a> {
         let rates: Vec<(f64, f64)> =
             same.iter().filter_map(|pair| Some((pair.new.tokens_per_second?, pair.old.tokens_per_second?))).collect();
         if same.is_empty() {
-            judgement.verdict = Verdict::NotComparable;
+            judgement.outcome = Outcome::NotComparable(None);
             judgement.reason =
                 "the two sides ran on different machines: a throughput recorded elsewhere is context".to_string();
             return Ok(judgement);
         }
         if pairs.iter().all(Pair::is_one_recording) {
-            judgement.verdict = Verdict::Pass;
-            judgement.ratio = Some(1.0);
+            judgement.outcome = Outcome::Pass(Finding { ratio: Some(1.0), ..Finding::default() });
             judgement.reason = format!("{} not made again: both sides hold the same recording", were(pairs.len()));
             return Ok(judgement);
         }
         let column = |get: fn(&(f64, f64)) -> f64| rates.iter().map(get).collect::<Vec<_>>();
-        judgement.candidate = statistics::median(&column(|rate| rate.0)).map(rounded);
-        judgement.baseline = statistics::median(&column(|rate| rate.1)).map(rounded);
-        judgement.candidate_runs = same.len() as u64;
-        judgement.baseline_runs = same.len() as u64;
+        judgement.candidate = speed::arm_figure(&column(|rate| rate.0), same.len());
+        judgement.baseline = speed::arm_figure(&column(|rate| rate.1), same.len());
         let (estimate, method, how) = if rates.len() >= RUNS_FOR_INTERVAL {
-            (statistics::paired_log_ratio(&rates, CONFIDENCE), "paired_log_ratio", "run by run")
+            (statistics::paired_log_ratio(&rates, CONFIDENCE), Method::PairedLogRatio, "run by run")
         } else {
             (
                 self.bootstrap(&same)?,
-                "bootstrap",
+                Method::Bootstrap,
                 "bootstrap over the steps inside the runs, blind to noise between runs",
             )
         };
@@ -296,14 +293,11 @@ impl<'a> Sides<'a> {
     }
 }
 
-fn judged_ratio(mut judgement: Judgement, estimate: &Estimated, method: &str, how: &str) -> Judgement {
+fn judged_ratio(mut judgement: Judgement, estimate: &Estimated, method: Method, how: &str) -> Judgement {
     let bound = 1.0 - speed::MINIMUM_EFFECT;
-    judgement.method = method.to_string();
-    judgement.ratio = Some(rounded(estimate.value));
-    judgement.interval = Some(quality::rounded_interval(estimate));
-    judgement.confidence = Some(CONFIDENCE);
-    judgement.verdict = speed::decide(estimate, bound);
-    let relation = match judgement.verdict {
+    let found = Finding { method, ratio: Some(rounded(estimate.value)), ..Finding::default() };
+    judgement.outcome = quality::interval_finding(estimate, found).judged(speed::decide(estimate, bound));
+    let relation = match judgement.verdict() {
         Verdict::Pass => "at or above",
         Verdict::Fail => "below",
         _ => "across",
@@ -311,7 +305,7 @@ fn judged_ratio(mut judgement: Judgement, estimate: &Estimated, method: &str, ho
     judgement.reason = format!(
         "the ratio {:.4} over {} ({how}) has the 95% interval [{:.4}, {:.4}], {relation} {bound:.4} (as fast as before, less the minimum effect of {}%)",
         estimate.value,
-        plural(judgement.candidate_runs as usize, "pair"),
+        plural(judgement.candidate.runs as usize, "pair"),
         estimate.low,
         estimate.high,
         speed::MINIMUM_EFFECT * 100.0
@@ -320,26 +314,30 @@ fn judged_ratio(mut judgement: Judgement, estimate: &Estimated, method: &str, ho
 }
 
 /// Runs that are finished on both sides and comparable; with the reason why some aren't.
-fn pairs<'a>(earlier: &[&'a RunDocuments], later: &[&'a RunDocuments]) -> (Vec<Pair<'a>>, Option<(Verdict, String)>) {
+fn pairs<'a>(earlier: &[&'a RunDocuments], later: &[&'a RunDocuments]) -> (Vec<Pair<'a>>, Option<(Outcome, String)>) {
     let mut found = Vec::new();
     let mut problem = None;
     for run in later {
         let same = |other: &&&RunDocuments| (other.plan.seed, other.plan.repeat) == (run.plan.seed, run.plan.repeat);
         let Some(other) = earlier.iter().find(same) else { continue };
         if let Some(difference) = plan_difference(other, run) {
-            problem =
-                Some((Verdict::NotComparable, format!("the plan of `{}` changed: {difference}", run.plan.run_id)));
+            problem = Some((
+                Outcome::NotComparable(None),
+                format!("the plan of `{}` changed: {difference}", run.plan.run_id),
+            ));
             continue;
         }
         let unfinished =
             run.unfinished_because().map(|why| (why, "now")).or(other.unfinished_because().map(|why| (why, "before")));
         if let Some((why, side)) = unfinished {
-            problem.get_or_insert((Verdict::Missing, format!("{side}, `{}` {why}", run.plan.run_id)));
+            problem.get_or_insert((Outcome::Missing(None), format!("{side}, `{}` {why}", run.plan.run_id)));
             continue;
         }
         let (Some(old), Some(new)) = (other.finished(), run.finished()) else { continue };
         match input_difference(old, new) {
-            Some(what) => problem = Some((Verdict::NotComparable, format!("{what} of `{}` changed", run.plan.run_id))),
+            Some(what) => {
+                problem = Some((Outcome::NotComparable(None), format!("{what} of `{}` changed", run.plan.run_id)))
+            }
             None => found.push(Pair { earlier: other, later: run, old, new }),
         }
     }

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{BaselineEvidence, ScorecardError, cells};
-use nanochat_artifacts::{
-    BaselineResult, BaselineRun, Document, ExperimentDocuments, RunDocuments, Summary, read_steps,
-};
+use nanochat_artifacts::{BaselineResult, BaselineRun, Document, ExperimentDocuments, RunDocuments, Summary, Tables};
 
 /// Whether a cell's axes have all the values that the control is named by.
 pub(super) fn is_control(control: Option<&BTreeMap<String, Value>>, run: &RunDocuments) -> bool {
@@ -17,6 +15,7 @@ pub(super) fn is_control(control: Option<&BTreeMap<String, Value>>, run: &RunDoc
 /// What the cells are held against: the control's finished runs, or else the recording.
 pub(super) fn evidence(
     documents: &ExperimentDocuments,
+    tables: &Tables,
     recorded: &BaselineEvidence,
 ) -> Result<BaselineEvidence, ScorecardError> {
     let record = &documents.record;
@@ -28,7 +27,8 @@ pub(super) fn evidence(
     };
     let label = cells::label(first);
     let finished = runs.iter().filter_map(|run| run.finished().map(|summary| (*run, summary)));
-    let runs = finished.map(|(run, summary)| as_baseline(run, summary)).collect::<Result<Vec<_>, ScorecardError>>()?;
+    let runs =
+        finished.map(|(run, summary)| as_baseline(run, summary, tables)).collect::<Result<Vec<_>, ScorecardError>>()?;
     Ok(BaselineEvidence::Control(Box::new(BaselineResult {
         schema: BaselineResult::SCHEMA.to_string(),
         name: label,
@@ -38,8 +38,8 @@ pub(super) fn evidence(
 }
 
 /// One of our runs in the form that candidates are held against.
-fn as_baseline(run: &RunDocuments, summary: &Summary) -> Result<BaselineRun, ScorecardError> {
-    let steps = if run.folder.steps().is_file() { read_steps(&run.folder.steps())? } else { Vec::new() };
+fn as_baseline(run: &RunDocuments, summary: &Summary, tables: &Tables) -> Result<BaselineRun, ScorecardError> {
+    let steps = tables.steps(run)?;
     Ok(BaselineRun {
         seed: run.plan.seed,
         status: summary.status,

@@ -27,16 +27,16 @@ fn other_cells_are_held_against_the_control() {
     let card = project.scorecard();
     assert_eq!(card.cells.iter().map(|cell| cell.control).collect::<Vec<_>>(), [true, false]);
     let (control, other) = (&card.cells[0], &card.cells[1]);
-    assert_eq!((control.quality.verdict, control.speed.verdict), (Verdict::Missing, Verdict::Missing));
+    assert_eq!((control.quality.verdict(), control.speed.verdict()), (Verdict::Missing, Verdict::Missing));
     assert_eq!(control.quality.reason, "the control: the other cells are held against it");
-    assert!(control.quality.candidate.is_some() && control.speed_variants.is_empty());
+    assert!(control.quality.candidate.figure.is_some() && control.speed_variants.is_empty());
 
     // Overall verdicts are the other cell's alone, and those of the pairs.
-    assert_eq!((card.quality.verdict, card.speed.verdict), (Verdict::Pass, Verdict::Pass));
-    assert_eq!((&card.quality.interval, card.quality.baseline_runs), (&other.quality.interval, 4));
+    assert_eq!((card.quality.verdict(), card.speed.verdict()), (Verdict::Pass, Verdict::Pass));
+    assert_eq!((&card.quality.interval(), card.quality.baseline.runs), (&other.quality.interval(), 4));
     let pairs: Vec<(f64, f64)> = worse.iter().map(|worse| (*worse, 0.0)).collect();
     let expected = statistics::paired(&pairs, CONFIDENCE).expect("an estimate");
-    let (low, high) = card.quality.interval.expect("an interval");
+    let (low, high) = card.quality.interval().expect("an interval");
     close(low, expected.low, "low");
     close(high, expected.high, "high");
     assert!(card.quality.reason.contains("4 seeds against 4 control runs (paired by seed)"), "{}", card.quality.reason);
@@ -48,15 +48,15 @@ fn other_cells_are_held_against_the_control() {
     let recorded = (42..46).map(|seed| project.baseline_run(seed, 1.0 + 0.01 * seed as f64, 0.2)).collect();
     project.baseline(recorded);
     let against_recording = project.scorecard();
-    assert_eq!(against_recording.cells[1].quality.interval, other.quality.interval);
-    assert_eq!(against_recording.cells[1].speed.ratio, other.speed.ratio);
-    assert_eq!(against_recording.cells[1].speed.interval, other.speed.interval);
+    assert_eq!(against_recording.cells[1].quality.interval(), other.quality.interval());
+    assert_eq!(against_recording.cells[1].speed.ratio(), other.speed.ratio());
+    assert_eq!(against_recording.cells[1].speed.interval(), other.speed.interval());
 }
 
 #[test]
 fn a_cell_worse_than_the_control_fails() {
     let card = project("worse-than-control", [0.02, 0.021, 0.019, 0.02]).scorecard();
-    assert_eq!((card.quality.verdict, card.speed.verdict), (Verdict::Fail, Verdict::Pass));
+    assert_eq!((card.quality.verdict(), card.speed.verdict()), (Verdict::Fail, Verdict::Pass));
 }
 
 #[test]
@@ -65,13 +65,13 @@ fn a_control_without_runs_is_missing() {
     absent.record.control = Some(BTreeMap::from([("hardware.dtype".to_string(), json!("f32"))]));
     absent.add(Wanted::seed(42, 1.0).dtype(Precision::Bf16));
     let card = absent.scorecard();
-    assert_eq!((card.quality.verdict, card.speed.verdict), (Verdict::Missing, Verdict::Missing));
+    assert_eq!((card.quality.verdict(), card.speed.verdict()), (Verdict::Missing, Verdict::Missing));
     let wanted = "no run of the control (hardware.dtype=f32) is there: `nanochat run` takes up what is missing";
     assert!(card.quality.reason.contains(wanted), "{}", card.quality.reason);
 
     absent.add(Wanted { status: RunStatus::Failed, ..Wanted::seed(42, 1.0).dtype(Precision::F32) });
     let card = absent.scorecard();
-    assert_eq!(card.quality.verdict, Verdict::Missing);
+    assert_eq!(card.quality.verdict(), Verdict::Missing);
     let wanted = "no run of the control (hardware.dtype=f32) is finished";
     assert!(card.quality.reason.contains(wanted), "{}", card.quality.reason);
 }

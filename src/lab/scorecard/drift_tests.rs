@@ -28,8 +28,12 @@ fn steady(place: usize, row: &mut EvalRow) {
 fn steady_evaluations_pass() {
     let card = project("steady", RULE, steady).scorecard();
     let drift = card.drift.expect("a judgement");
-    assert_eq!((drift.verdict, drift.difference, drift.ratio), (Verdict::Pass, Some(0.0), Some(1.0)), "{drift:?}");
-    assert_eq!(card.cells[0].drift.as_ref().expect("a judgement").verdict, Verdict::Pass);
+    assert_eq!(
+        (drift.verdict(), drift.difference(), drift.ratio()),
+        (Verdict::Pass, Some(0.0), Some(1.0)),
+        "{drift:?}"
+    );
+    assert_eq!(card.cells[0].drift.as_ref().expect("a judgement").verdict(), Verdict::Pass);
 }
 
 #[test]
@@ -40,7 +44,7 @@ fn growth_and_slowdown_fail_on_their_own_and_fail_the_gate() {
     });
     let card = growing.scorecard();
     let drift = card.drift.clone().expect("a judgement");
-    assert_eq!((drift.verdict, drift.difference), (Verdict::Fail, Some(5.0)), "{drift:?}");
+    assert_eq!((drift.verdict(), drift.difference()), (Verdict::Fail, Some(5.0)), "{drift:?}");
     assert!(drift.reason.contains("grew by +5.0 MiB (allowed 4 MiB)"), "{}", drift.reason);
     assert_eq!(gate(&card), Gate::Failed);
 
@@ -49,21 +53,21 @@ fn growth_and_slowdown_fail_on_their_own_and_fail_the_gate() {
         row.eval_seconds *= 1.0 + 0.02 * place as f64;
     });
     let drift = slowing.scorecard().drift.expect("a judgement");
-    assert_eq!(drift.verdict, Verdict::Fail, "{drift:?}");
+    assert_eq!(drift.verdict(), Verdict::Fail, "{drift:?}");
     // A bound that isn't stated doesn't bind.
     let unbound = DriftRule { max_slowdown: None, ..RULE };
     let slowing = project("slowing-allowed", unbound, |place, row| {
         steady(place, row);
         row.eval_seconds *= 1.0 + 0.02 * place as f64;
     });
-    assert_eq!(slowing.scorecard().drift.expect("a judgement").verdict, Verdict::Pass);
+    assert_eq!(slowing.scorecard().drift.expect("a judgement").verdict(), Verdict::Pass);
 }
 
 #[test]
 fn what_cannot_be_judged_says_why() {
     let silent = project("silent", RULE, |_, row| row.rss_bytes = None);
     let drift = silent.scorecard().drift.expect("a judgement");
-    assert_eq!(drift.verdict, Verdict::Missing);
+    assert_eq!(drift.verdict(), Verdict::Missing);
     // CORE in two of five evaluations leaves too few of either kind.
     let mixed = project("mixed", RULE, |place, row| {
         steady(place, row);

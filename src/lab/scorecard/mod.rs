@@ -12,7 +12,9 @@ mod budget;
 mod cells;
 pub mod compare;
 mod control;
+mod curves;
 pub mod drift;
+mod leaderboard;
 pub mod noise;
 mod overview;
 pub mod power;
@@ -20,7 +22,6 @@ mod quality;
 mod reproducibility;
 mod speed;
 pub mod statistics;
-mod steps;
 mod variants;
 mod worst;
 
@@ -43,11 +44,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nanochat_artifacts::{
-    ArtifactError, BaselineResult, Document, ExperimentDocuments, ExperimentFolder, Scorecard, Verdict, file_sha256,
-    read_document, read_experiment, write_document,
+    ArtifactError, BaselineResult, Document, ExperimentDocuments, ExperimentFolder, Scorecard, Tables, Verdict,
+    file_sha256, read_document, read_experiment, write_document,
 };
 
 pub use bench::{BenchComparison, ComparedFigure, compare_benches};
+pub use curves::{Chart, Curve, Curves, DRAWN_RUNS, Line, cell_of, curves};
+pub use leaderboard::{LeaderboardContext, LeaderboardGroup, LeaderboardRow, leaderboard};
 pub use overview::{ExperimentOverview, RunOverview, Verdicts, of_experiment, overview};
 pub use quality::Metric;
 pub use worst::severity;
@@ -93,13 +96,6 @@ pub enum ScorecardError {
         before: String,
         /// The other side.
         after: String,
-    },
-    /// Step tables that can't be aggregated.
-    #[error("can't aggregate the step tables: {message}")]
-    #[diagnostic(help("`nanochat verify` names the damaged file"))]
-    Steps {
-        /// What polars says.
-        message: String,
     },
 }
 
@@ -168,7 +164,8 @@ pub fn judge(documents: &ExperimentDocuments, baseline: &BaselineEvidence) -> Re
     if record.speed.metric != "tokens_per_second" {
         return Err(ScorecardError::UnknownMetric { path, found: record.speed.metric.clone() });
     }
-    let cells = cells::judged(documents, &control::evidence(documents, baseline)?, metric)?;
+    let tables = Tables::read(documents.runs.iter().filter(|run| run.finished().is_some()))?;
+    let cells = cells::judged(documents, &tables, &control::evidence(documents, &tables, baseline)?, metric)?;
     let absent = &documents.absent;
     Ok(Scorecard {
         schema: Scorecard::SCHEMA.to_string(),
@@ -204,8 +201,9 @@ pub enum Gate {
 
 /// Decides the gate.
 pub fn gate(scorecard: &Scorecard) -> Gate {
-    let mut verdicts = vec![scorecard.quality.verdict, scorecard.speed.verdict, scorecard.reproducibility.verdict];
-    verdicts.extend(scorecard.drift.as_ref().map(|drift| drift.verdict));
+    let mut verdicts =
+        vec![scorecard.quality.verdict(), scorecard.speed.verdict(), scorecard.reproducibility.verdict()];
+    verdicts.extend(scorecard.drift.as_ref().map(|drift| drift.verdict()));
     if verdicts.contains(&Verdict::Fail) {
         Gate::Failed
     } else if verdicts.contains(&Verdict::Inconclusive) {

@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use super::arms::{self, Arm};
-use super::quality::{self, Metric, undecided};
+use super::quality::{self, Metric};
 use super::statistics::{self, rounded};
 use super::{CONFIDENCE, RUNS_FOR_INTERVAL, ScorecardError, cells, speed};
 use nanochat_artifacts::{
-    CitedNoise, Document, ExperimentDocuments, ExperimentFolder, Judgement, NoiseEntry, NoiseRecord, ResultsRoot,
-    RunDocuments, Scorecard, Verdict, file_sha256,
+    CitedNoise, Document, ExperimentDocuments, ExperimentFolder, Finding, Judgement, Method, NoiseEntry, NoiseRecord,
+    ResultsRoot, RunDocuments, Scorecard, file_sha256,
 };
 
 /// What the runs of an experiment's first cell show, one entry a metric that they have.
@@ -70,9 +70,8 @@ fn entry(metric: &str, arm: &Arm, documents: &ExperimentDocuments, runs: &[&RunD
 /// Quality and speed of one half of the runs against the other: every second seed.
 pub fn against_itself(documents: &ExperimentDocuments) -> (Judgement, Judgement) {
     let (record, runs) = (&documents.record, first_cell(documents));
-    let blank = undecided(
+    let blank = Judgement::missing(
         &record.quality.metric,
-        Verdict::Missing,
         format!(
             "it takes {RUNS_FOR_INTERVAL} seeds an arm, {} in all, to judge quality over seeds",
             2 * RUNS_FOR_INTERVAL
@@ -104,9 +103,8 @@ fn halves(arm: &Arm) -> (Arm, Arm) {
 fn rate_halves(rates: &Arm, min_ratio: f64) -> Judgement {
     let (first, second) = halves(rates);
     let (first, second) = (first.figures(), second.figures());
-    let mut judgement = undecided(
+    let mut judgement = Judgement::missing(
         "tokens_per_second",
-        Verdict::Missing,
         format!("it takes {RUNS_FOR_INTERVAL} runs an arm on one machine to judge speed over runs"),
     );
     if first.len().min(second.len()) < RUNS_FOR_INTERVAL {
@@ -114,10 +112,13 @@ fn rate_halves(rates: &Arm, min_ratio: f64) -> Judgement {
     }
     let Some(estimate) = statistics::welch_log_ratio(&second, &first, CONFIDENCE) else { return judgement };
     let bound = min_ratio * (1.0 - speed::MINIMUM_EFFECT);
-    judgement.verdict = speed::decide(&estimate, bound);
-    judgement.method = "welch_log_ratio".to_string();
-    judgement.ratio = Some(rounded(estimate.value));
-    judgement.interval = Some(quality::rounded_interval(&estimate));
+    let finding = Finding {
+        method: Method::WelchLogRatio,
+        ratio: Some(rounded(estimate.value)),
+        interval: Some(quality::rounded_interval(&estimate)),
+        ..Finding::default()
+    };
+    judgement.outcome = finding.judged(speed::decide(&estimate, bound));
     judgement.reason = format!(
         "the ratio {:.4} over {} against {} of the same arm (Welch's t on logarithms) has the 95% interval [{:.4}, {:.4}]; the bound is {bound:.4}",
         estimate.value,
@@ -159,31 +160,28 @@ pub(super) fn cite(
 /// Adds the record's figure to a judgement that compares something and cites nothing yet.
 fn cite_one(judgement: &mut Judgement, record: &NoiseRecord, path: &str) -> bool {
     let entry = record.of(&judgement.metric).filter(|entry| entry.experiment.is_some());
-    let compares = judgement.difference.or(judgement.ratio).is_some() && judgement.noise.is_none();
-    let Some(entry) = entry.filter(|_| compares) else { return false };
+    let (candidate, baseline) = (judgement.candidate.runs as f64, judgement.baseline.runs as f64);
+    let found = judgement.finding_mut().filter(|found| found.difference.or(found.ratio).is_some());
+    let Some((entry, found)) = entry.zip(found.filter(|found| found.noise.is_none())) else { return false };
     let deviation = entry.standard_deviation;
-    let apart = matches!(judgement.method.as_str(), "point" | "non_inferiority_welch" | "welch_log_ratio");
-    let spread = (1.0 / judgement.candidate_runs as f64 + 1.0 / judgement.baseline_runs as f64).sqrt();
-    let share = entry.mean.filter(|mean| *mean != 0.0 && judgement.ratio.is_some()).map(|mean| deviation / mean);
+    let apart = matches!(found.method, Method::Point | Method::NonInferiorityWelch | Method::WelchLogRatio);
+    let spread = (1.0 / candidate + 1.0 / baseline).sqrt();
+    let share = entry.mean.filter(|mean| *mean != 0.0 && found.ratio.is_some()).map(|mean| deviation / mean);
     let words = |value: f64| match share {
         Some(_) => format!("{:.2}%", value * 100.0),
         None => format!("{value:.6}"),
     };
     let unit = share.unwrap_or(deviation);
     let here = if apart && spread.is_finite() {
-        format!(
-            ", {} for this {}",
-            words(unit * spread),
-            if judgement.ratio.is_some() { "ratio" } else { "difference" }
-        )
+        format!(", {} for this {}", words(unit * spread), if found.ratio.is_some() { "ratio" } else { "difference" })
     } else {
         String::new()
     };
+    found.noise = Some(CitedNoise { standard_deviation: deviation, runs: entry.runs, source: path.to_string() });
     judgement.reason.push_str(&format!(
         "; recorded noise: a standard deviation of {} between runs{here} ({}, `{path}`)",
         words(unit),
         quality::plural(entry.runs as usize, "run")
     ));
-    judgement.noise = Some(CitedNoise { standard_deviation: deviation, runs: entry.runs, source: path.to_string() });
     true
 }

@@ -100,9 +100,9 @@ pub fn of_experiment(folder: &ExperimentFolder) -> Result<ExperimentOverview, Ar
         planned: documents.record.runs.len(),
         finished: finished.len(),
         verdicts: scorecard.map(|card| Verdicts {
-            quality: card.quality.verdict,
-            speed: card.speed.verdict,
-            reproducibility: card.reproducibility.verdict,
+            quality: card.quality.verdict(),
+            speed: card.speed.verdict(),
+            reproducibility: card.reproducibility.verdict(),
         }),
         best_val_bpb: finished.iter().filter_map(|summary| summary.final_val_bpb).min_by(f64::total_cmp),
         tokens_per_second: finished.iter().filter_map(|summary| summary.tokens_per_second).max_by(f64::total_cmp),

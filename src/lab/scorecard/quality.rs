@@ -9,7 +9,9 @@ use super::arms::{self, Arm};
 use super::budget::{Match, quality_match};
 use super::statistics::{self, Estimated, rounded};
 use super::{BaselineEvidence, CONFIDENCE, RUNS_FOR_INTERVAL};
-use nanochat_artifacts::{BaselineRun, Judgement, QualityRule, RunDocuments, RunStatus, Summary, Verdict};
+use nanochat_artifacts::{
+    BaselineRun, Bound, Finding, Judgement, Method, Outcome, QualityRule, RunDocuments, RunStatus, Summary, Verdict,
+};
 
 /// A quality metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,28 +59,6 @@ impl Metric {
     }
 }
 
-/// A judgement that nothing could be decided on yet.
-pub(super) fn undecided(metric: &str, verdict: Verdict, reason: impl Into<String>) -> Judgement {
-    Judgement {
-        verdict,
-        metric: metric.to_string(),
-        baseline: None,
-        candidate: None,
-        difference: None,
-        ratio: None,
-        interval: None,
-        threshold: None,
-        minimum_effect: None,
-        confidence: None,
-        baseline_runs: 0,
-        candidate_runs: 0,
-        more_runs: None,
-        noise: None,
-        method: "none".to_string(),
-        reason: reason.into(),
-    }
-}
-
 /// Judges one cell.
 pub(super) fn judge(
     runs: &[&RunDocuments],
@@ -88,13 +68,12 @@ pub(super) fn judge(
     commit: &str,
 ) -> Judgement {
     let candidate = arms::candidate(runs, metric);
-    let mut judgement = undecided(&rule.metric, Verdict::Missing, "");
-    judgement.candidate = statistics::mean(&candidate.figures()).map(rounded);
-    judgement.candidate_runs = candidate.values.len() as u64;
-    judgement.threshold = rule.absolute.map(|bound| signed(bound, metric));
+    let mut judgement = Judgement::missing(&rule.metric, "");
+    judgement.candidate = candidate.figure();
+    judgement.bound = rule.absolute.map(|bound| Bound::at(signed(bound, metric)));
     let matched = match matched_runs(runs, evidence, commit) {
         Ok(matched) => matched,
-        Err((verdict, reason)) => return Judgement { verdict, reason, ..judgement },
+        Err((outcome, reason)) => return Judgement { outcome, reason, ..judgement },
     };
     let (matched, note) = of_same_precision(runs, matched);
     // Between cells the axes tell of another precision.
@@ -105,9 +84,8 @@ pub(super) fn judge(
         return judgement;
     };
     let tolerance = rule.absolute.unwrap_or(0.0) + rule.relative.unwrap_or(0.0) * reference.abs();
-    judgement.baseline = Some(rounded(reference));
-    judgement.baseline_runs = baseline.values.len() as u64;
-    judgement.threshold = Some(rounded(signed(tolerance, metric)));
+    judgement.baseline = baseline.figure();
+    judgement.bound = Some(Bound::at(rounded(signed(tolerance, metric))));
     if let Some(reason) = unfinished(runs) {
         judgement.reason = reason;
         return judgement;
@@ -144,12 +122,12 @@ fn matched_runs<'b>(
     runs: &[&RunDocuments],
     evidence: &'b BaselineEvidence,
     commit: &str,
-) -> Result<Vec<&'b BaselineRun>, (Verdict, String)> {
+) -> Result<Vec<&'b BaselineRun>, (Outcome, String)> {
     let recorded = recorded_runs(evidence, commit)?;
     let finished: Vec<_> = runs.iter().filter_map(|run| run.finished().map(|summary| (&run.plan, summary))).collect();
     if finished.is_empty() {
         let reason = unfinished(runs).unwrap_or_else(|| "no run is finished".to_string());
-        return Err((Verdict::Missing, reason));
+        return Err((Outcome::Missing(None), reason));
     }
     let mut matched = Vec::new();
     let mut nearest: Option<Vec<String>> = None;
@@ -173,14 +151,14 @@ fn matched_runs<'b>(
     match (matched.is_empty(), unproven, nearest) {
         (false, ..) => Ok(matched),
         (true, Some(what), _) => Err((
-            Verdict::Missing,
+            Outcome::Missing(None),
             format!("the recorded baseline doesn't say {what}; record it again with `nanochat baseline run`"),
         )),
         (true, None, Some(differences)) => Err((
-            Verdict::NotComparable,
+            Outcome::NotComparable(None),
             format!("no recorded baseline run has this budget; the nearest differs in {}", differences.join(", ")),
         )),
-        (true, None, None) => Err((Verdict::Missing, "the recorded baseline has no finished run".to_string())),
+        (true, None, None) => Err((Outcome::Missing(None), "the recorded baseline has no finished run".to_string())),
     }
 }
 
@@ -204,26 +182,26 @@ fn of_same_precision<'b>(
 pub(super) fn recorded_runs<'b>(
     evidence: &'b BaselineEvidence,
     commit: &str,
-) -> Result<Vec<&'b BaselineRun>, (Verdict, String)> {
+) -> Result<Vec<&'b BaselineRun>, (Outcome, String)> {
     match evidence {
         BaselineEvidence::NotNamed => Err((
-            Verdict::Missing,
+            Outcome::Missing(None),
             "the spec names no recorded baseline: record one with `nanochat baseline run` and name it in `baseline.results`".into(),
         )),
         BaselineEvidence::Absent(path) => Err((
-            Verdict::Missing,
+            Outcome::Missing(None),
             format!("the recorded baseline `{path}` isn't there: record it with `nanochat baseline run`"),
         )),
         BaselineEvidence::Recorded(result) if result.commit != commit => Err((
-            Verdict::NotComparable,
+            Outcome::NotComparable(None),
             format!("the recording is of baseline commit {}, the spec pins {commit}", result.commit),
         )),
         BaselineEvidence::NoControl(axes) => Err((
-            Verdict::Missing,
+            Outcome::Missing(None),
             format!("no run of the control ({axes}) is there: `nanochat run` takes up what is missing"),
         )),
         BaselineEvidence::Control(result) if result.runs.is_empty() => Err((
-            Verdict::Missing,
+            Outcome::Missing(None),
             format!("no run of the control ({}) is finished: `nanochat run` takes up what is missing", result.name),
         )),
         BaselineEvidence::Recorded(result) | BaselineEvidence::Control(result) => {
@@ -232,9 +210,9 @@ pub(super) fn recorded_runs<'b>(
     }
 }
 
-/// Compares the arms, on an interval if both have runs enough, else as points. `noun` names a run of the other arm.
+/// Compares the arms, on an interval if both have enough runs, else as points. `noun` names a run of the other arm.
 pub(super) fn compare(
-    mut judgement: Judgement,
+    judgement: Judgement,
     candidate: &Arm,
     baseline: &Arm,
     tolerance: f64,
@@ -243,47 +221,44 @@ pub(super) fn compare(
 ) -> Judgement {
     let (ours, theirs) = (candidate.figures(), baseline.figures());
     let difference = statistics::mean(&ours).zip(statistics::mean(&theirs)).map_or(f64::NAN, |(a, b)| a - b);
-    judgement.difference = Some(rounded(difference));
+    let found = Finding { difference: Some(rounded(difference)), ..Finding::default() };
     let worse = |difference: f64| if metric.lower_is_better() { difference } else { -difference };
     let note = baseline.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
     let counts = format!("over {} against {}", plural(ours.len(), "seed"), plural(theirs.len(), noun));
     let bound = format!("the tolerance of {tolerance:.6}");
     if ours.len().min(theirs.len()) < RUNS_FOR_INTERVAL {
         let passed = worse(difference) <= tolerance;
-        judgement.verdict = if passed { Verdict::Pass } else { Verdict::Fail };
-        judgement.method = "point".to_string();
-        judgement.reason = format!(
+        let reason = format!(
             "point comparison, no interval ({counts}; {RUNS_FOR_INTERVAL} an arm give one): the difference of {difference:+.6} is {} {bound}{note}",
             if passed { "within" } else { "beyond" }
         );
-        return judgement;
+        let outcome = Finding { method: Method::Point, ..found }.within(passed);
+        return Judgement { outcome, reason, ..judgement };
     }
     let pairs = candidate.paired_with(baseline);
     let (estimate, method, how) = match &pairs {
-        Some(pairs) => (statistics::paired(pairs, CONFIDENCE), "non_inferiority_paired", "paired by seed"),
-        None => (statistics::welch(&ours, &theirs, CONFIDENCE), "non_inferiority_welch", "Welch's t"),
+        Some(pairs) => (statistics::paired(pairs, CONFIDENCE), Method::NonInferiorityPaired, "paired by seed"),
+        None => (statistics::welch(&ours, &theirs, CONFIDENCE), Method::NonInferiorityWelch, "Welch's t"),
     };
-    let Some(estimate) = estimate else { return judgement };
-    judgement.interval = Some((rounded(estimate.low), rounded(estimate.high)));
-    judgement.confidence = Some(CONFIDENCE);
-    judgement.method = method.to_string();
+    let Some(estimate) = estimate else { return Judgement { outcome: Outcome::Missing(Some(found)), ..judgement } };
+    let finding = Finding { method, ..interval_finding(&estimate, found) };
     let (best, worst) = ordered(worse(estimate.low), worse(estimate.high));
-    judgement.verdict = decide(best, worst, tolerance);
-    let relation = match judgement.verdict {
-        Verdict::Pass => "within".to_string(),
-        Verdict::Fail => "beyond".to_string(),
-        _ => {
-            let (more, words) =
-                deciding_runs(&ours, &theirs, pairs.as_deref(), (tolerance - worse(estimate.value)).abs());
-            judgement.more_runs = more;
+    let mut outcome = finding.judged(decide(best, worst, tolerance));
+    let relation = match &mut outcome {
+        Outcome::Pass(_) => "within".to_string(),
+        Outcome::Inconclusive { more_runs, .. } => {
+            let distance = (tolerance - worse(estimate.value)).abs();
+            let (more, words) = deciding_runs(&ours, &theirs, pairs.as_deref(), distance);
+            *more_runs = more;
             format!("neither within nor beyond ({words})")
         }
+        _ => "beyond".to_string(),
     };
-    judgement.reason = format!(
+    let reason = format!(
         "the difference of {:+.6} {counts} ({how}) has the 95% interval [{:+.6}, {:+.6}], {relation} {bound}{note}",
         estimate.value, estimate.low, estimate.high
     );
-    judgement
+    Judgement { outcome, reason, ..judgement }
 }
 
 /// Verdict on an interval of "how much worse".
@@ -331,7 +306,12 @@ pub(super) fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Shared with speed: the parts of an estimate, rounded for the document.
+/// A finding with the interval of an estimate.
+pub(super) fn interval_finding(estimate: &Estimated, finding: Finding) -> Finding {
+    Finding { interval: Some(rounded_interval(estimate)), confidence: Some(CONFIDENCE), ..finding }
+}
+
+/// The ends of an estimate's interval, rounded for the document.
 pub(super) fn rounded_interval(estimate: &Estimated) -> (f64, f64) {
     (rounded(estimate.low), rounded(estimate.high))
 }

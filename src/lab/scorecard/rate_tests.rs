@@ -4,11 +4,11 @@
 
 use super::arms::Arm;
 use super::fabricate::{Project, Wanted};
-use super::quality::{self, Metric, undecided};
+use super::quality::{self, Metric};
 use super::statistics::{self, SplitMix64};
 use super::tests::close;
 use super::{CONFIDENCE, noise, speed};
-use nanochat_artifacts::{Judgement, NoiseRecord, Verdict, read_experiment, write_document};
+use nanochat_artifacts::{CitedNoise, Judgement, Method, NoiseRecord, Verdict, read_experiment, write_document};
 
 /// Standard normal by the polar method.
 fn normal(generator: &mut SplitMix64) -> f64 {
@@ -64,11 +64,11 @@ fn quality_rates(runs: usize, difference: f64, spread: f64, draws: u32, same_see
     Rates::of(draws, || {
         let ours = arm(42, runs, 1.0 + difference * TOLERANCE, noise, &mut generator);
         let theirs = arm(if same_seeds { 42 } else { 142 }, runs, 1.0, noise, &mut generator);
-        let blank = undecided("val_bpb", Verdict::Missing, "");
+        let blank = Judgement::missing("val_bpb", "");
         let judged = quality::compare(blank, &ours, &theirs, TOLERANCE, Metric::ValBpb, "run");
-        let method = if same_seeds { "non_inferiority_paired" } else { "non_inferiority_welch" };
-        assert_eq!(judged.method, method, "{}", judged.reason);
-        judged.verdict
+        let method = if same_seeds { Method::NonInferiorityPaired } else { Method::NonInferiorityWelch };
+        assert_eq!(judged.method(), method, "{}", judged.reason);
+        judged.verdict()
     })
 }
 
@@ -153,18 +153,28 @@ fn noise_is_measured_over_seeds() {
     let (low, high) = entry.interval.expect("an interval");
     assert!(low < entry.standard_deviation && entry.standard_deviation < high);
     let (quality, speed) = noise::against_itself(&documents);
-    assert_eq!((quality.verdict, speed.verdict), (Verdict::Pass, Verdict::Pass), "{} {}", quality.reason, speed.reason);
-    assert_eq!((quality.candidate_runs, quality.method.as_str()), (0, "non_inferiority_welch"));
+    assert_eq!(
+        (quality.verdict(), speed.verdict()),
+        (Verdict::Pass, Verdict::Pass),
+        "{} {}",
+        quality.reason,
+        speed.reason
+    );
+    assert_eq!((quality.candidate.runs, quality.method()), (0, Method::NonInferiorityWelch));
     let few = one_arm("few-noise", &figures[..1]);
     let documents = read_experiment(&few.experiment()).expect("read");
     assert_eq!(noise::measure(&documents).entries, []);
-    assert_eq!(noise::against_itself(&documents).0.verdict, Verdict::Missing);
+    assert_eq!(noise::against_itself(&documents).0.verdict(), Verdict::Missing);
     // Two halves of two seeds, far apart, as noise alone can make them: that is no failure of an arm against itself.
     let two_an_arm = one_arm("two-noise", &[1.0, 1.1, 1.0, 1.1]);
     let documents = read_experiment(&two_an_arm.experiment()).expect("read");
     let quality = noise::against_itself(&documents).0;
-    assert_eq!(quality.verdict, Verdict::Missing);
+    assert_eq!(quality.verdict(), Verdict::Missing);
     assert!(quality.reason.contains("3 seeds an arm, 6 in all"), "{}", quality.reason);
+}
+
+fn noise_of(judgement: &Judgement) -> Option<&CitedNoise> {
+    judgement.finding()?.noise.as_ref()
 }
 
 #[test]
@@ -176,10 +186,10 @@ fn verdicts_cite_the_recorded_noise() {
     let base = project.baseline_run(42, 1.0, 0.25);
     project.baseline(vec![base]);
     let before = project.scorecard();
-    assert_eq!(before.quality.noise, None);
+    assert_eq!(noise_of(&before.quality), None);
     write_document(&project.experiment().noise(), &record).expect("written");
     let cites = |judgement: &Judgement, words: &str| {
-        let cited = judgement.noise.as_ref().expect("cited");
+        let cited = noise_of(judgement).expect("cited");
         assert_eq!((cited.runs, cited.source.as_str()), (3, "results/x/noise.json"));
         assert!(judgement.reason.contains(words), "{}", judgement.reason);
     };
@@ -192,7 +202,7 @@ fn verdicts_cite_the_recorded_noise() {
     cites(&after.cells[0].speed, "% between runs (3 runs");
     cites(&after.cells[0].speed_variants[0].judgement, "recorded noise");
     assert!(after.evidence.contains_key("results/x/noise.json"));
-    assert_eq!(after.quality.verdict, before.quality.verdict, "citing decides nothing");
+    assert_eq!(after.quality.verdict(), before.quality.verdict(), "citing decides nothing");
     // What others published is for plans.
     std::fs::remove_file(project.experiment().noise()).expect("removed");
     write_document(&project.root().noise(), &NoiseRecord::published().expect("compiled in")).expect("written");

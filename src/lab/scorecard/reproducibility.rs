@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use super::quality::{plural, undecided};
+use super::quality::plural;
 use super::statistics::{self, rounded};
 use super::{CONFIDENCE, RUNS_FOR_INTERVAL};
 use nanochat_artifacts::{
-    Environment, EvalRow, Judgement, ReproducibilityLevel, ReproducibilityRule, RunDocuments, Summary, Verdict,
-    read_evals,
+    ArmFigure, Bound, Environment, EvalRow, Finding, Judgement, Method, Outcome, ReproducibilityLevel,
+    ReproducibilityRule, RunDocuments, Summary, read_evals,
 };
 
 /// Largest relative difference of final bits per byte that counts as numerically the same: a fourth of the default
@@ -34,16 +34,16 @@ pub(super) fn judge(runs: &[&RunDocuments], rule: &ReproducibilityRule) -> Judge
     let groups = repeated(runs);
     if groups.is_empty() {
         let reason = "no run is repeated in this cell: ask for it by `reproducibility: { repeats: 1 }`";
-        return undecided(metric, Verdict::Missing, reason);
+        return Judgement::missing(metric, reason);
     }
     let mut judgement: Option<Judgement> = None;
     for group in groups.values() {
         let next = judge_group(metric, group, runs, rule.require);
-        if judgement.as_ref().is_none_or(|worst| super::severity(next.verdict) > super::severity(worst.verdict)) {
+        if judgement.as_ref().is_none_or(|worst| super::severity(next.verdict()) > super::severity(worst.verdict())) {
             judgement = Some(next);
         }
     }
-    judgement.unwrap_or_else(|| undecided(metric, Verdict::Missing, "no run is repeated"))
+    judgement.unwrap_or_else(|| Judgement::missing(metric, "no run is repeated"))
 }
 
 /// Whether a cell was planned with repeats.
@@ -67,7 +67,7 @@ fn judge_group(
     cell: &[&RunDocuments],
     level: ReproducibilityLevel,
 ) -> Judgement {
-    let mut judgement = undecided(metric, Verdict::Missing, "");
+    let mut judgement = Judgement::missing(metric, "");
     if let Some((run, why)) = group.iter().find_map(|run| run.unfinished_because().map(|why| (run, why))) {
         judgement.reason = format!("`{}` {why}; `nanochat run` takes up what is missing", run.plan.run_id);
         return judgement;
@@ -76,32 +76,31 @@ fn judge_group(
         group.iter().filter_map(|run| run.finished().map(|summary| Finished { run, summary })).collect();
     finished.sort_by_key(|one| one.run.plan.repeat);
     let Some((first, repeats)) = finished.split_first() else { return judgement };
-    judgement.baseline_runs = 1;
-    judgement.candidate_runs = repeats.len() as u64;
-    judgement.baseline = first.summary.final_val_bpb;
+    judgement.baseline = ArmFigure { figure: first.summary.final_val_bpb, runs: 1 };
     let apart = |repeat: &Finished<'_>| Some((repeat.summary.final_val_bpb? - first.summary.final_val_bpb?).abs());
     let farthest = repeats.iter().max_by(|a, b| apart(a).unwrap_or(0.0).total_cmp(&apart(b).unwrap_or(0.0)));
-    judgement.candidate = farthest.and_then(|repeat| repeat.summary.final_val_bpb);
-    judgement.difference = farthest.and_then(apart).map(rounded);
+    let figure = farthest.and_then(|repeat| repeat.summary.final_val_bpb);
+    judgement.candidate = ArmFigure { figure, runs: repeats.len() as u64 };
+    let found = Finding { difference: farthest.and_then(apart).map(rounded), ..Finding::default() };
     match level {
-        ReproducibilityLevel::Bitwise => bitwise(judgement, first, repeats),
-        ReproducibilityLevel::Numeric => numeric(judgement, first),
-        ReproducibilityLevel::Statistical => statistical(judgement, first, cell),
+        ReproducibilityLevel::Bitwise => bitwise(judgement, found, first, repeats),
+        ReproducibilityLevel::Numeric => numeric(judgement, found, first),
+        ReproducibilityLevel::Statistical => statistical(judgement, found, first, cell),
     }
 }
 
-fn bitwise(mut judgement: Judgement, first: &Finished<'_>, repeats: &[Finished<'_>]) -> Judgement {
-    judgement.method = "bitwise".to_string();
-    judgement.threshold = Some(0.0);
+fn bitwise(mut judgement: Judgement, found: Finding, first: &Finished<'_>, repeats: &[Finished<'_>]) -> Judgement {
+    let found = Finding { method: Method::Bitwise, ..found };
+    judgement.bound = Some(Bound::at(0.0));
     let mut checked = Vec::new();
     for repeat in repeats {
         if let Some(reason) = other_conditions(first.run, repeat.run) {
-            return Judgement { verdict: Verdict::NotComparable, reason, ..judgement };
+            return Judgement { outcome: Outcome::NotComparable(Some(found)), reason, ..judgement };
         }
         match differences(first, repeat) {
-            Err(reason) => return Judgement { reason, ..judgement },
+            Err(reason) => return Judgement { outcome: Outcome::Missing(Some(found)), reason, ..judgement },
             Ok((differing, _)) if !differing.is_empty() => {
-                judgement.verdict = Verdict::Fail;
+                judgement.outcome = Outcome::Fail(found);
                 judgement.reason = format!(
                     "`{}` and its repeat `{}` differ in {}",
                     first.run.plan.run_id,
@@ -113,7 +112,7 @@ fn bitwise(mut judgement: Judgement, first: &Finished<'_>, repeats: &[Finished<'
             Ok((_, same)) => checked = same,
         }
     }
-    judgement.verdict = Verdict::Pass;
+    judgement.outcome = Outcome::Pass(found);
     judgement.reason = format!(
         "{} of `{}` on the same machine and build: {} are equal bit for bit",
         plural(repeats.len(), "repeat"),
@@ -178,15 +177,16 @@ fn differences(first: &Finished<'_>, repeat: &Finished<'_>) -> Result<(Vec<Strin
     Ok((differing, same))
 }
 
-fn numeric(mut judgement: Judgement, first: &Finished<'_>) -> Judgement {
-    judgement.method = "numeric".to_string();
-    let (Some(difference), Some(reference)) = (judgement.difference, judgement.baseline) else {
+fn numeric(mut judgement: Judgement, found: Finding, first: &Finished<'_>) -> Judgement {
+    let found = Finding { method: Method::Numeric, ..found };
+    let (Some(difference), Some(reference)) = (found.difference, judgement.baseline.figure) else {
+        judgement.outcome = Outcome::Missing(Some(found));
         judgement.reason = "the runs have no final bits per byte".to_string();
         return judgement;
     };
     let bound = NUMERIC_BOUND * reference.abs();
-    judgement.threshold = Some(rounded(bound));
-    judgement.verdict = if difference <= bound { Verdict::Pass } else { Verdict::Fail };
+    judgement.bound = Some(Bound::at(rounded(bound)));
+    judgement.outcome = found.within(difference <= bound);
     judgement.reason = format!(
         "the farthest repeat of `{}` lies {difference:.3e} bits per byte away, {} the bound of {bound:.3e} ({}%)",
         first.run.plan.run_id,
@@ -196,14 +196,15 @@ fn numeric(mut judgement: Judgement, first: &Finished<'_>) -> Judgement {
     judgement
 }
 
-fn statistical(mut judgement: Judgement, first: &Finished<'_>, cell: &[&RunDocuments]) -> Judgement {
-    judgement.method = "statistical".to_string();
+fn statistical(mut judgement: Judgement, found: Finding, first: &Finished<'_>, cell: &[&RunDocuments]) -> Judgement {
+    let found = Finding { method: Method::Statistical, ..found };
+    judgement.outcome = Outcome::Missing(Some(found.clone()));
     let seeds: Vec<f64> = cell
         .iter()
         .filter(|run| run.plan.repeat == 0)
         .filter_map(|run| run.finished().and_then(|summary| summary.final_val_bpb))
         .collect();
-    let (Some(repeat), true) = (judgement.candidate, seeds.len() >= RUNS_FOR_INTERVAL) else {
+    let (Some(repeat), true) = (judgement.candidate.figure, seeds.len() >= RUNS_FOR_INTERVAL) else {
         judgement.reason = format!(
             "the noise between seeds needs at least {RUNS_FOR_INTERVAL} seeds in the cell, there are {}",
             seeds.len()
@@ -217,9 +218,8 @@ fn statistical(mut judgement: Judgement, first: &Finished<'_>, cell: &[&RunDocum
     let quantile = statistics::student_t_quantile(0.5 + CONFIDENCE / 2.0, count - 1.0);
     let reach = quantile * (variance * (1.0 + 1.0 / count)).sqrt();
     let distance = (repeat - center).abs();
-    judgement.threshold = Some(rounded(reach));
-    judgement.confidence = Some(CONFIDENCE);
-    judgement.verdict = if distance <= reach { Verdict::Pass } else { Verdict::Fail };
+    judgement.bound = Some(Bound::at(rounded(reach)));
+    judgement.outcome = Finding { confidence: Some(CONFIDENCE), ..found }.within(distance <= reach);
     judgement.reason = format!(
         "the farthest repeat of `{}` lies {distance:.3e} bits per byte from the mean of {} seeds, {} their 95% prediction interval of ±{reach:.3e}",
         first.run.plan.run_id,

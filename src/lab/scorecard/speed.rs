@@ -7,15 +7,15 @@
 //! block bootstrap over the step times inside the runs, which doesn't see the noise between runs and says so. A difference
 //! below the minimum effect counts as none: the ratio is held against `min_ratio × (1 − minimum effect)`.
 
-use std::collections::BTreeMap;
-
 use super::budget::{digits, shape_differences};
-use super::quality::{plural, recorded_runs, rounded_interval, undecided, unfinished};
+use super::quality::{interval_finding, plural, recorded_runs, unfinished};
 use super::statistics::{self, Estimated, rounded};
-use super::steps::StepTimes;
 use super::variants::{self, Variant};
 use super::{BaselineEvidence, CONFIDENCE, RUNS_FOR_INTERVAL, ScorecardError, blocks};
-use nanochat_artifacts::{BaselineRun, Judgement, RunDocuments, SpeedComparison, SpeedRule, Verdict};
+use nanochat_artifacts::{
+    ArmFigure, BaselineRun, Bound, Finding, Judgement, Method, Outcome, RunDocuments, SpeedComparison, SpeedRule,
+    Tables, Verdict, steady_seconds,
+};
 
 /// Differences of throughput below this share count as none.
 pub const MINIMUM_EFFECT: f64 = 0.005;
@@ -27,26 +27,24 @@ pub(super) const SEED: u64 = 0x6e61_6e6f_6368_6174;
 /// The verdict on a cell, and the comparison with each variant of the baseline, the fastest first.
 pub(super) type Judged = (Judgement, Vec<SpeedComparison>);
 
-/// Judges one cell. `times` holds the step times of its runs, by run id.
+/// Judges one cell. `tables` holds the steps of its runs.
 pub(super) fn judge(
     runs: &[&RunDocuments],
     rule: &SpeedRule,
     evidence: &BaselineEvidence,
     commit: &str,
-    times: &BTreeMap<String, StepTimes>,
+    tables: &Tables,
 ) -> Result<Judged, ScorecardError> {
-    let mut judgement = undecided(&rule.metric, Verdict::Missing, "");
-    judgement.threshold = Some(rule.min_ratio);
-    judgement.minimum_effect = Some(MINIMUM_EFFECT);
+    let mut judgement = Judgement::missing(&rule.metric, "");
+    judgement.bound = Some(Bound { threshold: rule.min_ratio, minimum_effect: Some(MINIMUM_EFFECT) });
     let finished: Vec<_> = runs.iter().copied().filter(|run| run.finished().is_some()).collect();
-    judgement.candidate_runs = finished.len() as u64;
-    judgement.candidate = statistics::median(&throughputs(&finished)).map(rounded);
+    judgement.candidate = arm_figure(&throughputs(&finished), finished.len());
     if let Some(reason) = not_as_profiled(&finished) {
-        return Ok((Judgement { verdict: Verdict::NotComparable, reason, ..judgement }, Vec::new()));
+        return Ok((Judgement { outcome: Outcome::NotComparable(None), reason, ..judgement }, Vec::new()));
     }
     let recorded = match recorded_runs(evidence, commit) {
         Ok(recorded) => recorded,
-        Err((verdict, reason)) => return Ok((Judgement { verdict, reason, ..judgement }, Vec::new())),
+        Err((outcome, reason)) => return Ok((Judgement { outcome, reason, ..judgement }, Vec::new())),
     };
     if let Some(reason) = unfinished(runs) {
         return Ok((Judgement { reason, ..judgement }, Vec::new()));
@@ -58,21 +56,28 @@ pub(super) fn judge(
     if same_shape.is_empty() {
         let differences =
             finished.first().zip(recorded.first()).map(|(run, base)| shape_differences(&run.plan, base).join(", "));
-        let verdict = if differences.is_some() { Verdict::NotComparable } else { Verdict::Missing };
+        let outcome = if differences.is_some() { Outcome::NotComparable(None) } else { Outcome::Missing(None) };
         let reason = differences.map_or("the recorded baseline has no finished run".to_string(), |differences| {
             format!("no recorded baseline run has this shape and batch; the first differs in {differences}")
         });
-        return Ok((Judgement { verdict, reason, ..judgement }, Vec::new()));
+        return Ok((Judgement { outcome, reason, ..judgement }, Vec::new()));
     }
     let fastest = fastest_first(variants::grouped(&same_shape)).into_iter().next();
     let elsewhere = fastest.map(|variant| variant.runs).unwrap_or_default();
-    judgement.baseline_runs = elsewhere.len() as u64;
-    let rates: Vec<f64> = elsewhere.iter().filter_map(|base| base.tokens_per_second).collect();
-    judgement.baseline = statistics::median(&rates).map(rounded);
+    judgement.baseline = arm_figure(&recorded_throughputs(&elsewhere), elsewhere.len());
     match on_one_machine(&finished, &same_shape) {
-        Err(reason) => Ok((Judgement { verdict: Verdict::NotComparable, reason, ..judgement }, Vec::new())),
-        Ok((ours, theirs)) => against_variants(&judgement, (&ours, &theirs), rule, evidence, times),
+        Err(reason) => Ok((Judgement { outcome: Outcome::NotComparable(None), reason, ..judgement }, Vec::new())),
+        Ok((ours, theirs)) => against_variants(&judgement, (&ours, &theirs), rule, evidence, tables),
     }
+}
+
+/// The median of the runs' throughputs, with the number of runs.
+pub(super) fn arm_figure(rates: &[f64], runs: usize) -> ArmFigure {
+    ArmFigure { figure: statistics::median(rates).map(rounded), runs: runs as u64 }
+}
+
+fn recorded_throughputs(runs: &[&BaselineRun]) -> Vec<f64> {
+    runs.iter().filter_map(|base| base.tokens_per_second).collect()
 }
 
 fn throughputs(runs: &[&RunDocuments]) -> Vec<f64> {
@@ -136,12 +141,12 @@ fn against_variants(
     (ours, theirs): (&[&RunDocuments], &[&BaselineRun]),
     rule: &SpeedRule,
     evidence: &BaselineEvidence,
-    times: &BTreeMap<String, StepTimes>,
+    tables: &Tables,
 ) -> Result<Judged, ScorecardError> {
     let mut compared = Vec::new();
     for variant in fastest_first(variants::grouped(theirs)) {
         let arms = Arms { noun: evidence.noun(), ..Arms::of(&variant, ours, theirs) };
-        compared.push(arms.compare(blank.clone(), &variant, rule, times)?);
+        compared.push(arms.compare(blank.clone(), &variant, rule, tables)?);
     }
     let Some(fastest) = compared.first_mut() else { return Ok((blank.clone(), compared)) };
     fastest.fastest = true;
@@ -155,7 +160,7 @@ fn against_variants(
             plural(compared.len(), "variant")
         ));
         for other in others.iter().filter(|other| other.same_dtype && !fastest.same_dtype) {
-            let ratio = other.judgement.ratio.map_or("not known".to_string(), |ratio| format!("{ratio:.4}"));
+            let ratio = other.judgement.ratio().map_or("not known".to_string(), |ratio| format!("{ratio:.4}"));
             let own = other.dtype.word();
             judgement
                 .reason
@@ -196,22 +201,22 @@ impl<'a, 'b> Arms<'a, 'b> {
         mut judgement: Judgement,
         variant: &Variant<'_>,
         rule: &SpeedRule,
-        times: &BTreeMap<String, StepTimes>,
+        tables: &Tables,
     ) -> Result<SpeedComparison, ScorecardError> {
-        let our_times: Vec<Option<&StepTimes>> = self.ours.iter().map(|run| times.get(&run.plan.run_id)).collect();
-        let their_times: Vec<StepTimes> =
-            self.theirs.iter().map(|base| StepTimes::new(base.step_seconds.clone())).collect();
-        let mut found = Vec::with_capacity(self.pairs.len());
-        for ((pair, ours), theirs) in self.pairs.iter().zip(&our_times).zip(&their_times) {
-            found.push(blocks::figures(pair, *ours, theirs)?);
+        let mut our_times: Vec<Option<Vec<f64>>> = Vec::with_capacity(self.ours.len());
+        for run in &self.ours {
+            let seconds: Vec<f64> = tables.steps(run)?.iter().map(|row| row.seconds).collect();
+            our_times.push((!seconds.is_empty()).then_some(seconds));
         }
-        let baseline_rates: Vec<f64> = self.theirs.iter().filter_map(|base| base.tokens_per_second).collect();
-        let rates = (throughputs(&self.ours), baseline_rates);
-        judgement.candidate_runs = self.ours.len() as u64;
-        judgement.baseline_runs = self.theirs.len() as u64;
-        judgement.candidate = statistics::median(&rates.0).map(rounded);
-        judgement.baseline = statistics::median(&rates.1).map(rounded);
-        let (estimate, method) = self.estimate(&rates, &our_times, &their_times);
+        let mut found = Vec::with_capacity(self.pairs.len());
+        for (pair, ours) in self.pairs.iter().zip(&our_times) {
+            let evals = tables.evals(pair.run)?;
+            found.push(blocks::figures(pair, ours.as_deref(), &pair.base.step_seconds, &evals));
+        }
+        let rates = (throughputs(&self.ours), recorded_throughputs(&self.theirs));
+        judgement.candidate = arm_figure(&rates.0, self.ours.len());
+        judgement.baseline = arm_figure(&rates.1, self.theirs.len());
+        let (estimate, method) = self.estimate(&rates, &our_times);
         Ok(SpeedComparison {
             variant: variant.name.clone(),
             dtype: variant.dtype,
@@ -223,38 +228,36 @@ impl<'a, 'b> Arms<'a, 'b> {
         })
     }
 
-    fn estimate(
-        &self,
-        rates: &(Vec<f64>, Vec<f64>),
-        ours: &[Option<&StepTimes>],
-        theirs: &[StepTimes],
-    ) -> (Option<Estimated>, &'static str) {
+    fn estimate(&self, rates: &(Vec<f64>, Vec<f64>), ours: &[Option<Vec<f64>>]) -> (Option<Estimated>, Method) {
         if self.pairs.len() >= RUNS_FOR_INTERVAL {
             let ratios: Vec<_> = self.pairs.iter().map(blocks::Pair::rates).collect();
-            return (statistics::paired_log_ratio(&ratios, CONFIDENCE), "block_log_ratio");
+            return (statistics::paired_log_ratio(&ratios, CONFIDENCE), Method::BlockLogRatio);
         }
         if self.pairs.is_empty() && rates.0.len().min(rates.1.len()) >= RUNS_FOR_INTERVAL {
-            return (statistics::welch_log_ratio(&rates.0, &rates.1, CONFIDENCE), "welch_log_ratio");
+            return (statistics::welch_log_ratio(&rates.0, &rates.1, CONFIDENCE), Method::WelchLogRatio);
         }
         // Scaled, so that a step of other size counts by its tokens.
-        let per_token = |times: &StepTimes, batch: u64| {
-            let steps: Vec<f64> = times.steady().iter().map(|seconds| seconds / batch as f64).collect();
+        let per_token = |times: &[f64], batch: u64| {
+            let steps: Vec<f64> = steady_seconds(times).iter().map(|seconds| seconds / batch as f64).collect();
             (!steps.is_empty()).then_some(steps)
         };
-        let ours: Option<Vec<_>> =
-            ours.iter().zip(&self.ours).map(|(times, run)| per_token((*times)?, run.plan.total_batch_size)).collect();
+        let ours: Option<Vec<_>> = ours
+            .iter()
+            .zip(&self.ours)
+            .map(|(times, run)| per_token(times.as_deref()?, run.plan.total_batch_size))
+            .collect();
         let theirs: Option<Vec<_>> =
-            theirs.iter().zip(&self.theirs).map(|(times, base)| per_token(times, base.total_batch_size)).collect();
+            self.theirs.iter().map(|base| per_token(&base.step_seconds, base.total_batch_size)).collect();
         let both = ours.zip(theirs);
         let estimate = both.and_then(|(a, b)| statistics::bootstrap_speed_ratio(&a, &b, DRAWS, CONFIDENCE, SEED));
-        (estimate, "bootstrap")
+        (estimate, Method::Bootstrap)
     }
 
     fn decide(
         &self,
         mut judgement: Judgement,
         estimate: Option<Estimated>,
-        method: &str,
+        method: Method,
         rates: &(Vec<f64>, Vec<f64>),
         rule: &SpeedRule,
     ) -> Judgement {
@@ -263,29 +266,26 @@ impl<'a, 'b> Arms<'a, 'b> {
                 "the time of each step is not recorded on both sides; run or record it again".to_string();
             return judgement;
         };
-        judgement.method = method.to_string();
-        judgement.ratio = Some(rounded(estimate.value));
-        judgement.interval = Some(rounded_interval(&estimate));
-        judgement.confidence = Some(CONFIDENCE);
+        let found = Finding { method, ratio: Some(rounded(estimate.value)), ..Finding::default() };
         let bound = rule.min_ratio * (1.0 - MINIMUM_EFFECT);
-        judgement.verdict = decide(&estimate, bound);
-        if judgement.verdict == Verdict::Inconclusive {
-            judgement.more_runs = self.deciding_runs(method, rates, (estimate.value / bound).ln().abs());
+        judgement.outcome = interval_finding(&estimate, found).judged(decide(&estimate, bound));
+        if let Outcome::Inconclusive { more_runs, .. } = &mut judgement.outcome {
+            *more_runs = self.deciding_runs(method, rates, (estimate.value / bound).ln().abs());
         }
         judgement.reason = self.sentence(&judgement, &estimate, rule, bound);
         judgement
     }
 
     /// How many more blocks, or runs an arm, would decide; none where the noise between runs isn't known.
-    fn deciding_runs(&self, method: &str, rates: &(Vec<f64>, Vec<f64>), distance: f64) -> Option<u64> {
+    fn deciding_runs(&self, method: Method, rates: &(Vec<f64>, Vec<f64>), distance: f64) -> Option<u64> {
         let logs = |values: &[f64]| values.iter().map(|v| v.ln()).collect::<Vec<_>>();
         let (needed, have) = match method {
-            "block_log_ratio" => {
+            Method::BlockLogRatio => {
                 let ratios: Vec<f64> = self.pairs.iter().map(|pair| (pair.rates().0 / pair.rates().1).ln()).collect();
                 let deviation = statistics::variance(&ratios)?.sqrt();
                 (statistics::pairs_to_resolve(distance, deviation, CONFIDENCE)?, ratios.len())
             }
-            "welch_log_ratio" => {
+            Method::WelchLogRatio => {
                 let (a, b) = (statistics::variance(&logs(&rates.0))?, statistics::variance(&logs(&rates.1))?);
                 let needed = statistics::runs_to_resolve(distance, ((a + b) / 2.0).sqrt(), CONFIDENCE)?;
                 (needed, rates.0.len().min(rates.1.len()))
@@ -297,9 +297,9 @@ impl<'a, 'b> Arms<'a, 'b> {
 
     fn sentence(&self, judgement: &Judgement, estimate: &Estimated, rule: &SpeedRule, bound: f64) -> String {
         let in_blocks = !self.pairs.is_empty();
-        let how = match judgement.method.as_str() {
-            "bootstrap" => "bootstrap over the steps inside the runs, blind to noise between runs",
-            "block_log_ratio" => "t on the logarithms of the blocks' ratios",
+        let how = match judgement.method() {
+            Method::Bootstrap => "bootstrap over the steps inside the runs, blind to noise between runs",
+            Method::BlockLogRatio => "t on the logarithms of the blocks' ratios",
             _ => "Welch's t on logarithms",
         };
         let counts = match in_blocks {
@@ -312,12 +312,12 @@ impl<'a, 'b> Arms<'a, 'b> {
             true => plural(count as usize, "more block"),
             false => format!("{} more an arm", plural(count as usize, "run")),
         };
-        let relation = match judgement.verdict {
+        let relation = match judgement.verdict() {
             Verdict::Pass => "at or above".to_string(),
             Verdict::Fail => "below".to_string(),
-            _ => match judgement.more_runs {
+            _ => match judgement.more_runs() {
                 Some(count) => format!("across (about {} would decide)", more(count)),
-                None if judgement.method == "bootstrap" => {
+                None if judgement.method() == Method::Bootstrap => {
                     let wanted = if in_blocks { "3 blocks" } else { "3 runs an arm" };
                     format!("across (at least {wanted} would give an interval over runs)")
                 }

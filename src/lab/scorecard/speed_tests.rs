@@ -36,7 +36,7 @@ fn drift_over_a_sitting_cancels_in_blocks() {
         "block_log_ratio",
         &["over 4 blocks", "t on the logarithms of the blocks' ratios"],
     );
-    let (low, high) = cell.speed.interval.expect("an interval");
+    let (low, high) = cell.speed.interval().expect("an interval");
     assert!(low > 1.09 && high < 1.11, "{low} {high}");
     // The same runs apart: the drift hides the difference.
     recorded.iter_mut().for_each(|run| run.provenance.as_mut().expect("provenance").block = None);
@@ -66,7 +66,7 @@ fn the_fastest_variant_decides() {
     let shown: Vec<_> = cell
         .speed_variants
         .iter()
-        .map(|one| (one.variant.as_str(), one.fastest, one.same_dtype, one.judgement.verdict, one.blocks.len()))
+        .map(|one| (one.variant.as_str(), one.fastest, one.same_dtype, one.judgement.verdict(), one.blocks.len()))
         .collect();
     assert_eq!(
         shown,
@@ -137,7 +137,7 @@ fn precisions(f32_seconds: f64, bf16_seconds: f64) -> Project {
 #[test]
 fn a_candidate_in_two_precisions_is_as_fast_as_its_faster_one() {
     let scorecard = precisions(0.25, 0.15).scorecard();
-    let verdicts: Vec<_> = scorecard.cells.iter().map(|cell| cell.speed.verdict).collect();
+    let verdicts: Vec<_> = scorecard.cells.iter().map(|cell| cell.speed.verdict()).collect();
     assert_eq!(verdicts, [Verdict::Fail, Verdict::Pass]);
     check(
         &scorecard.speed,
@@ -148,7 +148,7 @@ fn a_candidate_in_two_precisions_is_as_fast_as_its_faster_one() {
     let slow = precisions(0.25, 0.22).scorecard();
     check(&slow.speed, Verdict::Fail, "block_log_ratio", &["hardware.dtype=bf16"]);
     // Quality is held against the baseline in the same precision.
-    let base: Vec<_> = scorecard.cells.iter().map(|cell| cell.quality.baseline).collect();
+    let base: Vec<_> = scorecard.cells.iter().map(|cell| cell.quality.baseline.figure).collect();
     assert_eq!(base, [Some(1.0), Some(1.1)]);
 }
 

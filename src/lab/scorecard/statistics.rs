@@ -3,6 +3,10 @@
 //! Plain f64 with a fixed order of summation, so that the same results give the same figures on every machine. Checked
 //! against scipy's figures (`fixtures/statistics`) to 1e-9. Intervals are two-sided.
 
+use statrs::distribution::{ChiSquared, ContinuousCDF as _, StudentsT};
+
+pub use nanochat_artifacts::median;
+
 /// An estimate with its two-sided confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimated {
@@ -23,26 +27,6 @@ pub fn mean(values: &[f64]) -> Option<f64> {
 pub fn variance(values: &[f64]) -> Option<f64> {
     let center = mean(values)?;
     (values.len() > 1).then(|| values.iter().map(|v| (v - center).powi(2)).sum::<f64>() / (values.len() - 1) as f64)
-}
-
-/// Median, the mean of the middle two for an even count; none for no values.
-pub fn median(values: &[f64]) -> Option<f64> {
-    median_in_place(&mut values.to_vec())
-}
-
-/// Median by selection; reorders the values.
-fn median_in_place(values: &mut [f64]) -> Option<f64> {
-    let middle = values.len() / 2;
-    if values.is_empty() {
-        return None;
-    }
-    let even = values.len().is_multiple_of(2);
-    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
-    let upper = *upper;
-    match below.iter().copied().max_by(f64::total_cmp) {
-        Some(lower) if even => Some((lower + upper) / 2.0),
-        _ => Some(upper),
-    }
 }
 
 /// t interval of a mean; none below two values.
@@ -99,11 +83,24 @@ pub fn deviation_interval(values: &[f64], confidence: f64) -> Option<Estimated> 
     Some(Estimated { value: variance.sqrt(), low: end(0.5 + confidence / 2.0), high: end(0.5 - confidence / 2.0) })
 }
 
-/// Quantile of the chi-squared distribution, by bisection until the bracket can't shrink.
+/// Quantile of the chi-squared distribution.
 pub fn chi_squared_quantile(p: f64, df: f64) -> f64 {
-    let below = |x: f64| incomplete_gamma(df / 2.0, x / 2.0);
+    ChiSquared::new(df).map_or(f64::NAN, |distribution| bisected(|x| distribution.cdf(x) < p))
+}
+
+/// Quantile of Student's t: the t at which the distribution reaches `p`.
+pub fn student_t_quantile(p: f64, df: f64) -> f64 {
+    let Ok(distribution) = StudentsT::new(0.0, 1.0, df) else { return f64::NAN };
+    let tail = p.min(1.0 - p);
+    let distance = if p == 0.5 { 0.0 } else { bisected(|t| distribution.sf(t) > tail) };
+    if p < 0.5 { -distance } else { distance }
+}
+
+/// Where a falling condition stops to hold, above zero: by bisection until the bracket can't shrink, in some 100 steps.
+/// The library's own inverse of Student's t is off by 1e-8 for many degrees of freedom.
+fn bisected(is_below: impl Fn(f64) -> bool) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
-    while below(high) < p && high < 1e300 {
+    while is_below(high) && high < 1e300 {
         (low, high) = (high, high * 2.0);
     }
     loop {
@@ -111,48 +108,8 @@ pub fn chi_squared_quantile(p: f64, df: f64) -> f64 {
         if middle <= low || middle >= high {
             return middle;
         }
-        if below(middle) < p { low = middle } else { high = middle }
+        if is_below(middle) { low = middle } else { high = middle }
     }
-}
-
-/// Regularised lower incomplete gamma function P(a, x): its series below a + 1, its continued fraction above (Numerical
-/// Recipes, 6.2; modified Lentz).
-pub fn incomplete_gamma(a: f64, x: f64) -> f64 {
-    if x <= 0.0 {
-        return 0.0;
-    }
-    let front = (a * x.ln() - x - ln_gamma(a)).exp();
-    if x < a + 1.0 {
-        let (mut term, mut sum) = (1.0 / a, 1.0 / a);
-        for n in 1..100_000 {
-            term *= x / (a + f64::from(n));
-            sum += term;
-            if term < sum * 1e-17 {
-                break;
-            }
-        }
-        return front * sum;
-    }
-    1.0 - front * gamma_fraction(a, x)
-}
-
-fn gamma_fraction(a: f64, x: f64) -> f64 {
-    let mut b = x + 1.0 - a;
-    let mut c = 1e300;
-    let mut d = 1.0 / b;
-    let mut fraction = d;
-    for n in 1..100_000 {
-        let n = f64::from(n);
-        let factor = -n * (n - a);
-        b += 2.0;
-        d = 1.0 / (factor * d + b);
-        c = b + factor / c;
-        fraction *= d * c;
-        if (d * c - 1.0).abs() < 1e-16 {
-            break;
-        }
-    }
-    fraction
 }
 
 /// How many runs an arm would bring the half-width of a two-arm interval below `distance`, if each arm's standard
@@ -181,101 +138,6 @@ fn fewest(distance: f64, half_width: impl Fn(f64) -> f64) -> Option<u64> {
         if enough(middle) { high = middle } else { low = middle + 1 }
     }
     Some(low)
-}
-
-/// Cumulative distribution of Student's t with `df` degrees of freedom.
-pub fn student_t_cdf(t: f64, df: f64) -> f64 {
-    let tail = 0.5 * incomplete_beta(df / 2.0, 0.5, df / (df + t * t));
-    if t > 0.0 { 1.0 - tail } else { tail }
-}
-
-/// Quantile of Student's t: the t at which the distribution reaches `p`.
-///
-/// Bisection on the upper tail until the bracket can't shrink: slow and sure (some 100 evaluations).
-pub fn student_t_quantile(p: f64, df: f64) -> f64 {
-    if p == 0.5 {
-        return 0.0;
-    }
-    if p < 0.5 {
-        return -upper_quantile(p, df);
-    }
-    upper_quantile(1.0 - p, df)
-}
-
-/// The t with the share `tail` above it, for `tail` below a half.
-fn upper_quantile(tail: f64, df: f64) -> f64 {
-    let above = |t: f64| 0.5 * incomplete_beta(df / 2.0, 0.5, df / (df + t * t));
-    let (mut low, mut high) = (0.0, 1.0);
-    while above(high) > tail && high < 1e300 {
-        (low, high) = (high, high * 2.0);
-    }
-    loop {
-        let middle = 0.5 * (low + high);
-        if middle <= low || middle >= high {
-            return middle;
-        }
-        if above(middle) > tail { low = middle } else { high = middle }
-    }
-}
-
-/// Regularised incomplete beta function I_x(a, b), by its continued fraction (Numerical Recipes, 6.4; modified Lentz).
-pub fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
-    if x <= 0.0 {
-        return 0.0;
-    }
-    if x >= 1.0 {
-        return 1.0;
-    }
-    let front = (ln_gamma(a + b) - ln_gamma(a) - ln_gamma(b) + a * x.ln() + b * (-x).ln_1p()).exp();
-    if x < (a + 1.0) / (a + b + 2.0) {
-        front * beta_fraction(a, b, x) / a
-    } else {
-        1.0 - front * beta_fraction(b, a, 1.0 - x) / b
-    }
-}
-
-fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
-    const TINY: f64 = 1e-300;
-    let guard = |value: f64| if value.abs() < TINY { TINY } else { value };
-    let mut c = 1.0;
-    let mut d = 1.0 / guard(1.0 - (a + b) * x / (a + 1.0));
-    let mut fraction = d;
-    for m in 1..10_000 {
-        let m = f64::from(m);
-        let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
-        d = 1.0 / guard(1.0 + even * d);
-        c = guard(1.0 + even / c);
-        fraction *= d * c;
-        let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
-        d = 1.0 / guard(1.0 + odd * d);
-        c = guard(1.0 + odd / c);
-        fraction *= d * c;
-        if (d * c - 1.0).abs() < 1e-16 {
-            break;
-        }
-    }
-    fraction
-}
-
-/// Logarithm of the gamma function for positive arguments (Lanczos, g = 7, nine terms).
-fn ln_gamma(x: f64) -> f64 {
-    const TERMS: [f64; 8] = [
-        676.520_368_121_885_1,
-        -1_259.139_216_722_402_8,
-        771.323_428_777_653_1,
-        -176.615_029_162_140_6,
-        12.507_343_278_686_905,
-        -0.138_571_095_265_720_12,
-        9.984_369_578_019_572e-6,
-        1.505_632_735_149_311_6e-7,
-    ];
-    if x < 0.5 {
-        return (std::f64::consts::PI / (std::f64::consts::PI * x).sin()).ln() - ln_gamma(1.0 - x);
-    }
-    let x = x - 1.0;
-    let series = TERMS.iter().zip(1..).fold(0.999_999_999_999_809_9, |sum, (term, i)| sum + term / (x + f64::from(i)));
-    let t = x + 7.5;
-    0.5 * (2.0 * std::f64::consts::PI).ln() + (x + 0.5) * t.ln() - t + series.ln()
 }
 
 /// A small seeded generator (SplitMix64, Steele, Lea and Flood 2014): resampling has to give the same figures everywhere.

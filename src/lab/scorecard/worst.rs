@@ -5,8 +5,7 @@
 
 use serde_json::Value;
 
-use super::quality::undecided;
-use nanochat_artifacts::{CellSummary, ExperimentDocuments, Judgement, Verdict};
+use nanochat_artifacts::{CellSummary, ExperimentDocuments, Judgement, Outcome, Verdict};
 
 /// How bad a verdict is: the higher, the worse.
 pub fn severity(verdict: Verdict) -> u8 {
@@ -50,21 +49,17 @@ fn over_all(judged: &[(&str, &Judgement)], cells: usize, absent: &[String], metr
     let worst = worst_of(judged, cells);
     let lacking = absent.first().map(|first| {
         let more = if absent.len() > 1 { format!(" and {} more", absent.len() - 1) } else { String::new() };
-        undecided(
-            metric,
-            Verdict::Missing,
-            format!("`{first}`{more} not started; `nanochat run` takes up what is missing"),
-        )
+        Judgement::missing(metric, format!("`{first}`{more} not started; `nanochat run` takes up what is missing"))
     });
     match (worst, lacking) {
-        (Some(worst), Some(lacking)) if severity(worst.verdict) <= severity(lacking.verdict) => Judgement {
-            verdict: lacking.verdict,
+        (Some(worst), Some(lacking)) if severity(worst.verdict()) <= severity(Verdict::Missing) => Judgement {
+            outcome: Outcome::Missing(worst.finding().cloned()),
             reason: format!("{}; so far: {}", lacking.reason, worst.reason),
             ..worst
         },
         (Some(worst), _) => worst,
         (None, Some(lacking)) => lacking,
-        (None, None) => undecided(metric, Verdict::Missing, "no runs are planned"),
+        (None, None) => Judgement::missing(metric, "no runs are planned"),
     }
 }
 
@@ -102,8 +97,8 @@ fn is_hardware(key: &str) -> bool {
 
 /// The fastest of cells that differ in hardware alone; all of them while one isn't judged.
 fn speaks_for(group: &[&CellSummary]) -> Vec<CellSummary> {
-    let judged = |cell: &&&CellSummary| cell.speed.ratio.is_some();
-    let rate = |cell: &CellSummary| cell.speed.candidate.unwrap_or(0.0);
+    let judged = |cell: &&&CellSummary| cell.speed.ratio().is_some();
+    let rate = |cell: &CellSummary| cell.speed.candidate.figure.unwrap_or(0.0);
     let fastest = group.iter().filter(judged).max_by(|a, b| rate(a).total_cmp(&rate(b)));
     match fastest {
         Some(fastest) if group.iter().all(|cell| judged(&cell)) => vec![(*fastest).clone()],
@@ -126,7 +121,7 @@ fn repeats_planned(cell: &CellSummary, documents: &ExperimentDocuments) -> bool 
 fn worst_of(judged: &[(&str, &Judgement)], cells: usize) -> Option<Judgement> {
     let mut worst: Option<(&str, &Judgement)> = None;
     for (label, judgement) in judged {
-        if worst.is_none_or(|(_, worst)| severity(judgement.verdict) > severity(worst.verdict)) {
+        if worst.is_none_or(|(_, worst)| severity(judgement.verdict()) > severity(worst.verdict())) {
             worst = Some((label, judgement));
         }
     }
@@ -134,7 +129,7 @@ fn worst_of(judged: &[(&str, &Judgement)], cells: usize) -> Option<Judgement> {
     if judged.len() == 1 && cells == 1 {
         return Some(judgement.clone());
     }
-    let alike = judged.iter().filter(|(_, other)| other.verdict == judgement.verdict).count();
+    let alike = judged.iter().filter(|(_, other)| other.verdict() == judgement.verdict()).count();
     let whole = judged.len();
     let reason = if judged.len() == 1 {
         format!("{label}: {}", judgement.reason)

@@ -6,14 +6,15 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{ReportError, Sources, render};
-use crate::scorecard;
 use nanochat_artifacts::{
-    BaselineResult, Document, EvalRow, ExperimentDocuments, ExperimentFolder, ExperimentRecord, NoiseRecord,
-    ResultsRoot, RunDocuments, Scorecard, StepRow, Summary, canonical_json, file_sha256, loss_trace_sha256,
-    median_tokens_per_second, parse_document, read_evals, read_experiment, read_steps, training_seconds,
+    BaselineResult, Document, ExperimentDocuments, ExperimentFolder, ExperimentRecord, NoiseRecord, ResultsRoot,
+    RunDocuments, RunTotals, Scorecard, Summary, Tables, canonical_json, file_sha256, loss_trace_sha256,
+    parse_document, read_experiment,
 };
 use nanochat_plan::plan_hash;
+
+use crate::report::{self, ReportError, Sources};
+use crate::scorecard;
 
 /// Relative difference that a recomputed median or sum may have.
 const ROUNDING: f64 = 1e-9;
@@ -109,9 +110,11 @@ impl Check<'_> {
             Err(error) => return self.blame(folder.path(), error.to_string()),
         };
         self.strangers(&documents);
+        let mut tables = Tables::default();
         for run in &documents.runs {
-            self.run(run);
+            self.run(run, &mut tables);
         }
+        self.totals(&documents, &tables);
         self.scorecard(folder, templates);
     }
 
@@ -130,7 +133,7 @@ impl Check<'_> {
         }
     }
 
-    fn run(&mut self, run: &RunDocuments) {
+    fn run(&mut self, run: &RunDocuments, tables: &mut Tables) {
         self.found.runs += 1;
         let folder = &run.folder;
         if let Some(plan) = self.document::<nanochat_plan::RunPlan>(&folder.plan())
@@ -155,7 +158,7 @@ impl Check<'_> {
         for (name, expected) in &summary.files_sha256 {
             self.hash(&folder.path().join(name), expected);
         }
-        self.tables(run, &summary);
+        self.tables(run, &summary, tables);
     }
 
     fn hash(&mut self, path: &Path, expected: &str) {
@@ -169,23 +172,36 @@ impl Check<'_> {
         }
     }
 
-    /// Holds the summary's figures against the tables that they were taken from.
-    fn tables(&mut self, run: &RunDocuments, summary: &Summary) {
+    /// Adds a run's tables to those of the experiment, and checks what the order of its steps decides.
+    fn tables(&mut self, run: &RunDocuments, summary: &Summary, tables: &mut Tables) {
         let folder = &run.folder;
         self.found.files += 2;
-        let steps = match read_steps(&folder.steps()) {
+        let steps = match tables.add_steps(run).and_then(|()| tables.steps(run)) {
             Ok(steps) => steps,
             Err(error) => return self.blame(&folder.steps(), error.to_string()),
-        };
-        let evals = match read_evals(&folder.evals()) {
-            Ok(evals) => evals,
-            Err(error) => return self.blame(&folder.evals(), error.to_string()),
         };
         if steps.iter().zip(0..).any(|(row, number)| row.step != number) {
             self.blame(&folder.steps(), "has steps that are missing, repeated or out of order");
         }
-        for problem in contradictions(summary, &steps, &evals, run.plan.total_batch_size) {
-            self.blame(&folder.summary(), problem);
+        if summary.loss_trace_sha256.as_ref().is_some_and(|hash| *hash != loss_trace_sha256(&steps)) {
+            self.blame(&folder.summary(), "has another loss_trace_sha256 than the steps give");
+        }
+        if let Err(error) = tables.add_evals(run) {
+            self.blame(&folder.evals(), error.to_string());
+        }
+    }
+
+    /// Compares the figures of the summaries with the totals of the tables.
+    fn totals(&mut self, documents: &ExperimentDocuments, tables: &Tables) {
+        let totals = match tables.totals() {
+            Ok(totals) => totals,
+            Err(error) => return self.blame(documents.folder.path(), format!("can't be aggregated: {error}")),
+        };
+        for run in documents.runs.iter().filter(|run| tables.has_both(run)) {
+            let of_run = totals.get(&run.plan.run_id).cloned().unwrap_or_default();
+            for problem in run.summary.iter().flat_map(|summary| contradictions(summary, &of_run)) {
+                self.blame(&run.folder.summary(), problem);
+            }
         }
     }
 
@@ -233,7 +249,7 @@ impl Check<'_> {
         if !path.is_file() {
             return;
         }
-        match super::leaderboard(self.root, templates) {
+        match report::leaderboard(self.root, templates) {
             Ok(expected) => self.text(&path, &expected, "the results give", "nanochat leaderboard"),
             Err(error) => self.blame(&path, format!("can't be rendered: {error}")),
         }
@@ -250,7 +266,7 @@ impl Check<'_> {
             return;
         }
         let rendered = Sources::with_scorecard(computed, folder, self.root.project())
-            .and_then(|sources| render(&sources, templates));
+            .and_then(|sources| report::render(&sources, templates));
         match rendered {
             Err(error) => self.blame(&markdown, format!("can't be rendered: {error}")),
             Ok(rendered) => {
@@ -278,20 +294,19 @@ impl Check<'_> {
 }
 
 /// What a summary says otherwise than the tables.
-fn contradictions(summary: &Summary, steps: &[StepRow], evals: &[EvalRow], batch: u64) -> Vec<String> {
+fn contradictions(summary: &Summary, tables: &RunTotals) -> Vec<String> {
     let mut found = Vec::new();
     let mut exact = |what: &str, said: Option<f64>, is: Option<f64>| {
         if said != is {
             found.push(format!("says {what} {}, the tables say {}", words(said), words(is)));
         }
     };
-    exact("steps", Some(summary.steps as f64), Some(steps.len() as f64));
-    exact("tokens", Some(summary.tokens as f64), Some(steps.last().map_or(0, |row| row.tokens) as f64));
-    exact("train_loss", summary.train_loss, steps.last().map(|row| row.loss));
-    let bpb: Vec<f64> = evals.iter().filter_map(|row| row.val_bpb).collect();
-    exact("final_val_bpb", summary.final_val_bpb, bpb.last().copied());
-    exact("min_val_bpb", summary.min_val_bpb, bpb.iter().copied().min_by(f64::total_cmp));
-    exact("core_metric", summary.core_metric, evals.iter().filter_map(|row| row.core_metric).next_back());
+    exact("steps", Some(summary.steps as f64), tables.steps.or(Some(0.0)));
+    exact("tokens", Some(summary.tokens as f64), tables.tokens.or(Some(0.0)));
+    exact("train_loss", summary.train_loss, tables.train_loss);
+    exact("final_val_bpb", summary.final_val_bpb, tables.final_val_bpb);
+    exact("min_val_bpb", summary.min_val_bpb, tables.min_val_bpb);
+    exact("core_metric", summary.core_metric, tables.core_metric);
     let mut near = |what: &str, said: Option<f64>, is: Option<f64>| {
         let same = match (said, is) {
             (Some(said), Some(is)) => (said - is).abs() <= ROUNDING * is.abs(),
@@ -301,13 +316,8 @@ fn contradictions(summary: &Summary, steps: &[StepRow], evals: &[EvalRow], batch
             found.push(format!("says {what} {}, the tables say {}", words(said), words(is)));
         }
     };
-    near("tokens_per_second", summary.tokens_per_second, median_tokens_per_second(steps, batch));
-    near("training_seconds", Some(summary.training_seconds), Some(training_seconds(steps)));
-    if let Some(hash) = &summary.loss_trace_sha256
-        && *hash != loss_trace_sha256(steps)
-    {
-        found.push("has another loss_trace_sha256 than the steps give".to_string());
-    }
+    near("tokens_per_second", summary.tokens_per_second, tables.tokens_per_second);
+    near("training_seconds", Some(summary.training_seconds), tables.training_seconds.or(Some(0.0)));
     found
 }
 
@@ -316,7 +326,7 @@ fn words(value: Option<f64>) -> String {
 }
 
 /// The dotted key and both values of the first difference between two documents.
-pub(crate) fn first_difference<T: serde::Serialize>(stored: &T, computed: &T) -> Option<String> {
+fn first_difference<T: serde::Serialize>(stored: &T, computed: &T) -> Option<String> {
     let (stored, computed) = (serde_json::to_value(stored).ok()?, serde_json::to_value(computed).ok()?);
     difference("", &stored, &computed)
 }
