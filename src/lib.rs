@@ -13,6 +13,7 @@ pub use nanochat_engine::{
 };
 pub use nanochat_experiment as experiment;
 pub use nanochat_export as export;
+pub use nanochat_formats as formats;
 pub use nanochat_kernels as kernels;
 pub use nanochat_lab::{report, schemas, scorecard};
 pub use nanochat_plan as plan;

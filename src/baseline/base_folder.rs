@@ -11,7 +11,7 @@ use polars::prelude::{Column, DataFrame, PolarsError};
 use polars_io::prelude::{ParquetCompression, ParquetWriter};
 
 use super::BaselineError;
-use super::torch_file::int32_vector;
+use nanochat_engine::checkpoint::baseline::save_token_bytes;
 use nanochat_engine::data::{Corpus, Shard, Split, resolve};
 use nanochat_engine::tokenizer::{Tokenizer, TokenizerFormat};
 use nanochat_plan::DataPlan;
@@ -126,8 +126,7 @@ impl BaseFolder {
         let folder = self.path.join(TOKENIZER);
         remove(&folder)?;
         tokenizer.save_as(&folder.join("tokenizer.pkl"), TokenizerFormat::Pickle)?;
-        let path = folder.join("token_bytes.pt");
-        fs::write(&path, int32_vector(&tokenizer.token_bytes())).map_err(BaselineError::io("write", &path))
+        Ok(save_token_bytes(&folder.join("token_bytes.pt"), &tokenizer.token_bytes())?)
     }
 }
 

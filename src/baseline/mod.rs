@@ -25,7 +25,6 @@ mod process;
 mod python;
 mod recording;
 mod session;
-mod torch_file;
 mod usage;
 mod weights;
 mod words;

@@ -11,11 +11,12 @@ use super::base_folder::BaseFolder;
 use super::python::{Python, Script, device_type};
 use super::{BaselineError, Checkout};
 use nanochat_artifacts::{ResultsRoot, write_atomic};
-use nanochat_engine::checkpoint::baseline::{TorchValue, read_torch_file};
+use nanochat_engine::checkpoint::CheckpointError;
+use nanochat_formats::torch::read_torch_file;
 use nanochat_plan::RunPlan;
 
-/// Writes the weights of every plan that starts from them to where `nanochat run` looks, those that are there already
-/// left alone. Returns the files.
+/// Writes the weights of every plan that starts from them to where `nanochat run` looks for them; files that exist
+/// stay as they are. Returns the files.
 ///
 /// # Errors
 /// As [`initial_weights`], or a file can't be written.
@@ -53,7 +54,7 @@ struct Answer {
 /// [`super::BASELINE_SEED`]. In bf16 the baseline rounds its embeddings.
 ///
 /// # Errors
-/// The baseline's own code fails on this shape, its file can't be read, or somebody asked to stop.
+/// The baseline's own code fails on this shape, its file can't be read, or the user asked to stop.
 pub fn initial_weights(
     plan: &RunPlan,
     variant: Variant,
@@ -75,14 +76,10 @@ pub fn initial_weights(
         ],
     };
     let answer: Answer = python.ask(checkout, &script, &variables(base, variant), stop)?;
-    let TorchValue::Dict(entries) = read_torch_file(&path, &Device::Cpu)? else {
-        return Err(unreadable("it holds something other than named tensors".into()));
-    };
+    let tensors = read_torch_file(&path, &Device::Cpu).map_err(CheckpointError::from)?.into_tensors();
+    let tensors = tensors.ok_or_else(|| unreadable("it holds something other than named tensors".into()))?;
     let widened = |tensor: Tensor| tensor.to_dtype(DType::F32).map_err(|error| unreadable(error.to_string()));
-    let weights = entries.into_iter().map(|(name, value)| match (name, value) {
-        (TorchValue::Text(name), TorchValue::Tensor(tensor)) => Ok((name, widened(tensor)?)),
-        _ => Err(unreadable("it holds something other than named tensors".into())),
-    });
+    let weights = tensors.into_iter().map(|(name, tensor)| Ok((name, widened(tensor)?)));
     let weights = weights.collect::<Result<BTreeMap<_, _>, BaselineError>>()?;
     if weights.len() != answer.tensors {
         return Err(unreadable(format!("it holds {} tensors, {} were written", weights.len(), answer.tensors)));

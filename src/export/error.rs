@@ -9,6 +9,7 @@ use nanochat_engine::model::ModelError;
 use nanochat_engine::optim::OptimError;
 use nanochat_engine::tokenizer::TokenizerError;
 use nanochat_engine::trained::TrainedError;
+use nanochat_formats::FormatError;
 
 /// An error of the export room.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -68,6 +69,10 @@ pub enum ExportError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A file of another program's format that can't be written or read back.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Format(#[from] FormatError),
     /// A document around the run, or of the export.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -80,6 +85,7 @@ pub enum ExportError {
     Optimizer(#[from] OptimError),
     /// The tokenizer.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// The export can't be opened again.
     #[error(transparent)]

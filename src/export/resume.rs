@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::ExportError;
 use nanochat_artifacts::StepRow;
-use nanochat_engine::checkpoint::baseline::{TorchValue, load_optimizer, write_torch_file};
+use nanochat_engine::checkpoint::baseline::load_optimizer;
 use nanochat_engine::checkpoint::{Checkpoints, Loaded, tensors_sha256};
 use nanochat_engine::optim::{GroupState, LearningRates, SavedGroup, Schedule, Setting, from_baseline, to_baseline};
 use nanochat_engine::trained::Trained;
+use nanochat_formats::torch::{TorchValue, write_torch_file};
 use nanochat_plan::{DataPlan, RunPlan};
 
 /// Decay of the loss that the baseline shows.

@@ -9,6 +9,7 @@ use nanochat::artifacts::bytes_sha256;
 use nanochat::checkpoint::{Checkpoints, baseline};
 use nanochat::data::Corpus;
 use nanochat::evals::core::Bundle;
+use nanochat::formats::torch::read_torch_file;
 use nanochat::plan::DataPlan;
 use nanochat::tokenizer::Tokenizer;
 use nanochat::trained::Trained;
@@ -62,7 +63,7 @@ fn torch_files(cases: &mut Cases) {
         let whole = fixture(&format!("parity/checkpoint/{name}"));
         for cut in cuts(&whole, 8) {
             let path = cases.files(&[(name, cut)]).join(name);
-            cases.refused("a cut .pt file", name, || baseline::read_torch_file(&path, &Device::Cpu));
+            cases.refused("a cut .pt file", name, || read_torch_file(&path, &Device::Cpu));
         }
     }
     let meta = fixture("parity/checkpoint/meta_000016.json");

@@ -89,6 +89,11 @@ pub enum CheckpointError {
         holder: String,
     },
 
+    /// A PyTorch file that can't be read or written.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Format(#[from] nanochat_formats::FormatError),
+
     /// A file of the baseline's that isn't what it should be.
     #[error("cannot read `{}` as the baseline's {kind}: {reason}", path.display())]
     #[diagnostic(help("only what the baseline's own save routine writes is read, and no code in it is run"))]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Why a tokenizer could not be trained, read or written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum TokenizerError {
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
@@ -40,6 +40,10 @@ pub enum TokenizerError {
         /// What is wrong there, and what was expected.
         problem: String,
     },
+    /// A pickle that can't be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Format(#[from] nanochat_formats::FormatError),
     /// A text on which a published vocabulary's expression gives up.
     #[error("the text can't be cut into pieces: {problem}")]
     Split {

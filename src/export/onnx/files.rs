@@ -1,4 +1,5 @@
-//! The graphs' files: weights inside, as far as a protobuf message holds them, else beside, shared by both graphs.
+//! The graphs' files. Weights lie inside them as far as a protobuf message holds them, else in one external file that both
+//! graphs share.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -6,17 +7,16 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
-use prost::Message as _;
 
 use super::network::Network;
-use super::proto::{EXTERNAL, Entry, Graph, Model, OperatorSet, TensorData, element};
 use super::{CACHED, DATA, IR_VERSION, OPERATOR_SET, WHOLE};
 use crate::{ExportError, ExportOptions};
 use nanochat_engine::checkpoint::with_bytes;
 use nanochat_engine::model::{HEAD, TOKEN_EMBEDDING};
+use nanochat_formats::onnx::proto::{EXTERNAL, Entry, Graph, Model, OperatorSet, TensorData, element};
 use nanochat_plan::ModelShape;
 
-/// Tensors beside the graphs begin at multiples of this, so that readers can map them into memory.
+/// Tensors in the external file begin at multiples of this, so that readers can map them into memory.
 const PAGE: u64 = 4096;
 
 /// Writes both graphs over one set of weights.
@@ -29,12 +29,12 @@ pub(super) fn write(
     let bytes: u64 = weights.values().map(|tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64).sum();
     let weights = weights.iter().map(|(name, tensor)| Ok((name.clone(), laid_out(name, tensor, shape)?)));
     let initializers =
-        if bytes > options.external_above { beside(weights, &folder.join(DATA))? } else { inside(weights)? };
+        if bytes > options.external_above { external(weights, &folder.join(DATA))? } else { inside(weights)? };
     for (name, cached) in [(WHOLE, false), (CACHED, true)] {
         let mut graph = Network::new(shape, options.weights, cached).build();
         graph.initializer.extend(initializers.iter().cloned());
         let path = folder.join(name);
-        put(&path, |out| out.write_all(&model(graph).encode_to_vec()))?;
+        put(&path, |out| out.write_all(&model(graph).to_bytes()))?;
     }
     Ok(())
 }
@@ -51,7 +51,7 @@ fn model(graph: Graph) -> Model {
     }
 }
 
-/// A parameter as the graphs take it: no rows for the vocabulary's padding, matrices that multiply from the right.
+/// A parameter as the graphs use it: without the rows that pad the vocabulary, matrices transposed to multiply from the right.
 fn laid_out(name: &str, tensor: &Tensor, shape: &ModelShape) -> Result<Tensor, ExportError> {
     if tensor.rank() < 2 {
         return Ok(tensor.clone());
@@ -79,21 +79,21 @@ fn inside(
     described.collect()
 }
 
-/// Weights in a file of their own, one after the other, each let go when it is written.
-fn beside(
+/// Weights in the external file, one after the other; each is freed after it is written.
+fn external(
     mut weights: impl Iterator<Item = Result<(String, Tensor), ExportError>>,
     path: &Path,
 ) -> Result<Vec<TensorData>, ExportError> {
     let mut described = Vec::new();
     let mut failed = Ok(());
     put(path, |out| {
-        failed = write_beside(&mut weights, out, &mut described);
+        failed = write_external(&mut weights, out, &mut described);
         Ok(())
     })?;
     failed.map(|()| described)
 }
 
-fn write_beside(weights: Laid<'_>, out: &mut dyn Write, all: &mut Vec<TensorData>) -> Result<(), ExportError> {
+fn write_external(weights: Laid<'_>, out: &mut dyn Write, all: &mut Vec<TensorData>) -> Result<(), ExportError> {
     let mut at = 0u64;
     for weight in weights {
         let (name, tensor) = weight?;

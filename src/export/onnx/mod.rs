@@ -1,11 +1,8 @@
-//! ONNX graphs of the model: `model.onnx` computes logits of whole sequences, `model_with_past.onnx` goes on from cached keys
-//! and values. Operators are the plain ones that every runtime has; computing is f32 whatever type the weights are kept in.
+//! ONNX graphs of the model: `model.onnx` computes logits of whole sequences, `model_with_past.onnx` continues from cached
+//! keys and values. The graphs use only common operators and compute in f32, whatever type the weights are stored in.
 
-mod builder;
-mod evaluate;
 mod files;
 mod network;
-mod proto;
 #[cfg(test)]
 mod tests;
 
@@ -15,10 +12,10 @@ use candle_core::{DType, Device, Tensor};
 
 use super::compare::compare;
 use super::{ExportError, Subject, Written, config};
+use nanochat_formats::onnx::{Evaluator, Values};
 use nanochat_plan::ModelShape;
 use nanochat_plan::shape::head_dim;
 
-use evaluate::Evaluator;
 use network::{IDS, LOGITS, PAST_EMBEDDING, PRESENT_EMBEDDING, cache_names};
 
 /// The operator set that the graphs are written for.
@@ -28,17 +25,17 @@ const IR_VERSION: i64 = 11;
 
 /// The graph of whole sequences.
 const WHOLE: &str = "model.onnx";
-/// The graph that goes on from a cache.
+/// The graph that continues from a cache.
 const CACHED: &str = "model_with_past.onnx";
-/// Weights beside the graphs, where a protobuf message can't hold them.
+/// External weights, where a protobuf message can't hold them.
 const DATA: &str = "model.onnx_data";
 
 /// Most that logits may differ: sums of some hundred f32 products in another order, capped at 15, differ by some 1e-5.
 const BOUND: f64 = 1e-4;
-/// Tokens that the cached graph is given at last, in calls of these lengths, after all others in one call.
+/// Lengths of the cached graph's last calls, after one call with all other tokens.
 const LAST_CALLS: [usize; 2] = [3, 1];
 
-/// Writes the folder, and holds both graphs against the source by an evaluator of the operators that they are made of.
+/// Writes the folder, evaluates both graphs and compares their logits with the source's.
 pub(super) fn write(subject: &Subject<'_>, folder: &Path) -> Result<Written, ExportError> {
     let (weights, shape) = (subject.options.weights, subject.trained.model.shape());
     files::write(shape, subject.stored, subject.options, folder)?;
@@ -67,7 +64,7 @@ fn whole_logits(file: &Path, ids: &Tensor) -> Result<Tensor, ExportError> {
     named(file, &outputs, LOGITS)
 }
 
-/// Logits of the same through the second graph: nearly all at once, then a few, then one.
+/// Logits of the same ids by the second graph: nearly all at once, then a few, then one.
 fn cached_logits(file: &Path, shape: &ModelShape, ids: &Tensor) -> Result<Tensor, ExportError> {
     let evaluator = Evaluator::read(file)?;
     let (rows, length) = ids.dims2()?;
@@ -92,17 +89,17 @@ fn cached_logits(file: &Path, shape: &ModelShape, ids: &Tensor) -> Result<Tensor
     Ok(Tensor::cat(&logits, 1)?)
 }
 
-/// What the second graph is given at first.
-fn empty_cache(shape: &ModelShape, rows: usize) -> Result<evaluate::Values, ExportError> {
+/// The second graph's inputs at first.
+fn empty_cache(shape: &ModelShape, rows: usize) -> Result<Values, ExportError> {
     let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu);
-    let mut cache = evaluate::Values::from([(PAST_EMBEDDING.to_string(), zeros(&[rows, 1, shape.n_embd])?)]);
+    let mut cache = Values::from([(PAST_EMBEDDING.to_string(), zeros(&[rows, 1, shape.n_embd])?)]);
     for name in (0..shape.n_layer).flat_map(|layer| cache_names(layer)[0].clone()) {
         cache.insert(name, zeros(&[rows, shape.n_kv_head, 0, head_dim(shape)])?);
     }
     Ok(cache)
 }
 
-fn named(file: &Path, outputs: &evaluate::Values, name: &str) -> Result<Tensor, ExportError> {
+fn named(file: &Path, outputs: &Values, name: &str) -> Result<Tensor, ExportError> {
     let graph = |reason: String| ExportError::Graph { path: file.into(), reason };
     outputs.get(name).cloned().ok_or_else(|| graph(format!("it gives no `{name}` out")))
 }

@@ -3,14 +3,14 @@
 //! Weights are named as the parameters are; matrices are stored transposed, (inputs, outputs), as `MatMul` takes them, and
 //! without the rows that pad the vocabulary. Every row of a batch holds as many tokens as the others.
 
-use super::builder::{Builder, Size, Value, whole};
-use super::proto::{Graph, element};
 use nanochat_artifacts::ExportType;
 use nanochat_engine::model::{
     BACKOUT_SCALAR, HEAD, INPUT_SCALARS, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING,
 };
 use nanochat_engine::model::{layer_name, value_embedding_name};
 use nanochat_engine::ops::reference::{LOGIT_CAP, NORM_EPSILON, QK_SCALE, ROTARY_BASE, VALUE_GATE_SCALE};
+use nanochat_formats::onnx::proto::{Graph, element};
+use nanochat_formats::onnx::{Builder, Size, Value, whole};
 use nanochat_plan::ModelShape;
 use nanochat_plan::shape::{SMEAR_CHANNELS, VALUE_GATE_CHANNELS, has_value_embedding, head_dim, window_sizes};
 

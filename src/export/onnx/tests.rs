@@ -1,17 +1,15 @@
-//! The graphs' files as others read them, the evaluator against the model, and what another runtime gave.
+//! The graphs' files as other programs read them, the evaluator against the model, and logits of another runtime.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use prost::Message as _;
-
-use super::proto::{EXTERNAL, Graph, Model, Node, element};
 use super::*;
 use crate::tests::{options, shapes, trained};
 use crate::{ExportOptions, export};
 use nanochat_artifacts::{Export, ExportLayout, ExportType};
 use nanochat_engine::checkpoint::load_tensors;
+use nanochat_formats::onnx::proto::{EXTERNAL, Graph, Model, Node, ValueInfo, element};
 use nanochat_plan::shape::padded_vocab_size;
 
 fn exported(shape: &ModelShape, options: &ExportOptions, out: &Path) -> Export {
@@ -19,7 +17,7 @@ fn exported(shape: &ModelShape, options: &ExportOptions, out: &Path) -> Export {
 }
 
 fn read(path: &Path) -> Model {
-    Model::decode(fs::read(path).unwrap().as_slice()).unwrap()
+    Model::read(path).unwrap()
 }
 
 fn graph(path: &Path) -> Graph {
@@ -27,7 +25,7 @@ fn graph(path: &Path) -> Graph {
 }
 
 /// Names of inputs or outputs with their sizes as text.
-fn told(values: &[super::proto::ValueInfo]) -> BTreeMap<String, String> {
+fn described(values: &[ValueInfo]) -> BTreeMap<String, String> {
     let described = values.iter().map(|value| {
         let kind = value.kind.clone().unwrap().tensor.unwrap();
         let sizes = kind.shape.unwrap().dim.into_iter();
@@ -38,7 +36,7 @@ fn told(values: &[super::proto::ValueInfo]) -> BTreeMap<String, String> {
     described.collect()
 }
 
-/// Both graphs of every shape compute the model's logits, whatever type the weights are kept in, inside or beside.
+/// Both graphs of every shape compute the model's logits, whatever type the weights are stored in, inside or in an external file.
 #[test]
 fn graphs_compute_the_models_logits() {
     let folder = tempfile::tempdir().unwrap();
@@ -62,16 +60,16 @@ fn graphs_compute_the_models_logits() {
 }
 
 #[test]
-fn the_cached_graph_says_what_it_takes_and_gives() {
+fn the_cached_graph_declares_its_inputs_and_outputs() {
     let folder = tempfile::tempdir().unwrap();
     let shape = &shapes()[1];
     exported(shape, &options(ExportLayout::Onnx, ExportType::F32), &folder.path().join("out"));
     let whole = graph(&folder.path().join("out").join(WHOLE));
     let logits = format!("f32 batch sequence {}", shape.vocab_size);
-    assert_eq!(told(&whole.input), BTreeMap::from([("input_ids".to_string(), "i64 batch sequence".to_string())]));
-    assert_eq!(told(&whole.output), BTreeMap::from([("logits".to_string(), logits.clone())]));
+    assert_eq!(described(&whole.input), BTreeMap::from([("input_ids".to_string(), "i64 batch sequence".to_string())]));
+    assert_eq!(described(&whole.output), BTreeMap::from([("logits".to_string(), logits.clone())]));
     let cached = graph(&folder.path().join("out").join(CACHED));
-    let (inputs, outputs) = (told(&cached.input), told(&cached.output));
+    let (inputs, outputs) = (described(&cached.input), described(&cached.output));
     assert_eq!((inputs.len(), outputs.len()), (2 + 2 * shape.n_layer, 2 + 2 * shape.n_layer));
     assert_eq!(
         (&inputs["past_embedding"], &outputs["present_embedding"]),
@@ -86,7 +84,7 @@ fn the_cached_graph_says_what_it_takes_and_gives() {
     }
 }
 
-/// What a reader relies on: nodes in order, one name a value, no weight that nothing reads, plain operators of one set.
+/// What a reader relies on: nodes in order, one name for each value, no unused weight, common operators of one set.
 #[test]
 fn files_are_well_formed() {
     let folder = tempfile::tempdir().unwrap();
@@ -162,7 +160,7 @@ fn files_are_well_formed() {
 }
 
 #[test]
-fn weights_beside_the_graphs_are_shared_aligned_and_whole() {
+fn external_weights_are_shared_aligned_and_whole() {
     let folder = tempfile::tempdir().unwrap();
     let (shape, out) = (&shapes()[0], folder.path().join("out"));
     let beside = ExportOptions { external_above: 0, ..options(ExportLayout::Onnx, ExportType::F32) };
@@ -206,7 +204,7 @@ fn weights_beside_the_graphs_are_shared_aligned_and_whole() {
     assert!(cut.to_string().contains("cut off"), "{cut}");
 }
 
-/// Files that say what can't be: told, never computed, never read from elsewhere.
+/// Broken graphs are refused: nothing is computed, and nothing outside the folder is read.
 #[test]
 fn broken_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -217,7 +215,7 @@ fn broken_files_are_refused() {
         let mut model = good.clone();
         change(model.graph.as_mut().unwrap());
         let path = out.join("changed.onnx");
-        fs::write(&path, model.encode_to_vec()).unwrap();
+        fs::write(&path, model.to_bytes()).unwrap();
         let ids = Tensor::zeros((1, 4), DType::I64, &Device::Cpu).unwrap();
         let outcome = Evaluator::read(&path).and_then(|graph| graph.run([(IDS.to_string(), ids)].into()));
         let error = outcome.expect_err(expected).to_string();

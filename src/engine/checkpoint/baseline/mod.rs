@@ -1,20 +1,12 @@
 //! Reads the checkpoints that karpathy/nanochat writes with `torch.save`: `model_<step>.pt`, `optim_<step>_rank<r>.pt`,
 //! `meta_<step>.json` and `token_bytes.pt`; and writes such files, which it loads.
 //!
-//! A `.pt` file is a zip archive of stored entries: one pickle that describes tensors, and one entry of raw bytes for
-//! each storage. The pickle is read as data by [`pickle`]; nothing that it names is imported or called. Memory stays
-//! within a small multiple of the file's length, whatever the file claims.
-//!
-//! The mends are those of the baseline's own loader (`nanochat/checkpoint_manager.py`): the prefix `_orig_mod.` goes,
-//! bf16 becomes f32, a missing `window_pattern` is `L`, missing `resid_lambdas` are ones, missing `x0_lambdas` zeros.
+//! Old checkpoints are mended as the baseline's own loader (`nanochat/checkpoint_manager.py`) mends them: the prefix
+//! `_orig_mod.` goes, bf16 becomes f32, a missing `window_pattern` is `L`, missing `resid_lambdas` are ones, missing
+//! `x0_lambdas` are zeros.
 
-mod archive;
-mod archive_writer;
-pub mod pickle;
 #[cfg(test)]
 mod tests;
-mod torch;
-mod torch_writer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,10 +14,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use nanochat_formats::torch::{TorchValue, read_torch_file, write_torch_file};
 
 use super::CheckpointError;
-pub use torch::{TorchValue, read_torch_file};
-pub use torch_writer::write_torch_file;
 
 /// Largest `meta_<step>.json` that is read, in bytes.
 const MAX_META_BYTES: u64 = 16 << 20;
@@ -42,7 +33,7 @@ pub struct BaselineCheckpoint {
     pub model_config: serde_json::Value,
     /// All of `meta_<step>.json`.
     pub meta: serde_json::Value,
-    /// What the baseline's own loader would have mended, in words.
+    /// What was mended, in words.
     pub mended: Vec<String>,
 }
 
@@ -82,13 +73,8 @@ pub fn load(folder: &Path, step: Option<u64>, device: &Device) -> Result<Baselin
     let path = folder.join(format!("model_{step:06}.pt"));
     let mut weights = BTreeMap::new();
     let foreign = |reason: String| foreign(&path, "weights", reason);
-    let TorchValue::Dict(entries) = read_torch_file(&path, device)? else {
-        return Err(foreign("it holds something other than named tensors".into()));
-    };
-    for (key, value) in entries {
-        let (TorchValue::Text(name), TorchValue::Tensor(tensor)) = (key, value) else {
-            return Err(foreign("it holds something other than named tensors".into()));
-        };
+    let tensors = read_torch_file(&path, device)?.into_tensors();
+    for (name, tensor) in tensors.ok_or_else(|| foreign("it holds something other than named tensors".into()))? {
         let name = name.strip_prefix("_orig_mod.").unwrap_or(&name).to_string();
         let tensor = if tensor.dtype() == DType::BF16 { tensor.to_dtype(DType::F32) } else { Ok(tensor) };
         weights.insert(name.clone(), tensor.map_err(|error| CheckpointError::tensor(&name, error))?);
@@ -121,7 +107,7 @@ pub fn load_token_bytes(path: &Path) -> Result<Vec<u32>, CheckpointError> {
     lengths.into_iter().map(|length| u32::try_from(length).map_err(|error| foreign(error.to_string()))).collect()
 }
 
-/// Writes `model_<step>.pt` and `meta_<step>.json` into a folder; neither may be there yet. `meta` is to have the step and the
+/// Writes `model_<step>.pt` and `meta_<step>.json` into a folder; neither may exist yet. `meta` must hold the step and the
 /// `model_config`.
 ///
 /// # Errors
@@ -140,7 +126,7 @@ pub fn save(
     write_new(&path, text.as_bytes())
 }
 
-/// Writes a `token_bytes.pt`, which may not be there yet, as [`load_token_bytes`] reads it.
+/// Writes a new `token_bytes.pt`, as [`load_token_bytes`] reads it.
 ///
 /// # Errors
 /// A file that exists or can't be written, a length beyond 32 bits.
@@ -150,7 +136,7 @@ pub fn save_token_bytes(path: &Path, lengths: &[u32]) -> Result<(), CheckpointEr
         .map(|length| i32::try_from(*length).map_err(|error| CheckpointError::tensor("token_bytes", error)))
         .collect::<Result<_, _>>()?;
     let tensor = Tensor::new(lengths, &Device::Cpu).map_err(|error| CheckpointError::tensor("token_bytes", error))?;
-    write_torch_file(path, &TorchValue::Tensor(tensor))
+    Ok(write_torch_file(path, &TorchValue::Tensor(tensor))?)
 }
 
 /// Writes a new file and syncs it.
@@ -186,7 +172,7 @@ fn load_meta(path: &Path) -> Result<(serde_json::Value, serde_json::Value, Vec<S
     Ok((meta, config.into(), mended))
 }
 
-/// Adds the per-layer scalars that models lacked before they were introduced.
+/// Adds the per-layer scalars that older models don't have.
 fn add_missing_scalars(
     weights: &mut BTreeMap<String, Tensor>,
     model_config: &serde_json::Value,
@@ -220,7 +206,7 @@ fn optimizer_groups(value: TorchValue, device: &Device) -> Result<Vec<BaselineGr
         let TorchValue::Int(index) = key else { return Err("a key of `state` is no number".into()) };
         let mut tensors = BTreeMap::new();
         for (name, value) in state.into_named().ok_or("a parameter's state is no dictionary")? {
-            if let Some(tensor) = value.into_tensor(device)? {
+            if let Some(tensor) = value.into_tensor(device).map_err(|error| error.to_string())? {
                 tensors.insert(name, tensor);
             }
         }

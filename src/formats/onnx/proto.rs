@@ -1,8 +1,14 @@
 //! The messages of an ONNX file that are written and read here, with the field numbers of `onnx.proto`
-//! (<https://github.com/onnx/onnx>, IR version 11). Fields left out are skipped by readers.
+//! (<https://github.com/onnx/onnx>, IR version 11). Readers skip the fields that are not listed here.
+
+use std::path::Path;
+
+use prost::Message as _;
+
+use crate::FormatError;
 
 /// Element types (`TensorProto.DataType`).
-pub(super) mod element {
+pub mod element {
     pub const FLOAT: i32 = 1;
     pub const INT64: i32 = 7;
     pub const FLOAT16: i32 = 10;
@@ -10,17 +16,17 @@ pub(super) mod element {
 }
 
 /// Kinds of attributes (`AttributeProto.AttributeType`).
-pub(super) mod attribute {
+pub mod attribute {
     pub const INT: i32 = 2;
     pub const INTS: i32 = 7;
 }
 
 /// `TensorProto.DataLocation.EXTERNAL`.
-pub(super) const EXTERNAL: i32 = 1;
+pub const EXTERNAL: i32 = 1;
 
 /// A file: `ModelProto`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Model {
+pub struct Model {
     #[prost(int64, optional, tag = "1")]
     pub ir_version: Option<i64>,
     #[prost(string, optional, tag = "2")]
@@ -37,9 +43,26 @@ pub(super) struct Model {
     pub metadata_props: Vec<Entry>,
 }
 
+impl Model {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// The file can't be read, or is no message of this kind.
+    pub fn read(path: &Path) -> Result<Self, FormatError> {
+        let bytes = std::fs::read(path).map_err(FormatError::io("read", path))?;
+        let broken = |error: prost::DecodeError| FormatError::Onnx { path: path.into(), reason: error.to_string() };
+        Self::decode(bytes.as_slice()).map_err(broken)
+    }
+
+    /// Bytes of a file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.encode_to_vec()
+    }
+}
+
 /// `OperatorSetIdProto`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct OperatorSet {
+pub struct OperatorSet {
     #[prost(string, optional, tag = "1")]
     pub domain: Option<String>,
     #[prost(int64, optional, tag = "2")]
@@ -48,7 +71,7 @@ pub(super) struct OperatorSet {
 
 /// `StringStringEntryProto`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Entry {
+pub struct Entry {
     #[prost(string, optional, tag = "1")]
     pub key: Option<String>,
     #[prost(string, optional, tag = "2")]
@@ -57,7 +80,7 @@ pub(super) struct Entry {
 
 /// `GraphProto`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Graph {
+pub struct Graph {
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<Node>,
     #[prost(string, optional, tag = "2")]
@@ -72,7 +95,7 @@ pub(super) struct Graph {
 
 /// `NodeProto`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Node {
+pub struct Node {
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
     #[prost(string, repeated, tag = "2")]
@@ -87,7 +110,7 @@ pub(super) struct Node {
 
 /// `AttributeProto`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Attribute {
+pub struct Attribute {
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
     #[prost(int64, optional, tag = "3")]
@@ -100,7 +123,7 @@ pub(super) struct Attribute {
 
 /// `TensorProto`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct TensorData {
+pub struct TensorData {
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
     #[prost(int32, optional, tag = "2")]
@@ -117,7 +140,7 @@ pub(super) struct TensorData {
 
 /// `ValueInfoProto`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct ValueInfo {
+pub struct ValueInfo {
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
     #[prost(message, optional, tag = "2")]
@@ -126,14 +149,14 @@ pub(super) struct ValueInfo {
 
 /// `TypeProto` of a tensor.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Type {
+pub struct Type {
     #[prost(message, optional, tag = "1")]
     pub tensor: Option<TensorType>,
 }
 
 /// `TypeProto.Tensor`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct TensorType {
+pub struct TensorType {
     #[prost(int32, optional, tag = "1")]
     pub elem_type: Option<i32>,
     #[prost(message, optional, tag = "2")]
@@ -142,14 +165,14 @@ pub(super) struct TensorType {
 
 /// `TensorShapeProto`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Shape {
+pub struct Shape {
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<Dimension>,
 }
 
 /// `TensorShapeProto.Dimension`: a size, or the name of one that is known when the graph runs.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Dimension {
+pub struct Dimension {
     #[prost(int64, optional, tag = "1")]
     pub dim_value: Option<i64>,
     #[prost(string, optional, tag = "2")]

@@ -1,6 +1,5 @@
-//! Reads an ONNX file back and computes its outputs: each operator as its specification says, by elementary tensor operations.
-//!
-//! Only the operators that the exported graphs are made of are known; any other is refused by its name.
+//! Reads an ONNX file and computes its outputs: each operator as its specification says, by elementary tensor operations.
+//! Only the operators that this program exports are known; any other is refused by its name.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,31 +7,31 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use candle_core::{D, DType, Device, Shape, Tensor};
-use prost::Message as _;
 
 use super::proto::{EXTERNAL, Graph, Model, Node, TensorData, element};
-use crate::ExportError;
+use crate::FormatError;
 
 /// Values by name. Truth values are u8.
-pub(super) type Values = HashMap<String, Tensor>;
+pub type Values = HashMap<String, Tensor>;
 
-/// What a node can fail by, told later with its name.
+/// What a node gives, or why it failed; the caller adds the name.
 type Step<T> = Result<T, String>;
 
 /// A graph with its weights.
-pub(super) struct Evaluator {
+pub struct Evaluator {
     path: PathBuf,
     graph: Graph,
     weights: Values,
 }
 
 impl Evaluator {
-    /// Reads a file and the weights beside it.
-    pub fn read(path: &Path) -> Result<Self, ExportError> {
-        let graph = |reason: String| ExportError::Graph { path: path.into(), reason };
-        let bytes = std::fs::read(path).map_err(ExportError::io("read", path))?;
-        let model = Model::decode(bytes.as_slice()).map_err(|error| graph(error.to_string()))?;
-        let mut read = model.graph.ok_or_else(|| graph("it has no graph".into()))?;
+    /// Reads a graph and its weights, from the file itself or from the external file in the same folder.
+    ///
+    /// # Errors
+    /// A file can't be read, or is no graph.
+    pub fn read(path: &Path) -> Result<Self, FormatError> {
+        let graph = |reason: String| FormatError::Onnx { path: path.into(), reason };
+        let mut read = Model::read(path)?.graph.ok_or_else(|| graph("it has no graph".into()))?;
         let mut weights = Values::new();
         for data in std::mem::take(&mut read.initializer) {
             let name = data.name.clone().unwrap_or_default();
@@ -43,8 +42,11 @@ impl Evaluator {
     }
 
     /// The outputs by name. Inputs must be of the declared types and sizes.
-    pub fn run(&self, inputs: Values) -> Result<Values, ExportError> {
-        let failed = |reason: String| ExportError::Graph { path: self.path.clone(), reason };
+    ///
+    /// # Errors
+    /// The graph has an operator that isn't known, or one that fails on its inputs.
+    pub fn run(&self, inputs: Values) -> Result<Values, FormatError> {
+        let failed = |reason: String| FormatError::Onnx { path: self.path.clone(), reason };
         let mut values = inputs;
         for node in &self.graph.node {
             let name = node.name.as_deref().unwrap_or_default();
@@ -114,7 +116,7 @@ impl Evaluator {
     }
 }
 
-/// An initializer's numbers, from the message or from the file beside it.
+/// An initializer's elements, from the message or from the external file.
 fn stored(data: &TensorData, path: &Path) -> Step<Tensor> {
     let dtype = match data.data_type {
         Some(element::FLOAT) => DType::F32,
@@ -124,21 +126,21 @@ fn stored(data: &TensorData, path: &Path) -> Step<Tensor> {
         other => return Err(format!("element type {other:?} is not known here")),
     };
     let dims: Vec<usize> =
-        data.dims.iter().map(|size| usize::try_from(*size)).collect::<Result<_, _>>().map_err(told)?;
+        data.dims.iter().map(|size| usize::try_from(*size)).collect::<Result<_, _>>().map_err(text)?;
     let bytes = match &data.raw_data {
         Some(bytes) => bytes.clone(),
-        None if data.data_location == Some(EXTERNAL) => beside(data, path)?,
+        None if data.data_location == Some(EXTERNAL) => external(data, path)?,
         None => return Err("it has no bytes".into()),
     };
-    let expected = dims.iter().product::<usize>() * dtype.size_in_bytes();
-    if bytes.len() != expected {
-        return Err(format!("{} bytes, where {dims:?} take {expected}", bytes.len()));
+    let expected = dims.iter().try_fold(dtype.size_in_bytes(), |bytes, size| bytes.checked_mul(*size));
+    if Some(bytes.len()) != expected {
+        return Err(format!("{} bytes, where {dims:?} in {} take another number", bytes.len(), dtype.as_str()));
     }
-    Tensor::from_raw_buffer(&bytes, dtype, &dims, &Device::Cpu).map_err(told)
+    Tensor::from_raw_buffer(&bytes, dtype, &dims, &Device::Cpu).map_err(text)
 }
 
-/// Bytes in the file beside, which has to be a plain name in the same folder.
-fn beside(data: &TensorData, path: &Path) -> Step<Vec<u8>> {
+/// Bytes of the external file, which must be a plain name in the same folder.
+fn external(data: &TensorData, path: &Path) -> Step<Vec<u8>> {
     let entry = |key: &str| {
         let found = data.external_data.iter().find(|entry| entry.key.as_deref() == Some(key));
         found.and_then(|entry| entry.value.clone()).ok_or_else(|| format!("it has no `{key}`"))
@@ -148,19 +150,19 @@ fn beside(data: &TensorData, path: &Path) -> Step<Vec<u8>> {
         return Err(format!("`{location}` leads out of the folder"));
     }
     let (offset, length): (u64, usize) =
-        (entry("offset")?.parse().map_err(told)?, entry("length")?.parse().map_err(told)?);
-    let mut file = File::open(path.with_file_name(location)).map_err(told)?;
-    let held = file.metadata().map_err(told)?.len();
+        (entry("offset")?.parse().map_err(text)?, entry("length")?.parse().map_err(text)?);
+    let mut file = File::open(path.with_file_name(location)).map_err(text)?;
+    let held = file.metadata().map_err(text)?.len();
     if offset.checked_add(length as u64).is_none_or(|end| end > held) {
-        return Err("the file beside is cut off".into());
+        return Err("the external file is cut off".into());
     }
-    file.seek(SeekFrom::Start(offset)).map_err(told)?;
+    file.seek(SeekFrom::Start(offset)).map_err(text)?;
     let mut bytes = vec![0; length];
-    file.read_exact(&mut bytes).map_err(told)?;
+    file.read_exact(&mut bytes).map_err(text)?;
     Ok(bytes)
 }
 
-fn told(error: impl std::fmt::Display) -> String {
+fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
@@ -175,7 +177,7 @@ fn integers<'n>(node: &'n Node, name: &str) -> &'n [i64] {
 
 /// A list of whole numbers.
 fn list(tensor: &Tensor) -> Step<Vec<i64>> {
-    tensor.flatten_all().and_then(|flat| flat.to_vec1::<i64>()).map_err(told)
+    tensor.flatten_all().and_then(|flat| flat.to_vec1::<i64>()).map_err(text)
 }
 
 /// One whole number of each tensor.
@@ -215,11 +217,12 @@ fn reshape(x: &Tensor, sizes: &[i64]) -> candle_core::Result<Tensor> {
         dims.push(match size {
             0 => x.dim(place)?,
             -1 => 1,
-            size => *size as usize,
+            size => usize::try_from(*size).map_err(candle_core::Error::wrap)?,
         });
     }
     if let Some(open) = sizes.iter().position(|size| *size == -1) {
-        dims[open] = x.elem_count() / dims.iter().product::<usize>().max(1);
+        let others = dims.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
+        dims[open] = x.elem_count() / others.unwrap_or(usize::MAX).max(1);
     }
     x.reshape(dims)
 }

@@ -1,4 +1,4 @@
-//! Builds a graph node by node. A value is known by its name; constants of shapes and places are made once.
+//! Builds a graph node by node. Values refer to each other by name; equal constants are written once.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use super::proto::{
 };
 
 /// The name of a value of the graph.
-pub(super) type Value = String;
+pub type Value = String;
 
 /// Size of an input's or output's dimension.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Size {
+pub enum Size {
     /// Always the same.
     Fixed(usize),
     /// Known when the graph runs, and equal wherever the name is.
@@ -20,7 +20,7 @@ pub(super) enum Size {
 
 /// A graph being built.
 #[derive(Default)]
-pub(super) struct Builder {
+pub struct Builder {
     nodes: Vec<Node>,
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
@@ -41,7 +41,7 @@ impl Builder {
         name.into()
     }
 
-    /// Gives a value out under a name of its own.
+    /// Makes a value an output under a name of its own.
     pub fn output(&mut self, value: &Value, name: &str, element: i32, sizes: &[Size]) {
         self.push("Identity", &[value], Vec::new(), name.into());
         self.outputs.push(described(name, element, sizes));
@@ -117,7 +117,7 @@ impl Builder {
         self.node_with("Concat", values, vec![whole("axis", axis)])
     }
 
-    /// Gives a value other sizes; 0 keeps the one in that place, −1 takes what is left.
+    /// Gives a value other sizes; 0 keeps the one in that place, −1 stands for the rest.
     pub fn reshape(&mut self, value: &Value, sizes: &[i64]) -> Value {
         let sizes = self.numbers(sizes);
         self.node("Reshape", &[value, &sizes])
@@ -147,7 +147,7 @@ impl Builder {
         self.node_with("Cast", &[value], vec![whole("to", i64::from(element::FLOAT))])
     }
 
-    /// The graph, with its small constants; the weights are still to be added.
+    /// The graph with its constants; the caller adds the weights.
     pub fn finish(self, name: &str) -> Graph {
         Graph {
             node: self.nodes,
@@ -160,7 +160,7 @@ impl Builder {
 }
 
 /// A whole number as an attribute.
-pub(super) fn whole(name: &str, number: i64) -> Attribute {
+pub fn whole(name: &str, number: i64) -> Attribute {
     Attribute { name: Some(name.into()), i: Some(number), kind: Some(attribute::INT), ints: Vec::new() }
 }
 
