@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use nanochat_plan::{QualityMetric, ReproducibilityLevel, SpeedMetric};
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -81,6 +83,15 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// The figure of a quality metric.
+    pub fn quality(&self, metric: QualityMetric) -> Option<f64> {
+        match metric {
+            QualityMetric::ValBpb => self.final_val_bpb,
+            QualityMetric::MinValBpb => self.min_val_bpb,
+            QualityMetric::CoreMetric => self.core_metric,
+        }
+    }
+
     /// Peak memory of what the run computed on: the device's, or a processor's process.
     pub fn peak_memory_bytes(&self) -> u64 {
         self.peak_device_bytes.unwrap_or(self.peak_rss_bytes)
@@ -260,6 +271,17 @@ pub struct BaselineRun {
     pub provenance: Option<BaselineProvenance>,
 }
 
+impl BaselineRun {
+    /// The figure of a quality metric.
+    pub fn quality(&self, metric: QualityMetric) -> Option<f64> {
+        match metric {
+            QualityMetric::ValBpb => self.final_val_bpb,
+            QualityMetric::MinValBpb => self.min_val_bpb,
+            QualityMetric::CoreMetric => self.core_metric,
+        }
+    }
+}
+
 /// What this program measured of a baseline process that it started.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -366,21 +388,23 @@ pub struct ExperimentRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QualityRule {
-    /// `val_bpb` or `core_metric`.
-    pub metric: String,
+    /// What is judged.
+    pub metric: QualityMetric,
     /// Allowed difference as a share of the baseline's figure; or absolute, exactly one of the two.
     pub relative: Option<f64>,
     /// Allowed difference in the metric's unit.
     pub absolute: Option<f64>,
 }
 
-/// How far evaluations may drift in the course of a run; a bound that isn't there doesn't bind.
+/// Bounds on how much more evaluations may cost as a run goes on; one that is left out doesn't bind.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DriftRule {
-    /// Growth of resident memory in MiB.
+    /// Growth of resident memory in MiB, from the second evaluation to the last.
+    #[schemars(range(min = 0.0, max = 1000000000.0))]
     pub max_rss_growth: Option<f64>,
-    /// Growth of the time that an evaluation takes, as a share.
+    /// Growth of the time that an evaluation takes, the last third against the first, as a share.
+    #[schemars(range(min = 0.0, max = 1000000.0))]
     pub max_slowdown: Option<f64>,
 }
 
@@ -388,29 +412,19 @@ pub struct DriftRule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpeedRule {
-    /// `tokens_per_second`.
-    pub metric: String,
+    /// What is judged.
+    pub metric: SpeedMetric,
     /// Candidate over baseline, at least.
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub min_ratio: f64,
 }
 
-/// What a repeated run must equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ReproducibilityLevel {
-    /// Same seed, machine and build: same loss trace and weights, bit for bit.
-    Bitwise,
-    /// Other machine or thread count: final bits per byte within a stated bound.
-    Numeric,
-    /// Other seeds: within the noise between seeds.
-    Statistical,
-}
-
-/// What is asked of repeats.
+/// What repeated runs must equal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReproducibilityRule {
     /// Extra runs of the first seed of each cell; 0: none.
+    #[schemars(range(max = 100))]
     pub repeats: u64,
     /// What they must equal.
     pub require: ReproducibilityLevel,

@@ -46,11 +46,7 @@ impl Variant {
 
     /// Such as `bf16-threads2`.
     pub fn name(&self) -> String {
-        let dtype = match self.dtype {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        };
-        format!("{dtype}-threads{}", self.threads)
+        format!("{}-threads{}", self.dtype, self.threads)
     }
 
     fn dtype_variable(&self) -> &'static str {

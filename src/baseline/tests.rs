@@ -15,8 +15,7 @@ use nanochat_artifacts::RunStatus;
 use nanochat_engine::data::Corpus;
 use nanochat_engine::tokenizer::Tokenizer;
 use nanochat_plan::{
-    BudgetPlan, CheckpointPlan, DataPlan, DeriveInputs, DeviceKind, Estimate, EvalPlan, InitPlan, OnDivergence,
-    OptimizerPlan, Precision, RunPlan, ScalingPlan, TokenizerPlan, derive,
+    BudgetPlan, DataPlan, DeriveInputs, DeviceKind, EvalPlan, OptimizerPlan, Profile, RunPlan, Settings, TokenizerPlan,
 };
 
 /// A plan that the baseline can train within seconds.
@@ -30,58 +29,14 @@ fn plan(data: DataPlan, iterations: u64) -> RunPlan {
         budget: BudgetPlan::Iterations(iterations),
         ..DeriveInputs::baseline(2, 512)
     };
-    let derived = derive(&inputs).expect("derivable");
-    RunPlan {
-        schema: "nanochat.plan/v1".into(),
-        experiment: "stand-in".into(),
-        run_id: "stand-in".into(),
-        plan_hash: "0".repeat(64),
-        seed: 42,
-        repeat: 0,
-        axes: BTreeMap::new(),
-        data,
-        tokenizer: TokenizerPlan::Train { vocab_size: 512, max_chars_per_document: 10_000, max_chars: 100_000 },
-        model: derived.model,
-        budget: inputs.budget,
-        scaling: ScalingPlan {
-            aspect_ratio: 32,
-            head_dim: 32,
-            target_param_data_ratio: 12.0,
-            reference_tokens: derived.reference_tokens,
-        },
-        parameters: derived.parameters,
-        flops_per_token: derived.flops_per_token,
-        device_batch_size: 4,
-        total_batch_size: derived.total_batch_size,
-        grad_accum_steps: 2,
-        num_iterations: derived.num_iterations,
-        total_tokens: derived.total_tokens,
-        total_flops: derived.total_flops,
-        target_tokens: derived.target_tokens,
-        lr_scale: derived.lr_scale,
-        weight_decay: derived.weight_decay,
-        optimizer: OptimizerPlan {
-            embedding_lr: 0.3,
-            unembedding_lr: 0.008,
-            matrix_lr: 0.02,
-            scalar_lr: 0.5,
-            weight_decay: 0.28,
-            warmup_steps: 5,
-            warmdown_ratio: 0.65,
-            final_lr_frac: 0.05,
-        },
-        init: InitPlan::Random,
+    let tokenizer = TokenizerPlan::Train { vocab_size: 512, max_chars_per_document: 10_000, max_chars: 100_000 };
+    let settings = Settings {
+        optimizer: OptimizerPlan { warmup_steps: 5, ..OptimizerPlan::BASELINE },
         eval: EvalPlan { every: 4, tokens: 4096, core: None },
-        checkpoint: CheckpointPlan { every: 0, keep: 1 },
-        on_divergence: OnDivergence::Stop,
-        wall_clock_seconds: None,
-        hardware: "cpu".into(),
-        device: DeviceKind::Cpu,
-        device_count: 1,
-        dtype: Precision::F32,
-        threads: 1,
-        estimate: Estimate { memory_gib: 0.1, seconds: Some(1.0) },
-    }
+        ..Settings::baseline(inputs, data, tokenizer, Profile::cpu(4, 1))
+    };
+    let plan = settings.plan("stand-in", &BTreeMap::new(), 42).expect("plannable");
+    RunPlan { run_id: "stand-in".into(), plan_hash: "0".repeat(64), ..plan }
 }
 
 fn synthetic() -> DataPlan {

@@ -10,7 +10,7 @@ use super::baseline_progress::Progress;
 use super::output::table;
 use super::plan::{Overlay, select};
 use super::progress::thousands;
-use super::{CliError, CliResult, Exit, Format};
+use super::{CliError, CliResult, Exit, Format, device};
 use crate::baseline::{
     self, BaseFolder, BaselineError, Checkout, PINNED_COMMIT, Python, Recording, SCRIPT_TIMEOUT, Session, Tally,
     Variant, recording_name,
@@ -82,8 +82,8 @@ struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     blocks: u64,
     /// Arithmetic, instead of the profile's; several make several variants
-    #[arg(long, value_enum)]
-    dtype: Vec<Dtype>,
+    #[arg(long, value_parser = device::arithmetic())]
+    dtype: Vec<Precision>,
     /// Threads, instead of the profile's; several make several variants
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
     threads: Vec<u64>,
@@ -105,12 +105,6 @@ struct RunArgs {
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Dtype {
-    F32,
-    Bf16,
 }
 
 #[derive(Debug, clap::Args)]
@@ -270,16 +264,12 @@ pub(super) fn variants(experiment: &Experiment, plan: &RunPlan) -> Vec<Variant> 
 }
 
 /// The variants that flags ask for, if any do.
-fn asked_for(plan: &RunPlan, dtypes: &[Dtype], threads: &[u64]) -> Option<Vec<Variant>> {
+fn asked_for(plan: &RunPlan, dtypes: &[Precision], threads: &[u64]) -> Option<Vec<Variant>> {
     if dtypes.is_empty() && threads.is_empty() {
         return None;
     }
     let planned = Variant::of(plan);
-    let precision = |dtype: &Dtype| match dtype {
-        Dtype::F32 => Precision::F32,
-        Dtype::Bf16 => Precision::Bf16,
-    };
-    let dtypes = if dtypes.is_empty() { vec![planned.dtype] } else { dtypes.iter().map(precision).collect() };
+    let dtypes = if dtypes.is_empty() { vec![planned.dtype] } else { dtypes.to_vec() };
     let threads = if threads.is_empty() { vec![planned.threads] } else { threads.to_vec() };
     Some(dtypes.iter().flat_map(|&dtype| threads.iter().map(move |&threads| Variant { dtype, threads })).collect())
 }

@@ -7,7 +7,7 @@ use super::output::{json, table};
 use super::plan::{Overlay, select};
 use super::progress::thousands;
 use super::run::{check_hardware, use_threads};
-use super::{CliError, CliResult, Exit, Format};
+use super::{CliError, CliResult, Exit, Format, device};
 use crate::bench::{self, BenchError, InferOptions, KernelOptions, Subject, TokenizerOptions, TrainOptions};
 use crate::run::Resources;
 use nanochat_artifacts::{Bench, BenchFigure, BenchRate, write_document};
@@ -116,8 +116,8 @@ struct InferArgs {
     #[arg(long, value_name = "N", requires = "weights")]
     step: Option<u64>,
     /// What the weights of matrix products are kept in; the profile's arithmetic by default.
-    #[arg(long, value_enum)]
-    dtype: Option<Dtype>,
+    #[arg(long, value_parser = device::weights())]
+    dtype: Option<Precision>,
     /// Tokens of the prompt that is timed.
     #[arg(long, value_name = "N", default_value_t = 500)]
     prompt_tokens: usize,
@@ -130,24 +130,6 @@ struct InferArgs {
     /// How often each measurement is repeated; the median counts.
     #[arg(long, value_name = "N", default_value_t = 5)]
     repeats: usize,
-}
-
-/// What weights are kept in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Dtype {
-    /// As they are.
-    F32,
-    /// Rounded: half as many bytes to read.
-    Bf16,
-}
-
-impl From<Dtype> for Precision {
-    fn from(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::F32 => Self::F32,
-            Dtype::Bf16 => Self::Bf16,
-        }
-    }
 }
 
 pub fn execute(args: Args) -> CliResult {
@@ -225,7 +207,7 @@ fn infer(args: InferArgs) -> CliResult {
     let subject = args.common.subject()?;
     let options = InferOptions {
         weights: args.weights.map(|path| (path, args.step)),
-        dtype: args.dtype.map_or(subject.plan.dtype, Precision::from),
+        dtype: args.dtype.unwrap_or(subject.plan.dtype),
         prompt_tokens: args.prompt_tokens,
         tokens: args.tokens,
         batch_sizes: args.batch_sizes,

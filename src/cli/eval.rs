@@ -6,14 +6,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::device::DeviceArg;
-use super::{CliError, CliResult, Exit, Format};
+use super::{CliError, CliResult, Exit, Format, device};
 use nanochat_engine::data::{Corpus, Split};
 use nanochat_engine::evals::core::{Bundle, CoreOptions, CoreResult, Method, evaluate};
 use nanochat_engine::evals::{EvalError, SplitBits, bits_per_byte_of_split};
 use nanochat_engine::model::Engine;
 use nanochat_engine::trained::Trained;
-use nanochat_plan::DataPlan;
+use nanochat_plan::{DataPlan, DeviceKind};
 
 /// Rows a batch where no plan says otherwise.
 const BATCH: usize = 8;
@@ -54,8 +53,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t, requires = "bundle")]
     core_method: CoreMethod,
     /// Where to compute.
-    #[arg(long, value_enum, default_value_t)]
-    device: DeviceArg,
+    #[arg(long, value_parser = device::devices(), default_value_t)]
+    device: DeviceKind,
     /// Compute by elementary operations instead of the kernels, to compare.
     #[arg(long)]
     readable: bool,
@@ -110,7 +109,7 @@ pub fn execute(args: Args) -> CliResult {
     // The bundle is read first: a broken one is told before anything is computed.
     let bundle = args.bundle.as_deref().map(|folder| Bundle::open(folder, args.max_per_task)).transpose();
     let bundle = bundle.map_err(CliError::invalid)?;
-    let device = args.device.open()?;
+    let device = device::open(args.device)?;
     let mut trained =
         Trained::open(&args.checkpoint, args.step, args.tokenizer.as_deref(), &device).map_err(CliError::invalid)?;
     for remark in &trained.remarks {

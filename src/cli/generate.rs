@@ -6,15 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::bench::Dtype;
-use super::device::DeviceArg;
 use super::output::json;
-use super::{CliError, CliResult, Exit, Format, input};
+use super::{CliError, CliResult, Exit, Format, device, input};
 use crate::hardware;
 use nanochat_artifacts::{Document, EndedBy, GeneratedSample, Generation};
 use nanochat_engine::generate::{End, Prompt, Request, Sample, Sampling, TextStream, Token, continuations};
 use nanochat_engine::tokenizer::{Tokenizer, special};
 use nanochat_engine::trained::Trained;
+use nanochat_plan::{DeviceKind, Precision};
 
 /// Which model, and in what its weights are kept.
 #[derive(Debug, clap::Args)]
@@ -29,22 +28,22 @@ pub(super) struct ModelArgs {
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
     /// Where to compute.
-    #[arg(long, value_enum, default_value_t)]
-    device: DeviceArg,
+    #[arg(long, value_parser = device::devices(), default_value_t)]
+    device: DeviceKind,
     /// What the weights of matrix products are kept in; bf16 rounds them, and decodes faster.
-    #[arg(long, value_enum, default_value_t = Dtype::F32)]
-    dtype: Dtype,
+    #[arg(long, value_parser = device::weights(), default_value_t)]
+    dtype: Precision,
 }
 
 impl ModelArgs {
     /// Opens the model.
     pub(super) fn open(&self) -> Result<Trained, CliError> {
-        let opened = Trained::open(&self.checkpoint, self.step, self.tokenizer.as_deref(), &self.device.open()?);
+        let opened = Trained::open(&self.checkpoint, self.step, self.tokenizer.as_deref(), &device::open(self.device)?);
         let mut trained = opened.map_err(CliError::invalid)?;
         for remark in &trained.remarks {
             eprintln!("note: {remark}");
         }
-        if self.dtype == Dtype::Bf16 {
+        if self.dtype == Precision::Bf16 {
             trained.model.round_weights().map_err(|error| CliError::failed(miette::miette!("{error}")))?;
         }
         Ok(trained)

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 use serde::Serialize;
 
-use super::device::DeviceArg;
 use super::output::table;
-use super::{CliError, CliResult, Exit, Format};
+use super::{CliError, CliResult, Exit, Format, device};
 use crate::parity::{Check, FileOutcome, check_file};
+use nanochat_plan::DeviceKind;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -19,8 +19,8 @@ pub struct Args {
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// Where to compute.
-    #[arg(long, value_enum, default_value_t)]
-    device: DeviceArg,
+    #[arg(long, value_parser = device::devices(), default_value_t)]
+    device: DeviceKind,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -33,7 +33,7 @@ struct Report {
 }
 
 pub fn execute(args: Args) -> CliResult {
-    let device = args.device.open()?;
+    let device = device::open(args.device)?;
     let mut checks = Vec::new();
     let mut unreadable = Vec::new();
     let mut skipped = Vec::new();

@@ -98,7 +98,7 @@ pub fn execute(args: Args) -> CliResult {
 
 /// What the planned seeds can tell; none where nobody measured the metric's noise.
 fn power(experiment: &Experiment, runs: &[RunPlan], root: &ResultsRoot) -> Result<Option<Power>, ArtifactError> {
-    let Some(noise) = scorecard::power::noise(root, &experiment.name, &experiment.quality.metric)? else {
+    let Some(noise) = scorecard::power::noise(root, &experiment.name, experiment.quality.metric)? else {
         return Ok(None);
     };
     let results = experiment.baseline_results.as_ref().map(Path::new).filter(|path| path.exists());

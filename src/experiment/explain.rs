@@ -39,10 +39,6 @@ impl Experiment {
             if let Some(hardware) = object.get_mut("hardware").and_then(Value::as_object_mut) {
                 hardware.remove("profile");
             }
-            let init = object.get("init").and_then(|init| init.get("kind")).cloned();
-            if let Some(kind) = init {
-                object.insert("init".to_owned(), kind);
-            }
         }
         serde_yaml::to_string(&self.as_written(&document, &mut Vec::new())).unwrap_or_default()
     }

@@ -12,7 +12,6 @@ mod explain;
 mod hand_worked_tests;
 mod matrix;
 mod meaning;
-mod patch;
 mod paths;
 mod problem;
 mod profiles;
@@ -30,17 +29,17 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::config::{Diagnostic, Merged, SpecErrors};
 use nanochat_artifacts::{DriftRule, QualityRule, ReproducibilityRule, SpeedRule};
-use nanochat_plan::Precision;
-use nanochat_plan::Profile;
+use nanochat_plan::{Profile, Settings};
+
+use crate::config::{Diagnostic, Merged, SpecErrors};
 
 pub use crate::config::LoadOptions;
-pub use expand::{Expansion, Resolved, expand, expand_cells, resolve};
+pub use crate::config::document::VariantSpec;
+pub use expand::{Expansion, expand, expand_cells};
 pub use explain::{Explained, parse_filter};
 pub use paths::{missing_paths, resolve_path};
 pub use profiles::{load_profile, profile_names};
-pub use settings::Settings;
 
 /// One cell of the matrix.
 #[derive(Debug, Clone)]
@@ -51,15 +50,8 @@ pub struct Cell {
     pub order: Vec<String>,
     /// What the cell means.
     pub settings: Settings,
-}
-
-/// One way to run the baseline by its own switches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BaselineVariant {
-    /// Arithmetic; the plan's where it isn't stated.
-    pub dtype: Option<Precision>,
-    /// Threads; the plan's where they aren't stated.
-    pub threads: Option<u64>,
+    /// The vocabulary is assumed, since the tokenizer isn't here and the spec doesn't state it.
+    pub assumed_vocabulary: bool,
 }
 
 /// An experiment: one or more cells, the seeds of each, and the rules of judgement.
@@ -76,7 +68,7 @@ pub struct Experiment {
     /// Axes of the cell that the others are held against, when the spec names one.
     pub control: Option<BTreeMap<String, Value>>,
     /// Ways to run the baseline; empty: as the profile says.
-    pub baseline_variants: Vec<BaselineVariant>,
+    pub baseline_variants: Vec<VariantSpec>,
     /// Seeds of every cell.
     pub seeds: Vec<u64>,
     /// Quality rule.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::patch;
+use crate::config::merge::{self, find};
 use crate::config::{
     Diagnostic, Entry, Kind, LayerKind, MAX_PROBLEMS, Merged, Node, Place, check, expand_short_forms, rivalry, suggest,
 };
@@ -58,7 +58,7 @@ impl CellSettings {
 
     /// Lays the cell over the spec.
     pub fn apply(&self, document: &mut Value) {
-        self.0.iter().for_each(|setting| patch::apply(document, &setting.patch));
+        self.0.iter().for_each(|setting| merge::overlay(document, &setting.patch));
     }
 }
 
@@ -137,11 +137,7 @@ impl Matrix<'_> {
 
     /// The entries of a mapping in the order written.
     fn entries(&self, at: &[String]) -> Vec<(String, Value)> {
-        let found = at.iter().try_fold(&self.whole, |value, step| match value {
-            Value::Array(items) => items.get(step.parse::<usize>().ok()?),
-            value => value.get(step),
-        });
-        let Some(Value::Object(object)) = found else { return Vec::new() };
+        let Some(Value::Object(object)) = find(&self.whole, at) else { return Vec::new() };
         let mut entries: Vec<(String, Value)> = object.clone().into_iter().collect();
         entries.sort_by_key(|(key, _)| self.merged.written_at(at, key));
         entries
@@ -369,7 +365,7 @@ impl Matrix<'_> {
 fn signature(cell: &CellSettings, keys: &BTreeSet<&str>, base: &Value) -> String {
     let value = |key: &str| {
         let own = cell.0.iter().find(|setting| setting.key == key).map(|setting| &setting.value);
-        own.or_else(|| patch::get(base, key)).map(Value::to_string).unwrap_or_default()
+        own.or_else(|| merge::get(base, key)).map(Value::to_string).unwrap_or_default()
     };
     keys.iter().map(|key| value(key)).collect::<Vec<_>>().join("\n")
 }
@@ -389,7 +385,7 @@ pub fn complete_axes(cell: &CellSettings, cells: &[CellSettings], document: &Val
     let mut axes = cell.axes();
     let keys = cells.first().into_iter().flat_map(|first| &first.0).map(|setting| &setting.key);
     for key in keys {
-        if let Some(value) = patch::get(document, key).filter(|_| !axes.contains_key(key)) {
+        if let Some(value) = merge::get(document, key).filter(|_| !axes.contains_key(key)) {
             axes.insert(key.clone(), value.clone());
         }
     }
@@ -408,13 +404,13 @@ pub fn stand_in_patch(merged: &Merged) -> Option<Value> {
 
 /// Whether a patch sets a key.
 pub fn sets(patch: &Value, key: &str) -> bool {
-    let rival = crate::config::RIVALS.iter().any(|(section, members)| {
+    let rival = merge::RIVALS.iter().any(|(section, members)| {
         let Some((parent, leaf)) = key.rsplit_once('.') else { return false };
         parent == section.join(".")
             && members.contains(&leaf)
-            && members.iter().any(|member| patch::get(patch, &format!("{parent}.{member}")).is_some())
+            && members.iter().any(|member| merge::get(patch, &format!("{parent}.{member}")).is_some())
     });
-    rival || patch::get(patch, key).is_some()
+    rival || merge::get(patch, key).is_some()
 }
 
 /// An empty mapping.

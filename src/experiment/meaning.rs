@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 use serde_json::Value;
 
+use nanochat_artifacts::{QualityRule, check_name};
+use nanochat_plan::Settings;
+
 use super::matrix::{self, CellSettings};
 use super::problem::Problem;
 use super::settings::{self, Context};
-use super::{BaselineVariant, Cell, Experiment, patch, paths, sources};
-use crate::config::document::{
-    BaselineSpec, QualityMetric, QualitySpec, ReproducibilitySpec, Require, SpecDocument, SpeedSpec, VariantSpec,
-};
-use crate::config::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors, VocabularyReader};
-use nanochat_artifacts::{DriftRule, QualityRule, ReproducibilityLevel, ReproducibilityRule, SpeedRule, check_name};
+use super::{Cell, Experiment, paths};
+use crate::config::document::{BaselineSpec, SpecDocument};
+use crate::config::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors, VocabularyReader, merge};
 
 /// Cells that are told of when many have the same fault.
 const MAX_FAULTS: usize = 20;
@@ -42,11 +42,11 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
             Vec::new()
         }
     };
-    let name = document.name.clone().unwrap_or_default();
+    let name = document.name.unwrap_or_default();
     if let Err(error) = check_name("the experiment's name", &name) {
         problems.push(Diagnostic::error("bad-value", error.to_string()).at(merged.place(&["name"])));
     }
-    let baseline = document.baseline.clone().unwrap_or_default();
+    let baseline = document.baseline;
     problems.extend(baseline.cell.as_ref().and_then(|control| wrong_control(&merged, &baseline, control, &cells)));
     if !problems.is_empty() {
         return Err(SpecErrors::new(subject, problems));
@@ -54,20 +54,20 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
     let warnings = warnings(&merged, &cells);
     Ok(Experiment {
         name,
-        description: document.description.clone().unwrap_or_default(),
-        baseline_commit: baseline.commit.unwrap_or_default(),
+        description: document.description,
+        baseline_commit: baseline.commit,
         baseline_results: baseline.results,
         control: baseline.cell,
-        baseline_variants: baseline.variants.iter().flatten().map(variant).collect(),
-        seeds: document.seeds.clone().unwrap_or_else(|| document.seed.into_iter().collect()),
-        quality: quality(document.quality.as_ref()),
-        speed: speed(document.speed.as_ref()),
-        reproducibility: reproducibility(document.reproducibility.as_ref()),
-        drift: document
-            .eval
-            .as_ref()
-            .and_then(|eval| eval.drift.as_ref())
-            .map(|drift| DriftRule { max_rss_growth: drift.max_rss_growth, max_slowdown: drift.max_slowdown }),
+        baseline_variants: baseline.variants,
+        seeds: document.seeds.unwrap_or_else(|| document.seed.into_iter().collect()),
+        quality: QualityRule {
+            metric: document.quality.metric,
+            relative: document.quality.tolerance.relative,
+            absolute: document.quality.tolerance.absolute,
+        },
+        speed: document.speed,
+        reproducibility: document.reproducibility,
+        drift: document.eval.drift,
         ruleset: "v1".to_owned(),
         cells,
         stand_in: loaded.stand_in,
@@ -75,10 +75,6 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         path: loaded.path,
         layers: merged,
     })
-}
-
-fn variant(stated: &VariantSpec) -> BaselineVariant {
-    BaselineVariant { dtype: stated.dtype.map(sources::precision), threads: stated.threads }
 }
 
 /// The meaning of every cell.
@@ -99,14 +95,14 @@ fn read_cells(
     for cell in cells {
         let mut document = base.clone();
         cell.apply(&mut document);
-        patch::apply(&mut document, &stand_in);
+        merge::overlay(&mut document, &stand_in);
         match read_cell(merged, cell, &document, &vocabulary) {
-            Ok(settings) => {
+            Ok((settings, assumed_vocabulary)) => {
                 let mut axes = matrix::complete_axes(cell, cells, &document);
                 axes.retain(|key, _| !matrix::sets(&stand_in, key));
                 let order =
                     cell.0.iter().map(|setting| setting.key.clone()).filter(|key| axes.contains_key(key)).collect();
-                read.push(Cell { axes, order, settings });
+                read.push(Cell { axes, order, settings, assumed_vocabulary });
             }
             Err(found) => problems.extend(found),
         }
@@ -122,7 +118,7 @@ fn read_cell(
     cell: &CellSettings,
     document: &Value,
     vocabulary: &dyn Fn(&str) -> Result<Option<usize>, String>,
-) -> Result<settings::Settings, Vec<Diagnostic>> {
+) -> Result<(Settings, bool), Vec<Diagnostic>> {
     let stated = |key: &str| {
         let steps: Vec<&str> = key.split('.').collect();
         let by_layer = merged.origin(&steps).is_some_and(|(layer, _)| layer.kind != LayerKind::Defaults);
@@ -131,10 +127,10 @@ fn read_cell(
     let blame = |problem: Problem| diagnostic(merged, cell, problem);
     let document = SpecDocument::deserialize(document)
         .map_err(|error| vec![Diagnostic::error("bad-spec", error.to_string()).at(merged.place(&["matrix"]))])?;
-    let settings = settings::read(&document, &Context { stated: &stated, vocabulary });
-    let settings = settings.map_err(|problems| problems.into_iter().map(blame).collect::<Vec<_>>())?;
-    match crate::resolve(&settings) {
-        Ok(_) => Ok(settings),
+    let read = settings::read(&document, &Context { stated: &stated, vocabulary });
+    let read = read.map_err(|problems| problems.into_iter().map(blame).collect::<Vec<_>>())?;
+    match read.0.plan("", &BTreeMap::new(), 0) {
+        Ok(_) => Ok(read),
         Err(error) => {
             let problem = Problem::new("impossible", error.key(), error.to_string());
             Err(vec![blame(Problem { help: error.way_out(), ..problem })])
@@ -152,8 +148,7 @@ fn diagnostic(merged: &Merged, cell: &CellSettings, problem: Problem) -> Diagnos
     Diagnostic::error(problem.code, problem.message).at(place).help_if_any(problem.help)
 }
 
-/// What the author should know of a valid spec.
-/// What is wrong with the control, if anything: it names one cell of several, and stands in a recording's place.
+/// What is wrong with the control, if anything: it must name one cell of several, and there must be no recording.
 fn wrong_control(
     merged: &Merged,
     baseline: &BaselineSpec,
@@ -192,8 +187,9 @@ fn wrong_control(
 
 const LISTED: &str = "`nanochat plan SPEC` lists the cells";
 
+/// What the author should know of a valid spec.
 fn warnings(merged: &Merged, cells: &[Cell]) -> Vec<Diagnostic> {
-    let assumed = cells.iter().find(|cell| cell.settings.assumed_vocabulary);
+    let assumed = cells.iter().find(|cell| cell.assumed_vocabulary);
     let warning = assumed.map(|cell| {
         let size = cell.settings.dials.vocab_size;
         let message = format!("the tokenizer is not here, so its vocabulary is assumed to be {size}");
@@ -201,31 +197,4 @@ fn warnings(merged: &Merged, cells: &[Cell]) -> Vec<Diagnostic> {
         Diagnostic::warning("assumed-vocabulary", message).at(merged.place(&["tokenizer", "path"])).help(help)
     });
     warning.into_iter().collect()
-}
-
-fn quality(stated: Option<&QualitySpec>) -> QualityRule {
-    let stated = stated.cloned().unwrap_or_default();
-    let tolerance = stated.tolerance.unwrap_or_default();
-    let metric = match stated.metric {
-        Some(QualityMetric::CoreMetric) => "core_metric",
-        _ => "val_bpb",
-    };
-    QualityRule { metric: metric.to_owned(), relative: tolerance.relative, absolute: tolerance.absolute }
-}
-
-fn speed(stated: Option<&SpeedSpec>) -> SpeedRule {
-    let min_ratio = stated.and_then(|speed| speed.min_ratio).unwrap_or(1.0);
-    SpeedRule { metric: "tokens_per_second".to_owned(), min_ratio }
-}
-
-fn reproducibility(stated: Option<&ReproducibilitySpec>) -> ReproducibilityRule {
-    let stated = stated.cloned().unwrap_or_default();
-    ReproducibilityRule {
-        repeats: stated.repeats.unwrap_or(0),
-        require: match stated.require {
-            Some(Require::Numeric) => ReproducibilityLevel::Numeric,
-            Some(Require::Statistical) => ReproducibilityLevel::Statistical,
-            Some(Require::Bitwise) | None => ReproducibilityLevel::Bitwise,
-        },
-    }
 }

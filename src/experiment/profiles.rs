@@ -1,8 +1,9 @@
 //! Hardware profiles outside of any spec.
 
-use super::sources;
-use crate::config::{self as spec, SpecErrors, document::HardwareSpec, profiles};
 use nanochat_plan::Profile;
+
+use super::sources;
+use crate::config::{self as spec, SpecErrors, profiles};
 
 /// The names of all profiles there are, in order.
 pub fn profile_names() -> Vec<String> {
@@ -21,11 +22,9 @@ pub fn load_profile(name: &str) -> Result<Profile, SpecErrors> {
         return Err(SpecErrors::new(name, problems));
     }
     let layer = profiles::as_layer(&node, name);
-    let stated = layer.get("hardware").map(spec::Node::to_json).unwrap_or_default();
-    let broken = |message: String| SpecErrors::one(name, spec::Diagnostic::error("bad-profile", message));
-    let stated: HardwareSpec = serde_json::from_value(stated).map_err(|error| broken(error.to_string()))?;
-    sources::profile(Some(&stated)).map_err(|problems| {
+    let stated = layer.get("hardware").map(spec::Node::to_json);
+    sources::profile(stated.as_ref()).map_err(|problems| {
         let messages: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
-        broken(messages.join("; "))
+        SpecErrors::one(name, spec::Diagnostic::error("bad-profile", messages.join("; ")))
     })
 }

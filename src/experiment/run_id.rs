@@ -2,15 +2,17 @@
 
 use serde_json::Value;
 
+use nanochat_plan::RunPlan;
+
 use crate::Cell;
-use nanochat_plan::ModelShape;
 
 /// Longest label in characters, depth and axes together.
 const MAX_LABEL: usize = 100;
 
 /// `d12-matrix_lr0.03-seed42-1a2b3c4d`, a repeat as `…-seed42-repeat1-1a2b3c4d`.
-pub fn run_id(cell: &Cell, model: &ModelShape, seed: u64, repeat: u64, plan_hash: &str) -> String {
-    let mut label = format!("d{}", model.n_layer);
+pub fn run_id(cell: &Cell, plan: &RunPlan, repeat: u64) -> String {
+    let RunPlan { seed, plan_hash, .. } = plan;
+    let mut label = format!("d{}", plan.model.n_layer);
     for key in cell.order.iter().filter(|key| !matches!(key.as_str(), "model.depth" | "model.n_layer")) {
         if let Some(value) = cell.axes.get(key) {
             label.push('-');

@@ -1,44 +1,11 @@
 //! What one cell of the matrix means: every setting typed, complete and consistent.
 
+use nanochat_plan::shape::MAX_WIDTH;
+use nanochat_plan::{BudgetPlan, DeriveInputs, Settings};
+
 use super::problem::Problem;
 use super::sources;
-use crate::config::document::{self, InitKind, SpecDocument};
-use nanochat_plan::Profile;
-use nanochat_plan::shape::MAX_WIDTH;
-use nanochat_plan::{
-    BudgetPlan, CheckpointPlan, CorePlan, DataPlan, DeriveInputs, EvalPlan, InitPlan, OnDivergence, OptimizerPlan,
-    TokenizerPlan,
-};
-
-/// Where the evaluation bundle lies unless the spec says otherwise.
-const DEFAULT_BUNDLE: &str = "~/.cache/nanochat/eval_bundle";
-
-/// The settings of one cell.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// Where documents come from.
-    pub data: DataPlan,
-    /// Where the tokenizer comes from.
-    pub tokenizer: TokenizerPlan,
-    /// The dials of shape, batch and budget.
-    pub dials: DeriveInputs,
-    /// Optimizer settings before scaling.
-    pub optimizer: OptimizerPlan,
-    /// Starting weights.
-    pub init: InitPlan,
-    /// Evaluation.
-    pub eval: EvalPlan,
-    /// Checkpoints.
-    pub checkpoint: CheckpointPlan,
-    /// What follows a divergence.
-    pub on_divergence: OnDivergence,
-    /// Cap on wall clock in seconds.
-    pub wall_clock_seconds: Option<f64>,
-    /// The hardware profile.
-    pub profile: Profile,
-    /// The vocabulary is assumed, since the tokenizer isn't here and the spec doesn't state it.
-    pub assumed_vocabulary: bool,
-}
+use crate::config::document::SpecDocument;
 
 /// What the settings need to know besides the document.
 pub struct Context<'a> {
@@ -48,36 +15,35 @@ pub struct Context<'a> {
     pub vocabulary: &'a dyn Fn(&str) -> Result<Option<usize>, String>,
 }
 
-/// Reads the settings out of a merged document.
+/// Reads the settings out of a merged document, and whether their vocabulary is assumed, since the tokenizer isn't here
+/// and the spec doesn't state it.
 ///
 /// # Errors
 /// Everything that is missing or contradicts itself.
-pub fn read(document: &SpecDocument, context: &Context<'_>) -> Result<Settings, Vec<Problem>> {
+pub fn read(document: &SpecDocument, context: &Context<'_>) -> Result<(Settings, bool), Vec<Problem>> {
     let mut problems = Vec::new();
     let data = keep(sources::data(document.data.as_ref()), &mut problems);
     let tokenizer = keep(sources::tokenizer(document.tokenizer.as_ref(), context.vocabulary), &mut problems);
     let profile = keep(sources::profile(document.hardware.as_ref()), &mut problems);
     let budget = keep(budget(document), &mut problems);
-    let optimizer = keep(optimizer(document), &mut problems);
-    let init = keep(init(document), &mut problems);
     let vocab = tokenizer.as_ref().map_or(0, |tokenizer| tokenizer.vocab_size);
     let dials = keep(dials(document, vocab, budget, context.stated), &mut problems);
-    if let (Some(data), Some(tokenizer), Some(profile), Some(optimizer), Some(init), Some(dials), true) =
-        (data, tokenizer, profile, optimizer, init, dials, problems.is_empty())
+    if let (Some(data), Some(tokenizer), Some(profile), Some(dials), true) =
+        (data, tokenizer, profile, dials, problems.is_empty())
     {
-        return Ok(Settings {
+        let settings = Settings {
             data,
             tokenizer: tokenizer.plan,
             dials,
-            optimizer,
-            init,
-            eval: eval(document),
-            checkpoint: checkpoint(document),
-            on_divergence: on_divergence(document),
+            optimizer: document.optimizer.plan.clone(),
+            init: document.init.clone(),
+            eval: document.eval.plan.clone(),
+            checkpoint: document.checkpoint.clone(),
+            on_divergence: document.on_divergence,
             wall_clock_seconds: document.budget.as_ref().and_then(|budget| budget.wall_clock),
             profile,
-            assumed_vocabulary: tokenizer.is_assumed,
-        });
+        };
+        return Ok((settings, tokenizer.is_assumed));
     }
     Err(problems)
 }
@@ -106,63 +72,6 @@ fn budget(document: &SpecDocument) -> Result<BudgetPlan, Vec<Problem>> {
     }
 }
 
-fn optimizer(document: &SpecDocument) -> Result<OptimizerPlan, Vec<Problem>> {
-    let stated = document.optimizer.clone().unwrap_or_default();
-    let mut problems = Vec::new();
-    let mut need = |value: Option<f64>, key: &str| {
-        value.unwrap_or_else(|| {
-            problems.push(Problem::missing(&format!("optimizer.{key}"), "it takes a number"));
-            0.0
-        })
-    };
-    let plan = OptimizerPlan {
-        embedding_lr: need(stated.embedding_lr, "embedding_lr"),
-        unembedding_lr: need(stated.unembedding_lr, "unembedding_lr"),
-        matrix_lr: need(stated.matrix_lr, "matrix_lr"),
-        scalar_lr: need(stated.scalar_lr, "scalar_lr"),
-        weight_decay: need(stated.weight_decay, "weight_decay"),
-        warmup_steps: stated.warmup_steps.unwrap_or(0),
-        warmdown_ratio: need(stated.warmdown_ratio, "warmdown_ratio"),
-        final_lr_frac: need(stated.final_lr_frac, "final_lr_frac"),
-    };
-    if problems.is_empty() { Ok(plan) } else { Err(problems) }
-}
-
-fn init(document: &SpecDocument) -> Result<InitPlan, Vec<Problem>> {
-    let stated = document.init.clone().unwrap_or_default();
-    match (stated.kind, stated.weights) {
-        (_, Some(path)) => Ok(InitPlan::Weights(path)),
-        (Some(InitKind::Random), None) => Ok(InitPlan::Random),
-        (Some(InitKind::Baseline), None) => Ok(InitPlan::Baseline),
-        (None, None) => {
-            let help = "write `init: random`, `init: baseline`, or `init: { weights: FILE }`";
-            Err(vec![Problem::missing("init", "nothing says where the weights come from").help(help)])
-        }
-    }
-}
-
-fn eval(document: &SpecDocument) -> EvalPlan {
-    let stated = document.eval.clone().unwrap_or_default();
-    let core = stated.core.map(|core| CorePlan {
-        every: core.every.unwrap_or(2000),
-        max_per_task: core.max_per_task.unwrap_or(500),
-        bundle: core.bundle.unwrap_or_else(|| DEFAULT_BUNDLE.to_owned()),
-    });
-    EvalPlan { every: stated.every.unwrap_or(0), tokens: stated.tokens.unwrap_or(1), core }
-}
-
-fn checkpoint(document: &SpecDocument) -> CheckpointPlan {
-    let stated = document.checkpoint.clone().unwrap_or_default();
-    CheckpointPlan { every: stated.every.unwrap_or(0), keep: stated.keep.unwrap_or(1) }
-}
-
-fn on_divergence(document: &SpecDocument) -> OnDivergence {
-    match document.on_divergence {
-        Some(document::OnDivergence::Rollback) => OnDivergence::Rollback,
-        Some(document::OnDivergence::Stop) | None => OnDivergence::Stop,
-    }
-}
-
 /// The dials, with what was set by hand held against what it would follow from.
 fn dials(
     document: &SpecDocument,
@@ -170,8 +79,7 @@ fn dials(
     budget: Option<BudgetPlan>,
     stated: &dyn Fn(&str) -> bool,
 ) -> Result<DeriveInputs, Vec<Problem>> {
-    let model = document.model.clone().unwrap_or_default();
-    let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let model = &document.model;
     let mut problems = Vec::new();
     let depth = match (model.depth, model.n_layer) {
         (Some(depth), Some(n_layer)) if depth != n_layer => {
@@ -186,19 +94,23 @@ fn dials(
             1
         }
     };
-    let mut dials = DeriveInputs::baseline(size(depth), size(model.vocab_size.unwrap_or(tokenizer_vocab as u64)));
-    dials.sequence_len = model.sequence_len.map_or(dials.sequence_len, size);
-    dials.window_pattern = model.window_pattern.map_or(dials.window_pattern, |pattern| pattern.to_uppercase());
-    dials.aspect_ratio = model.aspect_ratio.map_or(dials.aspect_ratio, size);
-    dials.head_dim = model.head_dim.map_or(dials.head_dim, size);
-    dials.n_embd = model.n_embd.map(size);
-    dials.n_head = model.n_head.map(size);
-    dials.n_kv_head = model.n_kv_head.map(size);
+    let mut dials = DeriveInputs {
+        sequence_len: model.sequence_len,
+        window_pattern: model.window_pattern.to_uppercase(),
+        aspect_ratio: model.aspect_ratio,
+        head_dim: model.head_dim,
+        n_embd: model.n_embd,
+        n_head: model.n_head,
+        n_kv_head: model.n_kv_head,
+        total_batch_size: document.optimizer.total_batch_size,
+        weight_decay: document.optimizer.plan.weight_decay,
+        ..DeriveInputs::baseline(depth, model.vocab_size.unwrap_or(tokenizer_vocab))
+    };
     if let Some(width) = dials.n_embd.filter(|_| !stated("model.aspect_ratio")) {
         dials.aspect_ratio = (width / dials.depth.max(1)).max(1);
     }
     heads(&mut dials, stated, &mut problems);
-    if let Some(by_hand) = model.vocab_size.filter(|&size| tokenizer_vocab > 0 && size != tokenizer_vocab as u64) {
+    if let Some(by_hand) = model.vocab_size.filter(|&size| tokenizer_vocab > 0 && size != tokenizer_vocab) {
         let message = format!("`model.vocab_size` is {by_hand} but the tokenizer has {tokenizer_vocab} tokens");
         problems.push(Problem::new("contradiction", "model.vocab_size", message).help("leave it out"));
     }
@@ -207,8 +119,6 @@ fn dials(
             format!("the model would be {} channels wide; at most {MAX_WIDTH} are planned for", dials.shape().n_embd);
         problems.push(Problem::new("bad-value", "model.aspect_ratio", message));
     }
-    dials.total_batch_size = document.optimizer.as_ref().and_then(|optimizer| optimizer.total_batch_size);
-    dials.weight_decay = document.optimizer.as_ref().and_then(|optimizer| optimizer.weight_decay).unwrap_or_default();
     match budget {
         Some(budget) if problems.is_empty() => Ok(DeriveInputs { budget, ..dials }),
         _ => Err(problems),

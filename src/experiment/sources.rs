@@ -1,17 +1,18 @@
 //! Data, tokenizer and hardware: what a spec says about them, complete or refused.
 
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use nanochat_plan::{DataPlan, Profile, TokenizerPlan};
+
 use super::problem::Problem;
-use crate::config::document::{DataSource, DataSpec, Device, Dtype, HardwareSpec, MatchSpec, System, TokenizerSpec};
-use nanochat_plan::{DataPlan, DeviceKind, Precision, TokenizerPlan};
-use nanochat_plan::{Profile, Requirements};
+use crate::config::document::{DataSource, DataSpec, TokenizerSpec};
+use crate::config::merge;
 
 /// The baseline's vocabulary, characters a document and characters in all for tokenizer training.
 const TRAIN_DEFAULTS: (u64, u64, u64) = (32_768, 10_000, 2_000_000_000);
 /// Field of a JSON line that holds the document.
 const DEFAULT_FIELD: &str = "text";
-/// Share of the peak that training reaches, where the profile doesn't say.
-const DEFAULT_EFFICIENCY: f64 = 0.4;
-
 /// The data source.
 pub fn data(stated: Option<&DataSpec>) -> Result<DataPlan, Vec<Problem>> {
     let example = "such as `data: { source: synthetic, bytes: 2000000 }`";
@@ -109,69 +110,22 @@ pub fn tokenizer(
     Ok(Tokenizer { plan: TokenizerPlan::Path(path.clone()), vocab_size, is_assumed: known.is_none() })
 }
 
-/// The hardware profile.
-pub fn profile(stated: Option<&HardwareSpec>) -> Result<Profile, Vec<Problem>> {
-    let stated = stated.cloned().unwrap_or_default();
-    let mut problems = Vec::new();
-    let mut missing = |key: &str, what: &str| {
+/// The hardware profile, from the merged `hardware` section.
+pub fn profile(stated: Option<&Value>) -> Result<Profile, Vec<Problem>> {
+    let mut whole = json!({ "profile": "inline" });
+    merge::merge(&mut whole, stated.unwrap_or(&json!({})));
+    let needed = [
+        ("device", "one of `cpu`, `cuda`, `metal`"),
+        ("dtype", "one of `f32`, `bf16`"),
+        ("device_batch_size", "sequences per device and micro-step"),
+    ];
+    let missing = needed.into_iter().filter(|(key, _)| whole.get(key).is_none()).map(|(key, what)| {
         let help = "or name a profile of experiments/hardware, such as `hardware: cpu`";
-        problems.push(Problem::missing(key, what).help(help));
-    };
-    if stated.device.is_none() {
-        missing("hardware.device", "one of `cpu`, `cuda`, `metal`");
+        Problem::missing(&format!("hardware.{key}"), what).help(help)
+    });
+    let missing: Vec<Problem> = missing.collect();
+    if !missing.is_empty() {
+        return Err(missing);
     }
-    if stated.dtype.is_none() {
-        missing("hardware.dtype", "one of `f32`, `bf16`");
-    }
-    if stated.device_batch_size.is_none() {
-        missing("hardware.device_batch_size", "sequences per device and micro-step");
-    }
-    let (Some(device), Some(dtype), Some(device_batch_size)) = (stated.device, stated.dtype, stated.device_batch_size)
-    else {
-        return Err(problems);
-    };
-    Ok(Profile {
-        name: stated.profile.unwrap_or_else(|| "inline".to_owned()),
-        device: match device {
-            Device::Cpu => DeviceKind::Cpu,
-            Device::Cuda => DeviceKind::Cuda,
-            Device::Metal => DeviceKind::Metal,
-        },
-        device_count: stated.device_count.unwrap_or(1),
-        dtype: precision(dtype),
-        device_batch_size,
-        threads: stated.threads.unwrap_or(0),
-        memory_gib: stated.memory_gib,
-        peak_tflops: stated.peak_tflops,
-        efficiency: stated.efficiency.unwrap_or(DEFAULT_EFFICIENCY),
-        memory_bandwidth_gbs: stated.memory_bandwidth_gbs,
-        requirements: stated.requirements.map(requirements).unwrap_or_default(),
-    })
-}
-
-/// What the machine must look like.
-fn requirements(stated: MatchSpec) -> Requirements {
-    let name = |system: System| match system {
-        System::Linux => "linux",
-        System::Macos => "macos",
-        System::Windows => "windows",
-    };
-    Requirements {
-        os: stated.os.map(|system| name(system).to_owned()),
-        arch: stated.arch,
-        cpu: stated.cpu,
-        cpu_features: stated.cpu_features,
-        min_cores: stated.min_cores,
-        min_memory_gib: stated.min_memory_gib,
-        gpu: stated.gpu,
-        gpu_count: stated.gpu_count,
-    }
-}
-
-/// Arithmetic as plans name it.
-pub(super) fn precision(dtype: Dtype) -> Precision {
-    match dtype {
-        Dtype::F32 => Precision::F32,
-        Dtype::Bf16 => Precision::Bf16,
-    }
+    Profile::deserialize(whole).map_err(|error| vec![Problem::new("bad-spec", "hardware", error.to_string())])
 }

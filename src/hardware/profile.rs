@@ -29,9 +29,9 @@ pub fn check(profile: &Profile, machine: &Machine) -> Result<(), Mismatch> {
 }
 
 fn system(wanted: &Requirements, machine: &Machine, differences: &mut Vec<String>) {
-    let pairs = [("operating system", &wanted.os, &machine.family), ("architecture", &wanted.arch, &machine.arch)];
-    for (what, wanted, found) in pairs {
-        if let Some(wanted) = wanted.as_ref().filter(|wanted| !wanted.eq_ignore_ascii_case(found)) {
+    let (os, arch) = (wanted.os.map(|system| system.to_string()), wanted.arch.clone());
+    for (what, wanted, found) in [("operating system", os, &machine.family), ("architecture", arch, &machine.arch)] {
+        if let Some(wanted) = wanted.filter(|wanted| !wanted.eq_ignore_ascii_case(found)) {
             differences.push(format!("the {what} must be {wanted}, here it is {found}"));
         }
     }

@@ -12,8 +12,7 @@ use nanochat_engine::model::Gpt;
 use nanochat_engine::tokenizer::Tokenizer;
 use nanochat_engine::train::{Event, Inputs, NoCheckpoints, Trainer};
 use nanochat_plan::{
-    BudgetPlan, CheckpointPlan, DataPlan, DeriveInputs, DeviceKind, Estimate, EvalPlan, InitPlan, OnDivergence,
-    OptimizerPlan, Precision, RunPlan, ScalingPlan, TokenizerPlan, derive,
+    BudgetPlan, DataPlan, DeriveInputs, EvalPlan, InitPlan, OptimizerPlan, Profile, RunPlan, Settings, TokenizerPlan,
 };
 
 use super::check::Concerning;
@@ -176,68 +175,29 @@ fn plan_of(path: &Path, reference: &Reference, data: &Path) -> Result<RunPlan, P
         weight_decay,
         ..DeriveInputs::baseline(flags.number("depth", 20)?, reference.vocab_size)
     };
-    let derived = derive(&inputs).map_err(|error| ParityError::engine(path, error))?;
-    let device_batch_size = flags.number("device-batch-size", 32u64)?;
-    let tokens_per_micro_step = device_batch_size * inputs.sequence_len as u64;
-    if tokens_per_micro_step == 0 || derived.total_batch_size % tokens_per_micro_step != 0 {
-        let reason =
-            format!("a batch of {} tokens is not a multiple of {tokens_per_micro_step}", derived.total_batch_size);
-        return Err(ParityError::unreadable(path, reason));
-    }
     let every = |name, default: i64| flags.number(name, default).map(|every: i64| u64::try_from(every).unwrap_or(0));
-    Ok(RunPlan {
-        schema: "nanochat.plan/v1".to_string(),
-        experiment: "parity".to_string(),
-        run_id: "trajectory".to_string(),
-        plan_hash: String::new(),
-        seed: 42,
-        repeat: 0,
-        axes: BTreeMap::new(),
-        data: DataPlan::Parquet { path: data.display().to_string() },
-        budget: inputs.budget,
-        scaling: ScalingPlan {
-            aspect_ratio: inputs.aspect_ratio as u64,
-            head_dim: inputs.head_dim as u64,
-            target_param_data_ratio: inputs.target_param_data_ratio(),
-            reference_tokens: derived.reference_tokens,
-        },
-        tokenizer: TokenizerPlan::Path(format!("tokenizer_{}.tiktoken", reference.vocab_size)),
-        model: derived.model,
-        parameters: derived.parameters,
-        flops_per_token: derived.flops_per_token,
-        device_batch_size,
-        total_batch_size: derived.total_batch_size,
-        grad_accum_steps: derived.total_batch_size / tokens_per_micro_step,
-        num_iterations: derived.num_iterations,
-        total_tokens: derived.total_tokens,
-        total_flops: derived.total_flops,
-        target_tokens: derived.target_tokens,
-        lr_scale: derived.lr_scale,
-        weight_decay: derived.weight_decay,
-        optimizer: OptimizerPlan {
-            embedding_lr: flags.number("embedding-lr", 0.3)?,
-            unembedding_lr: flags.number("unembedding-lr", 0.008)?,
-            matrix_lr: flags.number("matrix-lr", 0.02)?,
-            scalar_lr: flags.number("scalar-lr", 0.5)?,
-            weight_decay,
-            warmup_steps: flags.number("warmup-steps", 40)?,
-            warmdown_ratio: flags.number("warmdown-ratio", 0.65)?,
-            final_lr_frac: flags.number("final-lr-frac", 0.05)?,
-        },
+    let optimizer = OptimizerPlan {
+        embedding_lr: flags.number("embedding-lr", OptimizerPlan::BASELINE.embedding_lr)?,
+        unembedding_lr: flags.number("unembedding-lr", OptimizerPlan::BASELINE.unembedding_lr)?,
+        matrix_lr: flags.number("matrix-lr", OptimizerPlan::BASELINE.matrix_lr)?,
+        scalar_lr: flags.number("scalar-lr", OptimizerPlan::BASELINE.scalar_lr)?,
+        weight_decay,
+        warmup_steps: flags.number("warmup-steps", OptimizerPlan::BASELINE.warmup_steps)?,
+        warmdown_ratio: flags.number("warmdown-ratio", OptimizerPlan::BASELINE.warmdown_ratio)?,
+        final_lr_frac: flags.number("final-lr-frac", OptimizerPlan::BASELINE.final_lr_frac)?,
+    };
+    let data = DataPlan::Parquet { path: data.display().to_string() };
+    let tokenizer = TokenizerPlan::Path(format!("tokenizer_{}.tiktoken", reference.vocab_size));
+    let profile = Profile::cpu(flags.number("device-batch-size", 32)?, 0);
+    let settings = Settings {
+        optimizer,
         init: InitPlan::Weights("trajectory.safetensors".to_string()),
         eval: EvalPlan {
             every: every("eval-every", 250)?,
             tokens: flags.number("eval-tokens", 80 * 524_288)?,
             core: None,
         },
-        checkpoint: CheckpointPlan { every: 0, keep: 1 },
-        on_divergence: OnDivergence::Stop,
-        wall_clock_seconds: None,
-        hardware: "cpu".to_string(),
-        device: DeviceKind::Cpu,
-        device_count: 1,
-        dtype: Precision::F32,
-        threads: 0,
-        estimate: Estimate { memory_gib: 0.0, seconds: None },
-    })
+        ..Settings::baseline(inputs, data, tokenizer, profile)
+    };
+    settings.plan("parity", &BTreeMap::new(), 42).map_err(|error| ParityError::engine(path, error))
 }

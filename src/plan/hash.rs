@@ -8,10 +8,11 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{DataPlan, InitPlan, OnDivergence, RunPlan, TokenizerPlan};
+use super::{InitPlan, OnDivergence, RunPlan, TokenizerPlan};
 
 /// The plan's hash, 64 hexadecimal digits.
 pub fn plan_hash(plan: &RunPlan) -> String {
@@ -21,11 +22,10 @@ pub fn plan_hash(plan: &RunPlan) -> String {
 
 /// Everything that decides the result: what the hash is over. Sections by name, with the plan's own keys.
 pub fn deciding(plan: &RunPlan) -> Value {
-    let optimizer = &plan.optimizer;
     let mut deciding = json!({
         "version": 1,
         "model": plan.model,
-        "data": data(&plan.data),
+        "data": without(&plan.data, "path"),
         "tokenizer": tokenizer(&plan.tokenizer),
         "total_batch_size": plan.total_batch_size,
         "device_batch_size": plan.device_batch_size,
@@ -33,15 +33,7 @@ pub fn deciding(plan: &RunPlan) -> Value {
         "seed": plan.seed,
         "lr_scale": plan.lr_scale,
         "weight_decay": plan.weight_decay,
-        "optimizer": {
-            "embedding_lr": optimizer.embedding_lr,
-            "unembedding_lr": optimizer.unembedding_lr,
-            "matrix_lr": optimizer.matrix_lr,
-            "scalar_lr": optimizer.scalar_lr,
-            "warmup_steps": optimizer.warmup_steps,
-            "warmdown_ratio": optimizer.warmdown_ratio,
-            "final_lr_frac": optimizer.final_lr_frac,
-        },
+        "optimizer": without(&plan.optimizer, "weight_decay"),
         "init": match plan.init {
             InitPlan::Random => "random",
             InitPlan::Baseline => "baseline",
@@ -50,7 +42,7 @@ pub fn deciding(plan: &RunPlan) -> Value {
         "eval": {
             "every": plan.eval.every,
             "tokens": plan.eval.tokens,
-            "core": plan.eval.core.as_ref().map(|core| json!({ "every": core.every, "max_per_task": core.max_per_task })),
+            "core": plan.eval.core.as_ref().map(|core| without(core, "bundle")),
         },
         "device": plan.device,
         "device_count": plan.device_count,
@@ -64,23 +56,19 @@ pub fn deciding(plan: &RunPlan) -> Value {
     deciding
 }
 
-fn data(data: &DataPlan) -> Value {
-    match data {
-        DataPlan::Parquet { .. } => json!({ "source": "parquet" }),
-        DataPlan::Jsonl { field, .. } => json!({ "source": "jsonl", "field": field }),
-        DataPlan::Text { .. } => json!({ "source": "text" }),
-        DataPlan::Synthetic { seed, bytes } => json!({ "source": "synthetic", "seed": seed, "bytes": bytes }),
+/// A part of the plan but for one key.
+fn without(part: impl Serialize, key: &str) -> Value {
+    let mut value = json!(part);
+    if let Some(object) = value.as_object_mut() {
+        object.remove(key);
     }
+    value
 }
 
 fn tokenizer(tokenizer: &TokenizerPlan) -> Value {
     match tokenizer {
         TokenizerPlan::Path(_) => json!("stored"),
-        TokenizerPlan::Train { vocab_size, max_chars_per_document, max_chars } => json!({
-            "vocab_size": vocab_size,
-            "max_chars_per_document": max_chars_per_document,
-            "max_chars": max_chars,
-        }),
+        TokenizerPlan::Train { .. } => json!(tokenizer)["train"].take(),
     }
 }
 

@@ -7,8 +7,10 @@ mod hash;
 mod outlook;
 mod profile;
 mod reference;
+mod settings;
 pub mod shape;
 mod types;
+mod words;
 
 pub use derive::{DeriveInputs, Derived, derive};
 pub use error::PlanError;
@@ -17,8 +19,10 @@ pub use hash::{deciding, plan_hash};
 pub use outlook::{Change, Outlook, OutlookState, PlanSet, Power};
 pub use profile::{Profile, Requirements};
 pub use reference::rows_at_once;
+pub use settings::Settings;
 pub use shape::{
     decode_flops, flops_per_token, has_value_embedding, kv_bytes_per_token, kv_read_bytes, padded_vocab_size,
     parameter_counts, prefill_flops, window_sizes,
 };
 pub use types::*;
+pub use words::*;

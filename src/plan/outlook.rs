@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::RunPlan;
+use super::{QualityMetric, RunPlan};
 
 /// What `nanochat plan --format json` prints: every run of an experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -77,7 +77,7 @@ pub struct Change {
 #[serde(deny_unknown_fields)]
 pub struct Power {
     /// The metric that quality is judged on.
-    pub metric: String,
+    pub metric: QualityMetric,
     /// Seeds planned, of each cell.
     pub seeds: u64,
     /// Runs of the baseline that are counted with: the recorded ones, or as many as there are seeds.

@@ -1,51 +1,104 @@
-//! What a hardware profile says.
+//! A hardware profile: what specs state of it, and what plans take from it.
 
-use super::{DeviceKind, Precision};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{DeviceKind, Precision, System};
 
 /// What the machine must look like; what isn't stated doesn't matter.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "MatchSpec")]
 pub struct Requirements {
-    /// Operating system: `linux`, `macos` or `windows`.
-    pub os: Option<String>,
-    /// Processor architecture, such as `x86_64` or `aarch64`.
+    /// Operating system.
+    pub os: Option<System>,
+    /// Processor architecture.
+    #[schemars(example = &"x86_64")]
     pub arch: Option<String>,
     /// A part of the processor's model name, whatever its case.
+    #[schemars(example = &"EPYC")]
     pub cpu: Option<String>,
-    /// Processor features, such as `avx2`.
+    /// Processor features that must be there.
+    #[schemars(extend("examples" = [["avx2", "fma"]]))]
     pub cpu_features: Option<Vec<String>>,
     /// Cores that the process may use, at least.
+    #[schemars(range(min = 1, max = 4096))]
     pub min_cores: Option<u64>,
-    /// Memory in GiB, at least; the control group's limit counts.
+    /// Memory in GiB that the process may use, at least; a control group's limit counts.
+    #[schemars(range(min = 0.0, max = 1048576.0))]
     pub min_memory_gib: Option<f64>,
     /// A part of each GPU's model name, whatever its case.
+    #[schemars(example = &"H100")]
     pub gpu: Option<String>,
     /// Number of such GPUs, at least.
+    #[schemars(range(min = 1, max = 4096))]
     pub gpu_count: Option<u64>,
 }
 
-/// A hardware profile, complete.
-#[derive(Debug, Clone, PartialEq)]
+/// A hardware profile by name, with anything in it overridden; or a whole profile inline.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "HardwareSpec")]
 pub struct Profile {
-    /// Its name; `inline` when the spec holds it.
+    /// Name of a profile in `experiments/hardware/`, whose values the others here override.
+    #[serde(rename = "profile")]
     pub name: String,
     /// Kind of device.
     pub device: DeviceKind,
     /// Number of devices.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 4096))]
     pub device_count: u64,
-    /// Arithmetic.
+    /// Arithmetic of activations and matrix products.
     pub dtype: Precision,
     /// Sequences per device and micro-step.
+    #[schemars(range(min = 1, max = 1048576), example = 32)]
     pub device_batch_size: u64,
-    /// Threads for CPU work; 0: all cores.
+    /// Threads for CPU work; 0: as many as the machine has cores.
+    #[serde(default)]
+    #[schemars(range(max = 4096))]
     pub threads: u64,
-    /// Memory of one device in GiB, when stated.
+    /// Memory of one device in GiB; a plan that needs more is refused.
+    #[schemars(range(min = 0.001, max = 1048576.0))]
     pub memory_gib: Option<f64>,
-    /// Peak rate of one device in TFLOP/s, when stated.
+    /// Peak rate of one device at `dtype` in TFLOP/s (10^12 a second).
+    #[schemars(range(min = 0.000001, max = 1000000.0))]
     pub peak_tflops: Option<f64>,
-    /// Share of the peak that training reaches.
+    /// Share of the peak that training reaches; with it the time is estimated.
+    #[serde(default = "usual_efficiency")]
+    #[schemars(range(min = 0.0001, max = 1.0))]
     pub efficiency: f64,
-    /// Memory bandwidth of one device in GB/s, when stated.
+    /// Memory bandwidth of one device in GB/s (10^9 bytes a second).
+    #[schemars(range(min = 0.001, max = 1000000.0))]
     pub memory_bandwidth_gbs: Option<f64>,
     /// What the machine must look like.
+    #[serde(rename = "match", default)]
     pub requirements: Requirements,
+}
+
+impl Profile {
+    /// One processor, of which nothing is known but the batch and the threads that it is given.
+    pub fn cpu(device_batch_size: u64, threads: u64) -> Self {
+        Self {
+            name: "cpu".to_owned(),
+            device: DeviceKind::Cpu,
+            device_count: 1,
+            dtype: Precision::F32,
+            device_batch_size,
+            threads,
+            memory_gib: None,
+            peak_tflops: None,
+            efficiency: usual_efficiency(),
+            memory_bandwidth_gbs: None,
+            requirements: Requirements::default(),
+        }
+    }
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn usual_efficiency() -> f64 {
+    0.4
 }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{DeviceKind, Precision};
+
 /// The `schema` entry of every run plan.
 pub const RUN_PLAN_SCHEMA: &str = "nanochat.plan/v1";
 
@@ -103,26 +105,48 @@ pub enum TokenizerPlan {
     },
 }
 
-/// What decides the optimizer's steps: base values as the baseline's flags name them (before `lr_scale`).
+/// What decides the optimizer's steps: base values under the baseline's flag names, before scaling by batch size and width.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerPlan {
-    /// Token and value embeddings (AdamW).
+    /// Learning rate of token and value embeddings (AdamW).
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub embedding_lr: f64,
-    /// Output projection (AdamW).
+    /// Learning rate of the output projection (AdamW).
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub unembedding_lr: f64,
-    /// Layer matrices (Muon).
+    /// Learning rate of the layer matrices (Muon).
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub matrix_lr: f64,
-    /// Residual and x0 scalars (AdamW).
+    /// Learning rate of the residual and x0 scalars (AdamW).
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub scalar_lr: f64,
-    /// Muon's cautious weight decay before scaling; the scaled value is the plan's `weight_decay`.
+    /// Muon's cautious weight decay, before scaling.
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub weight_decay: f64,
     /// Steps of linear warm-up.
+    #[schemars(range(max = 9007199254740991u64))]
     pub warmup_steps: u64,
-    /// Share of the iterations spent in linear warm-down.
+    /// Share of the steps spent in linear warm-down.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub warmdown_ratio: f64,
-    /// Learning rate at the last step, as a share of the peak.
+    /// Learning rate at the end, as a share of the peak.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub final_lr_frac: f64,
+}
+
+impl OptimizerPlan {
+    /// The baseline's defaults (`scripts/base_train.py`).
+    pub const BASELINE: Self = Self {
+        embedding_lr: 0.3,
+        unembedding_lr: 0.008,
+        matrix_lr: 0.02,
+        scalar_lr: 0.5,
+        weight_decay: 0.28,
+        warmup_steps: 40,
+        warmdown_ratio: 0.65,
+        final_lr_frac: 0.05,
+    };
 }
 
 /// How long the run is: exactly one measure, as the spec states it. What follows from it is the plan's `num_iterations`.
@@ -158,32 +182,45 @@ pub struct ScalingPlan {
 #[serde(deny_unknown_fields)]
 pub struct EvalPlan {
     /// Validation bits per byte every so many steps, and at the end; 0: at the end only.
+    #[schemars(range(max = 9007199254740991u64))]
     pub every: u64,
     /// Tokens of the validation split per evaluation, rounded down to whole batches.
+    #[schemars(range(min = 1, max = 9007199254740991u64))]
     pub tokens: u64,
-    /// The CORE metric, when asked for.
+    /// The CORE metric; leave it out to go without.
     pub core: Option<CorePlan>,
 }
 
-/// The CORE metric's settings.
+/// The CORE metric. What isn't stated is the baseline's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct CorePlan {
     /// Every so many steps, and at the end; 0: at the end only.
+    #[schemars(range(max = 9007199254740991u64))]
     pub every: u64,
     /// Examples per task; 0: all.
+    #[schemars(range(max = 9007199254740991u64))]
     pub max_per_task: u64,
     /// Folder of the evaluation bundle.
+    #[schemars(length(min = 1))]
     pub bundle: String,
 }
 
-/// When checkpoints are written, and how many stay.
+impl Default for CorePlan {
+    fn default() -> Self {
+        Self { every: 2000, max_per_task: 500, bundle: "~/.cache/nanochat/eval_bundle".to_owned() }
+    }
+}
+
+/// When checkpoints are written, and how many are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointPlan {
     /// Every so many steps, and at the end; 0: at the end only.
+    #[schemars(range(max = 9007199254740991u64))]
     pub every: u64,
     /// How many of the newest are kept.
+    #[schemars(range(min = 1, max = 1000000))]
     pub keep: u64,
 }
 
@@ -194,45 +231,13 @@ pub enum OnDivergence {
     /// The run fails; its last good checkpoint stays.
     #[default]
     Stop,
-    /// Weights and optimizer go back to the last scheduled checkpoint, the data goes on.
+    /// Weights and optimizer go back to the last scheduled checkpoint, the data goes on; at most three times a run.
     Rollback,
 }
 
 impl OnDivergence {
     fn is_stop(&self) -> bool {
         *self == Self::Stop
-    }
-}
-
-/// Kind of compute device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DeviceKind {
-    /// The processor.
-    Cpu,
-    /// An NVIDIA GPU.
-    Cuda,
-    /// An Apple GPU.
-    Metal,
-}
-
-/// Arithmetic of activations and matrix products; master weights and optimizer state are always f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// IEEE single precision.
-    F32,
-    /// bfloat16 products with f32 accumulation.
-    Bf16,
-}
-
-impl Precision {
-    /// As specs write it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        }
     }
 }
 

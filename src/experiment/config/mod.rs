@@ -2,8 +2,8 @@
 //!
 //! A spec is built from layers, later ones winning key by key: built-in defaults, the specs it extends, its hardware
 //! profile, the spec itself, environment variables, `--set`. Each layer is a tree in which every value knows its place, is
-//! checked against the same JSON schema that editors use, and then merged by figment, so that a value can be traced to the
-//! layer and place that set it. Refuses whatever YAML would silently accept: unknown and duplicate keys, tabs, tags,
+//! checked against the same JSON schema that editors use, and then merged, so that a value can be traced to the layer and
+//! place that set it. Refuses whatever YAML would silently accept: unknown and duplicate keys, tabs, tags,
 //! several documents, numbers that JSON lacks. Knows nothing of what a spec means.
 
 pub mod check;
@@ -12,6 +12,7 @@ pub mod document;
 mod hardware_document;
 mod layers;
 mod load;
+pub mod merge;
 mod node;
 mod overrides;
 pub mod profiles;
@@ -24,7 +25,7 @@ pub mod suggest;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, MAX_PROBLEMS, Severity, SpecErrors};
-pub use layers::{Layer, LayerKind, Merged, RIVALS, rivalry};
+pub use layers::{Layer, LayerKind, Merged, rivalry};
 pub use load::{LoadOptions, Loaded, VocabularyReader, load, load_bytes, read_source};
 pub use node::{Entry, Kind, Node};
 pub use scalar::EXACT_INTEGER;

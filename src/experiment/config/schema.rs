@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use super::document::{ProfileDocument, SpecDocument};
+use super::short_forms::NULLABLE;
 use super::{Source, parse};
 
 /// The built-in defaults, a spec themselves.
@@ -27,7 +28,10 @@ pub static SPEC: LazyLock<Value> = LazyLock::new(|| {
 pub static PROFILE: LazyLock<Value> = LazyLock::new(|| {
     let mut schema = schemars::schema_for!(ProfileDocument).to_value();
     require(&mut schema);
-    finish(&mut schema, &json!({ "device_count": 1, "threads": 0 }), "ProfileDocument");
+    if let Some(properties) = schema["properties"].as_object_mut() {
+        properties.remove("profile");
+    }
+    finish(&mut schema, &Value::Null, "ProfileDocument");
     schema
 });
 
@@ -59,7 +63,10 @@ fn annotate(schema: &mut Value, name: &str) {
         let Some(Value::Object(properties)) = schema.pointer_mut(&format!("{pointer}/properties")) else { continue };
         for (key, property) in properties.iter_mut() {
             if let Some(property) = property.as_object_mut() {
-                annotate_key(property, &notes[&name][key], &definitions);
+                // A profile's file has the keys of a spec's `hardware`.
+                let shared = if name == "ProfileDocument" { &notes["HardwareSpec"][key] } else { &Value::Null };
+                let note = notes[&name].get(key).unwrap_or(shared);
+                annotate_key(property, note, &definitions);
             }
         }
     }
@@ -90,15 +97,15 @@ fn finish_object(schema: &mut Value, definitions: &Value) {
     for (key, property) in properties.iter_mut() {
         let Some(property) = property.as_object_mut() else { continue };
         property.remove("format");
-        if property.remove("x-nullable").is_none() {
-            forbid_null(property, definitions);
+        if !NULLABLE.iter().any(|path| path.last() == Some(&key.as_str())) {
+            restrict_null(property, definitions);
         }
         property.entry("title").or_insert_with(|| Value::String(key.replace('_', " ")));
     }
 }
 
-/// An optional section may stand empty, an optional value may not.
-fn forbid_null(property: &mut Map<String, Value>, definitions: &Value) {
+/// A section may stand empty, a value may not.
+fn restrict_null(property: &mut Map<String, Value>, definitions: &Value) {
     if let Some(Value::Array(types)) = property.get_mut("type") {
         types.retain(|name| name != "null");
         if let [single] = types.as_slice() {
@@ -106,14 +113,16 @@ fn forbid_null(property: &mut Map<String, Value>, definitions: &Value) {
             property.insert("type".to_owned(), single);
         }
     }
-    let Some(Value::Array(choices)) = property.get("anyOf") else { return };
-    let others: Vec<Value> = choices.iter().filter(|choice| choice["type"] != "null").cloned().collect();
-    let [Value::Object(only)] = others.as_slice() else { return };
-    let target = only.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
-    let is_section = target.is_some_and(|name| definitions[name]["type"] == "object");
-    if !is_section {
+    if let Some(Value::Array(choices)) = property.get("anyOf") {
+        let others: Vec<Value> = choices.iter().filter(|choice| choice["type"] != "null").cloned().collect();
+        let [Value::Object(only)] = others.as_slice() else { return };
         property.remove("anyOf");
         property.extend(only.clone());
+    }
+    let target = property.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
+    if target.is_some_and(|name| definitions[name]["type"] == "object") {
+        let section = property.remove("$ref");
+        property.insert("anyOf".to_owned(), json!([{ "$ref": section }, { "type": "null" }]));
     }
 }
 
@@ -219,7 +228,7 @@ mod tests {
                 own["$defs"] = schema["$defs"].clone();
                 let validator = jsonschema::validator_for(&own).unwrap();
                 for example in own["examples"].as_array().unwrap().iter().chain(own.get("default")) {
-                    assert!(validator.is_valid(example) || own["x-nullable"] == true, "{name}: {example}");
+                    assert!(validator.is_valid(example), "{name}: {example}");
                 }
             }
         }

@@ -2,8 +2,11 @@
 //! before the types see it, so that no type has to guess.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::json;
 
-use super::document::{HardwareSpec, InitKind, PROFILE_SCHEMA, SPEC_SCHEMA};
+use nanochat_plan::Profile;
+
+use super::document::{PROFILE_SCHEMA, SPEC_SCHEMA};
 use super::scalar::EXACT_INTEGER;
 
 /// The `schema` entry of a spec.
@@ -38,15 +41,18 @@ pub fn seeds(_: &mut SchemaGenerator) -> Schema {
 
 /// A profile's name, or a profile.
 pub fn hardware(generator: &mut SchemaGenerator) -> Schema {
-    let inline = generator.subschema_for::<HardwareSpec>();
+    let inline = generator.subschema_for::<Profile>();
     json_schema!({ "anyOf": [{ "type": "string", "minLength": 1 }, inline], "examples": ["cpu", "h100-x8"] })
 }
 
 /// `random`, `baseline`, or a file.
-pub fn init(generator: &mut SchemaGenerator) -> Schema {
-    let kind = generator.subschema_for::<InitKind>();
+pub fn init(_: &mut SchemaGenerator) -> Schema {
+    let word = |word: &str, meaning: &str| json!({ "type": "string", "const": word, "description": meaning });
     json_schema!({ "anyOf": [
-        kind,
+        { "oneOf": [
+            word("random", "The baseline's distributions, drawn from the run's seed by this program."),
+            word("baseline", "The very weights that the baseline drew at step 0 with the run's seed."),
+        ] },
         {
             "type": "object",
             "properties": { "weights": {
@@ -63,7 +69,6 @@ pub fn init(generator: &mut SchemaGenerator) -> Schema {
 pub fn duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "anyOf": [{ "type": "number", "exclusiveMinimum": 0 }, { "type": "string" }, { "type": "null" }],
-        "x-nullable": true,
         "examples": [3600, "90m", "2h30m"],
     })
 }

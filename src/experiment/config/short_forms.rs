@@ -1,19 +1,24 @@
-//! Rewrites short forms into the one form that the types know: `hardware: cpu`, `extends: base.yaml`, `init: random`,
-//! `wall_clock: 90m`, and sections that stand empty.
+//! Rewrites short forms into the one form that the types know: `hardware: cpu`, `extends: base.yaml`, `wall_clock: 90m`,
+//! and sections that stand empty.
 
 use serde_json::Number;
 
 use super::{Diagnostic, Entry, Kind, Node};
 
-/// Values that may be nothing, which takes back what an earlier layer said.
-const NULLABLE: [&[&str]; 5] =
+/// Values that may be null, which takes back what an earlier layer said.
+pub const NULLABLE: [&[&str]; 5] =
     [&["eval", "core"], &["eval", "drift"], &["baseline", "results"], &["baseline", "cell"], &["budget", "wall_clock"]];
 
-/// Rewrites a layer, and tells of text that can't be read.
+/// Rewrites a layer, and reports text that can't be read.
 pub fn expand(root: &mut Node) -> Vec<Diagnostic> {
     drop_nothing(root, &mut Vec::new());
-    wrap(root, "hardware", "profile");
-    wrap(root, "init", "kind");
+    if let Some(node) = child(root, "hardware").filter(|node| node.text().is_some()) {
+        let value = node.clone();
+        node.kind = Kind::Mapping(vec![Entry { key: "profile".to_owned(), key_place: value.place.clone(), value }]);
+    }
+    if let Some(entries) = root.entries_mut() {
+        entries.retain(|entry| entry.key != "init" || entry.value.kind != Kind::Mapping(Vec::new()));
+    }
     if let Some(node) = child(root, "extends").filter(|node| node.text().is_some()) {
         let single = node.clone();
         node.kind = Kind::List(vec![single]);
@@ -24,14 +29,6 @@ pub fn expand(root: &mut Node) -> Vec<Diagnostic> {
 
 fn child<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
     node.entries_mut()?.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
-}
-
-/// `key: text` becomes `key: { inner: text }`.
-fn wrap(root: &mut Node, key: &str, inner: &str) {
-    if let Some(node) = child(root, key).filter(|node| node.text().is_some()) {
-        let value = node.clone();
-        node.kind = Kind::Mapping(vec![Entry { key: inner.to_owned(), key_place: value.place.clone(), value }]);
-    }
 }
 
 fn drop_nothing(node: &mut Node, path: &mut Vec<String>) {

@@ -52,7 +52,7 @@ pub(super) fn candidate(runs: &[&RunDocuments], metric: Metric) -> Arm {
     let mut ordered: Vec<_> = runs.to_vec();
     ordered.sort_by_key(|run| (run.plan.seed, run.plan.repeat));
     for run in ordered {
-        if let Some(value) = run.finished().and_then(|summary| metric.of_summary(summary)) {
+        if let Some(value) = run.finished().and_then(|summary| summary.quality(metric)) {
             values.entry(run.plan.seed).or_insert(value);
         }
     }
@@ -63,7 +63,7 @@ pub(super) fn candidate(runs: &[&RunDocuments], metric: Metric) -> Arm {
 pub(super) fn baseline(runs: &[&BaselineRun], metric: Metric) -> Arm {
     let mut by_seed: BTreeMap<u64, (Vec<f64>, &[f64])> = BTreeMap::new();
     for run in runs {
-        if let Some(value) = metric.of_baseline(run) {
+        if let Some(value) = run.quality(metric) {
             by_seed.entry(run.seed).or_insert_with(|| (Vec::new(), first_losses(run))).0.push(value);
         }
     }

@@ -14,11 +14,10 @@ pub(super) fn judged(
     documents: &ExperimentDocuments,
     tables: &Tables,
     baseline: &BaselineEvidence,
-    metric: Metric,
 ) -> Result<Vec<CellSummary>, ScorecardError> {
-    let judged = grouped(&documents.runs).into_par_iter().map(|runs| judge(&runs, documents, tables, baseline, metric));
+    let judged = grouped(&documents.runs).into_par_iter().map(|runs| judge(&runs, documents, tables, baseline));
     let mut cells = judged.collect::<Result<Vec<CellSummary>, ScorecardError>>()?;
-    mark_best(&mut cells, metric);
+    mark_best(&mut cells, documents.record.quality.metric);
     Ok(cells)
 }
 
@@ -55,7 +54,6 @@ fn judge(
     documents: &ExperimentDocuments,
     tables: &Tables,
     baseline: &BaselineEvidence,
-    metric: Metric,
 ) -> Result<CellSummary, ScorecardError> {
     let record = &documents.record;
     let commit = &record.baseline_commit;
@@ -67,7 +65,7 @@ fn judge(
     seeds.sort_unstable();
     seeds.dedup();
     let control = runs.first().is_some_and(|run| control::is_control(record.control.as_ref(), run));
-    let quality = quality::judge(runs, &record.quality, metric, baseline, commit);
+    let quality = quality::judge(runs, &record.quality, baseline, commit);
     let (speed, speed_variants) = speed::judge(runs, &record.speed, baseline, commit, tables)?;
     let (quality, speed, speed_variants) = match control {
         true => (itself(quality), itself(speed), Vec::new()),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::arms::Arm;
-use super::quality::{self, Metric, plural};
+use super::quality::{self, plural};
 use super::statistics::{self, Estimated, rounded};
 use super::{CONFIDENCE, RUNS_FOR_INTERVAL, ScorecardError, severity, speed};
 use nanochat_artifacts::{
@@ -187,7 +187,7 @@ impl<'a> Sides<'a> {
         let undecided_both = |outcome: Outcome, reason: &str| ComparedCell {
             label: label.to_string(),
             identical: false,
-            quality: Judgement::undecided(&rule.metric, outcome.clone(), reason),
+            quality: Judgement::undecided(rule.metric.word(), outcome.clone(), reason),
             speed: Judgement::undecided("tokens_per_second", outcome, reason),
         };
         if pairs.is_empty() {
@@ -195,24 +195,19 @@ impl<'a> Sides<'a> {
                 problem.unwrap_or((Outcome::Missing(None), "no run is finished on both sides".to_string()));
             return Ok(Some(undecided_both(outcome, &reason)));
         }
-        let Some(metric) = Metric::named(&rule.metric) else {
-            return Ok(Some(undecided_both(
-                Outcome::Missing(None),
-                &format!("the metric `{}` is unknown", rule.metric),
-            )));
-        };
         let identical = pairs
             .iter()
             .all(|pair| pair.old.weights_sha256.is_some() && pair.old.weights_sha256 == pair.new.weights_sha256);
-        let mut quality = self.quality(&pairs, metric, identical);
+        let mut quality = self.quality(&pairs, identical);
         if let Some((_, reason)) = problem {
             quality.reason = format!("{}; left out: {reason}", quality.reason);
         }
         Ok(Some(ComparedCell { label: label.to_string(), identical, quality, speed: self.speed(&pairs)? }))
     }
 
-    fn quality(&self, pairs: &[Pair<'_>], metric: Metric, identical: bool) -> Judgement {
+    fn quality(&self, pairs: &[Pair<'_>], identical: bool) -> Judgement {
         let rule = &self.later.record.quality;
+        let metric = rule.metric;
         let arm = |get: &dyn Fn(&Pair<'_>) -> Option<f64>| {
             let mut values: BTreeMap<u64, f64> = BTreeMap::new();
             for pair in pairs {
@@ -222,8 +217,8 @@ impl<'a> Sides<'a> {
             }
             Arm { values: values.into_iter().collect(), note: None }
         };
-        let (new, old) = (arm(&|pair| metric.of_summary(pair.new)), arm(&|pair| metric.of_summary(pair.old)));
-        let mut judgement = Judgement::missing(&rule.metric, format!("the runs have no {}", rule.metric));
+        let (new, old) = (arm(&|pair| pair.new.quality(metric)), arm(&|pair| pair.old.quality(metric)));
+        let mut judgement = Judgement::missing(metric.word(), format!("the runs have no {metric}"));
         let (Some(after), Some(before)) = (statistics::mean(&new.figures()), statistics::mean(&old.figures())) else {
             return judgement;
         };

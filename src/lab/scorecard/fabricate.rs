@@ -79,8 +79,8 @@ impl Project {
             baseline_commit: COMMIT.into(),
             baseline_results: None,
             control: None,
-            quality: QualityRule { metric: "val_bpb".into(), relative: Some(0.002), absolute: None },
-            speed: SpeedRule { metric: "tokens_per_second".into(), min_ratio: 1.0 },
+            quality: QualityRule { metric: QualityMetric::ValBpb, relative: Some(0.002), absolute: None },
+            speed: SpeedRule { metric: SpeedMetric::TokensPerSecond, min_ratio: 1.0 },
             reproducibility: ReproducibilityRule { repeats: 1, require: ReproducibilityLevel::Bitwise },
             drift: None,
             ruleset: "v1".into(),
@@ -235,66 +235,41 @@ fn plan(experiment: &str, wanted: &Wanted, steps: u64) -> RunPlan {
     let depth_axis = wanted.depth.map(|d| ("model.depth".to_string(), json!(d)));
     let dtype_axis = wanted.dtype.map(|dtype| ("hardware.dtype".to_string(), json!(dtype.word())));
     let axes = depth_axis.into_iter().chain(dtype_axis).collect();
-    let mut plan = RunPlan {
-        schema: RunPlan::SCHEMA.into(),
-        experiment: experiment.into(),
-        run_id: String::new(),
-        plan_hash: String::new(),
-        seed: wanted.seed,
-        repeat: wanted.repeat,
-        axes,
-        data: DataPlan::Synthetic { seed: 1, bytes: 4_000_000 },
-        tokenizer: TokenizerPlan::Train { vocab_size: 1024, max_chars_per_document: 10_000, max_chars: 1_000_000 },
-        model: ModelShape {
-            sequence_len: 256,
-            vocab_size: 1024,
-            n_layer: depth,
-            n_head: 2,
-            n_kv_head: 2,
-            n_embd: 128,
-            window_pattern: "SSSL".into(),
-        },
+    let dials = DeriveInputs {
+        head_dim: 64,
+        sequence_len: 256,
+        n_embd: Some(128),
+        total_batch_size: Some(BATCH),
         budget: BudgetPlan::Iterations(steps),
-        scaling: ScalingPlan { aspect_ratio: 64, head_dim: 64, target_param_data_ratio: 12.0, reference_tokens: 1e9 },
-        parameters: ParameterCounts {
-            wte: 131_072,
-            value_embeds: 262_144,
-            lm_head: 131_072,
-            transformer_matrices: 786_432,
-            scalars: 40,
-            total: 1_310_760,
-        },
-        flops_per_token: 6_000_000,
-        device_batch_size: 4,
-        total_batch_size: BATCH,
-        grad_accum_steps: 4,
-        num_iterations: steps,
-        total_tokens: steps * BATCH,
-        total_flops: u128::from(steps * BATCH) * 6_000_000,
-        target_tokens: 10_000_000,
-        lr_scale: 0.25,
-        weight_decay: 0.1,
+        ..DeriveInputs::baseline(depth, 1024)
+    };
+    let settings = Settings {
         optimizer: OptimizerPlan {
-            embedding_lr: 0.3,
             unembedding_lr: 0.004,
-            matrix_lr: 0.02,
-            scalar_lr: 0.5,
             weight_decay: 0.2,
             warmup_steps: 0,
             warmdown_ratio: 0.5,
             final_lr_frac: 0.0,
+            ..OptimizerPlan::BASELINE
         },
-        init: InitPlan::Random,
         eval: EvalPlan { every: 10, tokens: 65_536, core: None },
-        checkpoint: CheckpointPlan { every: 0, keep: 1 },
-        on_divergence: OnDivergence::Stop,
-        wall_clock_seconds: None,
+        profile: Profile { dtype: wanted.dtype.unwrap_or(Precision::F32), ..Profile::cpu(4, 2) },
+        ..Settings::baseline(
+            dials,
+            DataPlan::Synthetic { seed: 1, bytes: 4_000_000 },
+            TokenizerPlan::Train { vocab_size: 1024, max_chars_per_document: 10_000, max_chars: 1_000_000 },
+            Profile::cpu(4, 2),
+        )
+    };
+    let mut plan = RunPlan {
+        repeat: wanted.repeat,
         hardware: "cpu-smoke".into(),
-        device: DeviceKind::Cpu,
-        device_count: 1,
-        dtype: wanted.dtype.unwrap_or(Precision::F32),
-        threads: 2,
-        estimate: Estimate { memory_gib: 0.3, seconds: Some(12.0) },
+        // Round figures, which the tests count with.
+        flops_per_token: 6_000_000,
+        total_flops: u128::from(steps * BATCH) * 6_000_000,
+        lr_scale: 0.25,
+        weight_decay: 0.1,
+        ..settings.plan(experiment, &axes, wanted.seed).expect("plannable")
     };
     plan.plan_hash = plan_hash(&plan);
     plan.run_id = wanted.run_id(&plan.plan_hash);

@@ -79,15 +79,6 @@ pub enum ScorecardError {
         /// What it names.
         found: String,
     },
-    /// A metric that no rule covers.
-    #[error("`{}` names the metric `{found}`, which can't be judged", path.display())]
-    #[diagnostic(help("quality is judged on `val_bpb`, `min_val_bpb` or `core_metric`, speed on `tokens_per_second`"))]
-    UnknownMetric {
-        /// The record.
-        path: PathBuf,
-        /// What it names.
-        found: String,
-    },
     /// Neither side of a comparison has results.
     #[error("neither `{before}` nor `{after}` has results")]
     #[diagnostic(help("results lie in `results/<experiment>/`, each with an experiment.json"))]
@@ -158,14 +149,8 @@ pub fn judge(documents: &ExperimentDocuments, baseline: &BaselineEvidence) -> Re
     if record.ruleset != RULESET {
         return Err(ScorecardError::UnknownRuleset { path, found: record.ruleset.clone() });
     }
-    let Some(metric) = Metric::named(&record.quality.metric) else {
-        return Err(ScorecardError::UnknownMetric { path, found: record.quality.metric.clone() });
-    };
-    if record.speed.metric != "tokens_per_second" {
-        return Err(ScorecardError::UnknownMetric { path, found: record.speed.metric.clone() });
-    }
     let tables = Tables::read(documents.runs.iter().filter(|run| run.finished().is_some()))?;
-    let cells = cells::judged(documents, &tables, &control::evidence(documents, &tables, baseline)?, metric)?;
+    let cells = cells::judged(documents, &tables, &control::evidence(documents, &tables, baseline)?)?;
     let absent = &documents.absent;
     Ok(Scorecard {
         schema: Scorecard::SCHEMA.to_string(),
@@ -174,8 +159,8 @@ pub fn judge(documents: &ExperimentDocuments, baseline: &BaselineEvidence) -> Re
         ruleset: RULESET.to_string(),
         baseline_commit: record.baseline_commit.clone(),
         baseline_results: record.baseline_results.clone(),
-        quality: worst::over(&worst::candidates(&cells), |cell| &cell.quality, absent, &record.quality.metric),
-        speed: worst::over_fastest(&worst::candidates(&cells), absent, &record.speed.metric),
+        quality: worst::over(&worst::candidates(&cells), |cell| &cell.quality, absent, record.quality.metric.word()),
+        speed: worst::over_fastest(&worst::candidates(&cells), absent, record.speed.metric.word()),
         reproducibility: worst::over_repeated(&cells, documents, absent),
         drift: record.drift.map(|_| worst::over_judged(&cells, |cell| cell.drift.as_ref(), absent, "drift")),
         planned: record.runs.len() as u64,

@@ -9,17 +9,15 @@ use super::statistics::{self, rounded};
 use super::{CONFIDENCE, RUNS_FOR_INTERVAL, ScorecardError, cells, speed};
 use nanochat_artifacts::{
     CitedNoise, Document, ExperimentDocuments, ExperimentFolder, Finding, Judgement, Method, NoiseEntry, NoiseRecord,
-    ResultsRoot, RunDocuments, Scorecard, file_sha256,
+    QualityRule, ResultsRoot, RunDocuments, Scorecard, file_sha256,
 };
 
 /// What the runs of an experiment's first cell show, one entry a metric that they have.
 pub fn measure(documents: &ExperimentDocuments) -> NoiseRecord {
     let runs = first_cell(documents);
     let mut entries = Vec::new();
-    for (name, metric) in
-        [("core_metric", Metric::Core), ("min_val_bpb", Metric::MinValBpb), ("val_bpb", Metric::ValBpb)]
-    {
-        entries.extend(entry(name, &arms::candidate(&runs, metric), documents, &runs));
+    for metric in [Metric::CoreMetric, Metric::MinValBpb, Metric::ValBpb] {
+        entries.extend(entry(metric.word(), &arms::candidate(&runs, metric), documents, &runs));
     }
     if on_one_machine(&runs) {
         entries.extend(entry("tokens_per_second", &throughputs(&runs), documents, &runs));
@@ -71,24 +69,26 @@ fn entry(metric: &str, arm: &Arm, documents: &ExperimentDocuments, runs: &[&RunD
 pub fn against_itself(documents: &ExperimentDocuments) -> (Judgement, Judgement) {
     let (record, runs) = (&documents.record, first_cell(documents));
     let blank = Judgement::missing(
-        &record.quality.metric,
+        record.quality.metric.word(),
         format!(
             "it takes {RUNS_FOR_INTERVAL} seeds an arm, {} in all, to judge quality over seeds",
             2 * RUNS_FOR_INTERVAL
         ),
     );
-    let quality = Metric::named(&record.quality.metric).map(|metric| {
-        let (first, second) = halves(&arms::candidate(&runs, metric));
-        // With fewer it would be a point comparison, which says nothing of an arm against itself.
-        let enough = first.values.len().min(second.values.len()) >= RUNS_FOR_INTERVAL;
-        let Some(mean) = statistics::mean(&first.figures()).filter(|_| enough) else {
-            return blank.clone();
-        };
-        let tolerance = record.quality.absolute.unwrap_or(0.0) + record.quality.relative.unwrap_or(0.0) * mean.abs();
-        quality::compare(blank.clone(), &second, &first, tolerance, metric, "seed of the same arm")
-    });
+    let metric = record.quality.metric;
+    let (first, second) = halves(&arms::candidate(&runs, metric));
+    // With fewer it would be a point comparison, which says nothing of an arm against itself.
+    let enough = first.values.len().min(second.values.len()) >= RUNS_FOR_INTERVAL;
+    let quality = match statistics::mean(&first.figures()).filter(|_| enough) {
+        None => blank,
+        Some(mean) => {
+            let QualityRule { absolute, relative, .. } = record.quality;
+            let tolerance = absolute.unwrap_or(0.0) + relative.unwrap_or(0.0) * mean.abs();
+            quality::compare(blank, &second, &first, tolerance, metric, "seed of the same arm")
+        }
+    };
     let rates = if on_one_machine(&runs) { throughputs(&runs) } else { Arm::default() };
-    (quality.unwrap_or(blank), rate_halves(&rates, record.speed.min_ratio))
+    (quality, rate_halves(&rates, record.speed.min_ratio))
 }
 
 /// Every second value.

@@ -19,13 +19,13 @@ const MAX_SEEDS: u64 = 10_000;
 ///
 /// # Errors
 /// A file in one of these places that isn't a noise record.
-pub fn noise(root: &ResultsRoot, experiment: &str, metric: &str) -> Result<Option<NoiseEntry>, ArtifactError> {
+pub fn noise(root: &ResultsRoot, experiment: &str, metric: Metric) -> Result<Option<NoiseEntry>, ArtifactError> {
     for path in [root.experiment(experiment)?.noise(), root.noise()] {
-        if let Some(entry) = NoiseRecord::recorded(&path)?.as_ref().and_then(|record| record.of(metric)) {
+        if let Some(entry) = NoiseRecord::recorded(&path)?.as_ref().and_then(|record| record.of(metric.word())) {
             return Ok(Some(entry.clone()));
         }
     }
-    Ok(NoiseRecord::published()?.of(metric).cloned())
+    Ok(NoiseRecord::published()?.of(metric.word()).cloned())
 }
 
 /// Smallest true difference of two means that a verdict sees with 80% probability: the half-width of its interval and
@@ -45,7 +45,7 @@ pub fn detectable(deviation: f64, candidate: u64, baseline: u64) -> Option<f64> 
 /// where none are recorded, with as many as there are seeds; of several shapes the one with the fewest runs stands.
 pub fn power(rule: &QualityRule, plans: &[RunPlan], noise: &NoiseEntry, baseline: Option<&BaselineResult>) -> Power {
     let seeds = plans.iter().map(|plan| plan.seed).collect::<BTreeSet<u64>>().len() as u64;
-    let recorded = baseline.and_then(|result| weakest_arm(result, plans, &rule.metric));
+    let recorded = baseline.and_then(|result| weakest_arm(result, plans, rule.metric));
     let baseline_runs = recorded.as_ref().map_or(seeds, |arm| arm.len() as u64);
     let mean = recorded.as_deref().and_then(super::statistics::mean);
     let tolerance = rule.absolute.or_else(|| Some(rule.relative? * mean?.abs()));
@@ -57,7 +57,7 @@ pub fn power(rule: &QualityRule, plans: &[RunPlan], noise: &NoiseEntry, baseline
     let seeds_needed = needed
         .find(|&seeds| is_known && reaches(seeds, recorded.as_ref().map_or(seeds, |_| baseline_runs)) == Some(true));
     let mut power = Power {
-        metric: rule.metric.clone(),
+        metric: rule.metric,
         seeds,
         baseline_runs,
         standard_deviation: noise.standard_deviation,
@@ -73,8 +73,7 @@ pub fn power(rule: &QualityRule, plans: &[RunPlan], noise: &NoiseEntry, baseline
 }
 
 /// The figures of the shape that the recording has the fewest counting runs of; none when it has none of these shapes.
-fn weakest_arm(result: &BaselineResult, plans: &[RunPlan], metric: &str) -> Option<Vec<f64>> {
-    let metric = Metric::named(metric)?;
+fn weakest_arm(result: &BaselineResult, plans: &[RunPlan], metric: Metric) -> Option<Vec<f64>> {
     let mut shapes: Vec<&ModelShape> = Vec::new();
     for plan in plans {
         if !shapes.contains(&&plan.model) {
@@ -154,9 +153,9 @@ mod tests {
     fn noise_is_the_experiments_own_then_the_projects_then_the_published() {
         let folder = tempfile::tempdir().unwrap();
         let root = ResultsRoot::new(folder.path());
-        let deviation = |metric: &str| noise(&root, "case", metric).unwrap().map(|entry| entry.standard_deviation);
-        assert_eq!((deviation("val_bpb"), deviation("core_metric")), (Some(0.00023), Some(0.0062)));
-        assert_eq!(deviation("min_val_bpb"), None);
+        let deviation = |metric: Metric| noise(&root, "case", metric).unwrap().map(|entry| entry.standard_deviation);
+        assert_eq!((deviation(Metric::ValBpb), deviation(Metric::CoreMetric)), (Some(0.00023), Some(0.0062)));
+        assert_eq!(deviation(Metric::MinValBpb), None);
         let write = |path: std::path::PathBuf, standard_deviation: f64| {
             let mut record = NoiseRecord::published().unwrap();
             record.entries.retain(|entry| entry.metric == "val_bpb");
@@ -165,10 +164,10 @@ mod tests {
             nanochat_artifacts::write_document(&path, &record).unwrap();
         };
         write(root.noise(), 0.5);
-        assert_eq!((deviation("val_bpb"), deviation("core_metric")), (Some(0.5), Some(0.0062)));
+        assert_eq!((deviation(Metric::ValBpb), deviation(Metric::CoreMetric)), (Some(0.5), Some(0.0062)));
         write(root.experiment("case").unwrap().noise(), 0.25);
-        assert_eq!(deviation("val_bpb"), Some(0.25));
+        assert_eq!(deviation(Metric::ValBpb), Some(0.25));
         std::fs::write(root.noise(), "{}").unwrap();
-        assert!(noise(&root, "case", "core_metric").is_err());
+        assert!(noise(&root, "case", Metric::CoreMetric).is_err());
     }
 }

@@ -10,65 +10,20 @@ use super::budget::{Match, quality_match};
 use super::statistics::{self, Estimated, rounded};
 use super::{BaselineEvidence, CONFIDENCE, RUNS_FOR_INTERVAL};
 use nanochat_artifacts::{
-    BaselineRun, Bound, Finding, Judgement, Method, Outcome, QualityRule, RunDocuments, RunStatus, Summary, Verdict,
+    BaselineRun, Bound, Finding, Judgement, Method, Outcome, QualityRule, RunDocuments, RunStatus, Verdict,
 };
-
-/// A quality metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    /// Validation bits per byte at the end.
-    ValBpb,
-    /// Lowest validation bits per byte.
-    MinValBpb,
-    /// The CORE metric at the end.
-    Core,
-}
-
-impl Metric {
-    /// The metric of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "val_bpb" => Some(Self::ValBpb),
-            "min_val_bpb" => Some(Self::MinValBpb),
-            "core_metric" => Some(Self::Core),
-            _ => None,
-        }
-    }
-
-    /// Whether less is better.
-    pub fn lower_is_better(self) -> bool {
-        !matches!(self, Self::Core)
-    }
-
-    /// The figure in a run's summary.
-    pub fn of_summary(self, summary: &Summary) -> Option<f64> {
-        match self {
-            Self::ValBpb => summary.final_val_bpb,
-            Self::MinValBpb => summary.min_val_bpb,
-            Self::Core => summary.core_metric,
-        }
-    }
-
-    /// The figure in a recorded baseline run.
-    pub fn of_baseline(self, run: &BaselineRun) -> Option<f64> {
-        match self {
-            Self::ValBpb => run.final_val_bpb,
-            Self::MinValBpb => run.min_val_bpb,
-            Self::Core => run.core_metric,
-        }
-    }
-}
+pub use nanochat_plan::QualityMetric as Metric;
 
 /// Judges one cell.
 pub(super) fn judge(
     runs: &[&RunDocuments],
     rule: &QualityRule,
-    metric: Metric,
     evidence: &BaselineEvidence,
     commit: &str,
 ) -> Judgement {
+    let metric = rule.metric;
     let candidate = arms::candidate(runs, metric);
-    let mut judgement = Judgement::missing(&rule.metric, "");
+    let mut judgement = Judgement::missing(metric.word(), "");
     judgement.candidate = candidate.figure();
     judgement.bound = rule.absolute.map(|bound| Bound::at(signed(bound, metric)));
     let matched = match matched_runs(runs, evidence, commit) {
@@ -80,7 +35,7 @@ pub(super) fn judge(
     let note = note.filter(|_| !matches!(evidence, BaselineEvidence::Control(_)));
     let baseline = arms::baseline(&matched, metric).with_note(note);
     let Some(reference) = statistics::mean(&baseline.figures()) else {
-        judgement.reason = format!("the recorded baseline has no {}; record one that was evaluated", rule.metric);
+        judgement.reason = format!("the recorded baseline has no {}; record one that was evaluated", metric);
         return judgement;
     };
     let tolerance = rule.absolute.unwrap_or(0.0) + rule.relative.unwrap_or(0.0) * reference.abs();
@@ -91,7 +46,7 @@ pub(super) fn judge(
         return judgement;
     }
     if candidate.values.is_empty() {
-        judgement.reason = format!("no run has a {}; ask for it in the spec's `eval`", rule.metric);
+        judgement.reason = format!("no run has a {}; ask for it in the spec's `eval`", metric);
         return judgement;
     }
     compare(judgement, &candidate, &baseline, tolerance, metric, evidence.noun())

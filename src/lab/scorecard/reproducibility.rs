@@ -10,9 +10,9 @@ use super::quality::plural;
 use super::statistics::{self, rounded};
 use super::{CONFIDENCE, RUNS_FOR_INTERVAL};
 use nanochat_artifacts::{
-    ArmFigure, Bound, Environment, EvalRow, Finding, Judgement, Method, Outcome, ReproducibilityLevel,
-    ReproducibilityRule, RunDocuments, Summary, read_evals,
+    ArmFigure, Bound, Environment, EvalRow, Finding, Judgement, Method, Outcome, ReproducibilityRule, RunDocuments, Summary, read_evals,
 };
+use nanochat_plan::ReproducibilityLevel;
 
 /// Largest relative difference of final bits per byte that counts as numerically the same: a fourth of the default
 /// quality tolerance, some twice the noise between seeds that published runs show.
@@ -26,11 +26,7 @@ struct Finished<'a> {
 
 /// Judges one cell.
 pub(super) fn judge(runs: &[&RunDocuments], rule: &ReproducibilityRule) -> Judgement {
-    let metric = match rule.require {
-        ReproducibilityLevel::Bitwise => "bitwise",
-        ReproducibilityLevel::Numeric => "numeric",
-        ReproducibilityLevel::Statistical => "statistical",
-    };
+    let metric = rule.require.word();
     let groups = repeated(runs);
     if groups.is_empty() {
         let reason = "no run is repeated in this cell: ask for it by `reproducibility: { repeats: 1 }`";

@@ -35,7 +35,7 @@ pub(super) fn judge(
     commit: &str,
     tables: &Tables,
 ) -> Result<Judged, ScorecardError> {
-    let mut judgement = Judgement::missing(&rule.metric, "");
+    let mut judgement = Judgement::missing(rule.metric.word(), "");
     judgement.bound = Some(Bound { threshold: rule.min_ratio, minimum_effect: Some(MINIMUM_EFFECT) });
     let finished: Vec<_> = runs.iter().copied().filter(|run| run.finished().is_some()).collect();
     judgement.candidate = arm_figure(&throughputs(&finished), finished.len());

@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::fabricate::{COMMIT, MACHINE, Project, Wanted};
 use super::statistics::*;
 use super::*;
-use nanochat_artifacts::{Judgement, ReproducibilityLevel, RunStatus, Scorecard};
+use nanochat_artifacts::{Judgement, RunStatus, Scorecard};
+use nanochat_plan::ReproducibilityLevel;
 
 pub(super) fn close(ours: f64, theirs: f64, what: &str) {
     assert!((ours - theirs).abs() <= 1e-9 * theirs.abs().max(1.0), "{what}: {ours} is not {theirs}");

@@ -1,0 +1,135 @@
+//! The settings of one cell of an experiment, and the run that they come to with a seed.
+
+use std::collections::BTreeMap;
+
+use super::{
+    CheckpointPlan, DataPlan, DeriveInputs, Derived, EvalPlan, InitPlan, OnDivergence, OptimizerPlan, PlanError,
+    Profile, RUN_PLAN_SCHEMA, RunPlan, ScalingPlan, TokenizerPlan, derive, estimate, plan_hash,
+};
+
+/// Everything that an experiment decides of a run, seed aside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where documents come from.
+    pub data: DataPlan,
+    /// Where the tokenizer comes from.
+    pub tokenizer: TokenizerPlan,
+    /// The dials of shape, batch and budget.
+    pub dials: DeriveInputs,
+    /// Optimizer settings before scaling.
+    pub optimizer: OptimizerPlan,
+    /// Starting weights.
+    pub init: InitPlan,
+    /// Evaluation.
+    pub eval: EvalPlan,
+    /// Checkpoints.
+    pub checkpoint: CheckpointPlan,
+    /// What follows a divergence.
+    pub on_divergence: OnDivergence,
+    /// Cap on wall clock in seconds.
+    pub wall_clock_seconds: Option<f64>,
+    /// The hardware profile.
+    pub profile: Profile,
+}
+
+impl Settings {
+    /// The baseline's settings, evaluated and stored at the end alone.
+    pub fn baseline(dials: DeriveInputs, data: DataPlan, tokenizer: TokenizerPlan, profile: Profile) -> Self {
+        Self {
+            data,
+            tokenizer,
+            optimizer: OptimizerPlan { weight_decay: dials.weight_decay, ..OptimizerPlan::BASELINE },
+            dials,
+            init: InitPlan::Random,
+            eval: EvalPlan { every: 0, tokens: 80 * 524_288, core: None },
+            checkpoint: CheckpointPlan { every: 0, keep: 1 },
+            on_divergence: OnDivergence::Stop,
+            wall_clock_seconds: None,
+            profile,
+        }
+    }
+
+    /// The run that these settings and a seed make. Its `run_id` is empty: only an experiment knows what varies in it.
+    ///
+    /// # Errors
+    /// An impossible shape, an empty budget, a batch that isn't a whole number of micro-steps, a run that the profile's
+    /// memory or the cap on wall clock don't allow.
+    pub fn plan(
+        &self,
+        experiment: &str,
+        axes: &BTreeMap<String, serde_json::Value>,
+        seed: u64,
+    ) -> Result<RunPlan, PlanError> {
+        let Self { dials, profile, .. } = self;
+        let derived = derive(dials)?;
+        let grad_accum_steps = self.micro_steps(derived.total_batch_size)?;
+        self.afford(&derived)?;
+        let mut plan = RunPlan {
+            schema: RUN_PLAN_SCHEMA.to_owned(),
+            experiment: experiment.to_owned(),
+            run_id: String::new(),
+            plan_hash: String::new(),
+            seed,
+            repeat: 0,
+            axes: axes.clone(),
+            data: self.data.clone(),
+            tokenizer: self.tokenizer.clone(),
+            budget: dials.budget,
+            scaling: ScalingPlan {
+                aspect_ratio: dials.aspect_ratio as u64,
+                head_dim: dials.head_dim as u64,
+                target_param_data_ratio: dials.target_param_data_ratio(),
+                reference_tokens: derived.reference_tokens,
+            },
+            device_batch_size: profile.device_batch_size,
+            grad_accum_steps,
+            optimizer: self.optimizer.clone(),
+            init: self.init.clone(),
+            eval: self.eval.clone(),
+            checkpoint: self.checkpoint.clone(),
+            on_divergence: self.on_divergence,
+            wall_clock_seconds: self.wall_clock_seconds,
+            hardware: profile.name.clone(),
+            device: profile.device,
+            device_count: profile.device_count,
+            dtype: profile.dtype,
+            threads: profile.threads,
+            estimate: estimate(&derived, profile),
+            flops_per_token: derived.flops_per_token,
+            total_batch_size: derived.total_batch_size,
+            num_iterations: derived.num_iterations,
+            total_tokens: derived.total_tokens,
+            total_flops: derived.total_flops,
+            target_tokens: derived.target_tokens,
+            lr_scale: derived.lr_scale,
+            weight_decay: derived.weight_decay,
+            model: derived.model,
+            parameters: derived.parameters,
+        };
+        plan.plan_hash = plan_hash(&plan);
+        Ok(plan)
+    }
+
+    /// Micro-steps that a step of so many tokens takes.
+    fn micro_steps(&self, total_batch_size: u64) -> Result<u64, PlanError> {
+        let sequence_len = self.dials.sequence_len as u64;
+        let Profile { device_count, device_batch_size, .. } = self.profile;
+        let micro = sequence_len.saturating_mul(device_count).saturating_mul(device_batch_size);
+        if micro == 0 || !total_batch_size.is_multiple_of(micro) {
+            return Err(PlanError::Accumulation { total_batch_size, device_batch_size, sequence_len, device_count });
+        }
+        Ok(total_batch_size / micro)
+    }
+
+    /// Refuses what doesn't fit in the profile's memory, or would go past the cap on wall clock.
+    fn afford(&self, derived: &Derived) -> Result<(), PlanError> {
+        let cost = estimate(derived, &self.profile);
+        if let Some(available) = self.profile.memory_gib.filter(|&available| cost.memory_gib > available) {
+            return Err(PlanError::Memory { needed: cost.memory_gib, available });
+        }
+        match (cost.seconds, self.wall_clock_seconds) {
+            (Some(needed), Some(cap)) if needed > cap => Err(PlanError::WallClock { needed, cap }),
+            _ => Ok(()),
+        }
+    }
+}
