@@ -10,6 +10,14 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use nanochat_artifacts::{
+    BaselineBlock, BaselineMeasurement, BaselineProvenance, BaselineRun, RunStatus, median_tokens_per_second,
+    training_seconds,
+};
+use nanochat_engine::checkpoint;
+use nanochat_experiment::Experiment;
+use nanochat_plan::{Precision, RunPlan};
+
 use super::base_folder::BaseFolder;
 use super::collect::Record;
 use super::log::{LogEvent, LogReader};
@@ -18,12 +26,6 @@ use super::python::{Environment, Python, set_variables};
 use super::words::{Scrub, hex};
 use super::{BaselineError, Checkout, flags_of};
 use crate::hardware::Machine;
-use nanochat_artifacts::{
-    BaselineBlock, BaselineMeasurement, BaselineProvenance, BaselineRun, RunStatus, median_tokens_per_second,
-    training_seconds,
-};
-use nanochat_engine::checkpoint;
-use nanochat_plan::{Precision, RunPlan};
 
 /// The seed that the baseline fixes in its code (`compute_init`); it has no flag for it.
 pub const BASELINE_SEED: u64 = 42;
@@ -42,6 +44,24 @@ impl Variant {
     pub fn of(plan: &RunPlan) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
         Self { dtype: plan.dtype, threads: if plan.threads == 0 { cores } else { plan.threads } }
+    }
+
+    /// The variants that the spec names; without any, what the plan says.
+    pub fn of_experiment(experiment: &Experiment, plan: &RunPlan) -> Vec<Self> {
+        let planned = Self::of(plan);
+        let named = experiment.baseline_variants.iter().map(|variant| Self {
+            dtype: variant.dtype.unwrap_or(planned.dtype),
+            threads: variant.threads.unwrap_or(planned.threads),
+        });
+        if experiment.baseline_variants.is_empty() { vec![planned] } else { named.collect() }
+    }
+
+    /// Every combination of compute dtypes and threads; an empty list stands for what the plan says.
+    pub fn combinations(plan: &RunPlan, dtypes: &[Precision], threads: &[u64]) -> Vec<Self> {
+        let planned = Self::of(plan);
+        let dtypes = if dtypes.is_empty() { &[planned.dtype] } else { dtypes };
+        let threads = if threads.is_empty() { &[planned.threads] } else { threads };
+        dtypes.iter().flat_map(|&dtype| threads.iter().map(move |&threads| Self { dtype, threads })).collect()
     }
 
     /// Such as `bf16-threads2`.
@@ -107,7 +127,7 @@ pub enum Event<'a> {
 /// Runs the baseline once. A process that fails or takes too long gives a result with status `failed` and the reason.
 ///
 /// # Errors
-/// The plan has no flags, the base folder can't be cleared, the interpreter can't be started, or somebody asked to stop.
+/// The plan has no flags, the base folder can't be cleared, the interpreter can't be started, or a stop was requested.
 pub fn record_run(
     request: &Request<'_>,
     stop: &dyn Fn() -> bool,
@@ -157,7 +177,7 @@ pub fn record_run(
     Ok(result)
 }
 
-/// The variables of a child process, by which the baseline finds its base folder and is told its arithmetic.
+/// The variables of a child process, which set the baseline's base folder and compute dtype.
 pub(super) fn variables(base: &BaseFolder, variant: Variant) -> Vec<(&'static str, String)> {
     let folder = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     vec![

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use polars::prelude::{Column, DataFrame, PolarsError};
 use polars_io::prelude::{ParquetCompression, ParquetWriter};
 
-use super::BaselineError;
 use nanochat_engine::checkpoint::baseline::save_token_bytes;
 use nanochat_engine::data::{Corpus, Shard, Split, resolve};
 use nanochat_engine::tokenizer::{Tokenizer, TokenizerFormat};
 use nanochat_plan::DataPlan;
+
+use super::BaselineError;
 
 /// Marks a folder that was made here.
 const MARK: &str = ".nanochat-baseline";
@@ -26,7 +27,7 @@ const TOKENIZER: &str = "tokenizer";
 const BUNDLE: &str = "eval_bundle";
 /// Where it puts checkpoints.
 const CHECKPOINTS: &str = "base_checkpoints";
-/// Where PyTorch is told to keep compiled kernels.
+/// PyTorch's folder of compiled kernels.
 const COMPILE_CACHE: &str = "compile_cache";
 
 /// A base folder; a temporary one vanishes when dropped.

@@ -1,9 +1,10 @@
 //! What a log says, gathered into figures. Lines that don't fit the run are passed over, and said to be: a log may have been
 //! cut, mixed with another's, or damaged.
 
-use super::log::LogEvent;
 use nanochat_artifacts::StepRow;
 use nanochat_plan::Precision;
+
+use super::log::LogEvent;
 
 /// Most warnings that are kept.
 const MOST_WARNINGS: usize = 20;

@@ -1,4 +1,4 @@
-//! Why the baseline couldn't be driven or read.
+//! Why the baseline can't be run or its results can't be read.
 
 use std::path::PathBuf;
 
@@ -7,34 +7,55 @@ use nanochat_engine::checkpoint::CheckpointError;
 use nanochat_engine::data::DataError;
 use nanochat_engine::tokenizer::TokenizerError;
 
-/// Why the baseline couldn't be driven or read. What goes wrong inside a run that was started is no error of this kind: it
-/// ends in a result whose status is `failed`.
-#[derive(Debug, thiserror::Error)]
+use crate::run::RunError;
+
+/// Why the baseline can't be run or its results can't be read. A run that was started and fails is not an error: it gives
+/// a result with the status `failed`.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum BaselineError {
     /// The plan can't be expressed in the baseline's flags.
-    #[error("the baseline has no flags for {what}; change the spec so that both arms can train it")]
+    #[error("the baseline has no flags for {what}")]
+    #[diagnostic(help("change the spec so that both arms can train it"))]
     NoFlag {
-        /// What it can't do.
+        /// The setting.
         what: String,
     },
     /// A file can't be read.
     #[error("can't read {}: {reason}", path.display())]
+    #[diagnostic(help("check that the file is what it should be, and its permissions"))]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What was wrong.
+        /// Why.
         reason: String,
     },
+    /// The recording of that name belongs to another commit.
+    #[error("{}: it was recorded at commit {found}, not {wanted}", path.display())]
+    #[diagnostic(help("give another --name"))]
+    ForeignRecording {
+        /// The recording.
+        path: PathBuf,
+        /// Its commit.
+        found: String,
+        /// The spec's commit.
+        wanted: String,
+    },
+    /// The experiment has no baseline arm.
+    #[error("this spec compares its runs with a cell of its own, not the baseline")]
+    #[diagnostic(help("leave `--with-baseline` out, or replace `baseline.cell` by `baseline.results`"))]
+    NoBaselineArm,
     /// The folder isn't a checkout of the baseline.
-    #[error("{}: {reason}; clone karpathy/nanochat there, and check out the spec's commit", path.display())]
+    #[error("{}: {reason}", path.display())]
+    #[diagnostic(help("clone karpathy/nanochat there, and check out the spec's commit"))]
     NoCheckout {
         /// The folder.
         path: PathBuf,
-        /// What is missing.
+        /// Why.
         reason: String,
     },
     /// The checkout is at another commit.
-    #[error("{}: it is at commit {found}, the spec pins {wanted}; run `git checkout {wanted}` there", path.display())]
+    #[error("{}: it is at commit {found}, the spec pins {wanted}", path.display())]
+    #[diagnostic(help("run `git checkout {wanted}` there"))]
     WrongCommit {
         /// The checkout.
         path: PathBuf,
@@ -44,102 +65,114 @@ pub enum BaselineError {
         wanted: String,
     },
     /// The checkout was changed.
-    #[error(
-        "{}: the baseline is measured unmodified, but these were changed: {}; put them back, or take a fresh clone",
-        path.display(),
-        changes.join(", ")
-    )]
+    #[error("{}: the baseline must be unmodified, but these files were changed: {}", path.display(), changes.join(", "))]
+    #[diagnostic(help("restore them, or make a fresh clone"))]
     Changed {
         /// The checkout.
         path: PathBuf,
-        /// Changed and untracked files, with git's two letters.
+        /// Changed and untracked files, with git's status letters.
         changes: Vec<String>,
     },
     /// Python can't be run.
-    #[error("{}: {reason}; --python must name the interpreter of an environment with the baseline's packages", path.display())]
+    #[error("{}: {reason}", path.display())]
+    #[diagnostic(help("--python must name the interpreter of an environment with the baseline's packages"))]
     Python {
         /// The interpreter.
         path: PathBuf,
-        /// What was wrong.
+        /// Why.
         reason: String,
     },
     /// Packages that the baseline imports are missing.
-    #[error("{}: the baseline's packages can't all be imported: {}; install them into that environment", path.display(), missing.join("; "))]
+    #[error("{}: these packages of the baseline can't be imported: {}", path.display(), missing.join("; "))]
+    #[diagnostic(help("install them into that environment"))]
     MissingPackages {
         /// The interpreter.
         path: PathBuf,
-        /// Packages, each with what Python said.
+        /// Packages, each with Python's error.
         missing: Vec<String>,
     },
-    /// PyTorch doesn't see the plan's device.
-    #[error(
-        "the plan asks for {wanted}, but PyTorch {version} in that environment sees {found}; choose another profile, or install the build for that device"
-    )]
+    /// PyTorch doesn't find the plan's device.
+    #[error("the plan asks for {wanted}, but PyTorch {version} in that environment finds {found}")]
+    #[diagnostic(help("choose another profile, or install the build of PyTorch for that device"))]
     NoDevice {
         /// The plan's device.
         wanted: &'static str,
         /// PyTorch's version.
         version: String,
-        /// What it sees.
+        /// The devices that it finds.
         found: String,
     },
-    /// The base folder may not be written to.
-    #[error("{}: it is not empty and was not made by this program; name a new folder with --base-dir, so that nothing of yours is overwritten", path.display())]
+    /// The base folder holds files of another program.
+    #[error("{}: it is not empty and was not made by this program", path.display())]
+    #[diagnostic(help("name a new folder with --base-dir, so that no file of yours is overwritten"))]
     ForeignFolder {
         /// The folder.
         path: PathBuf,
     },
     /// A folder or file for the baseline can't be written.
     #[error("can't {operation} {}: {source}", path.display())]
+    #[diagnostic(help("check free space and permissions"))]
     Io {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// Documents written for the baseline don't read back as they were.
-    #[error("{}: the data written for the baseline doesn't read back as it was; is the disk full or damaged?", path.display())]
+    /// Documents written for the baseline read back differently.
+    #[error("{}: the data written for the baseline reads back differently", path.display())]
+    #[diagnostic(help("check whether the disk is full or damaged"))]
     DataDiffer {
         /// The folder.
         path: PathBuf,
     },
-    /// One of our own small scripts failed inside the baseline's environment.
+    /// One of this program's scripts failed in the baseline's environment.
     #[error("the baseline's own code failed while {task}: {reason}")]
+    #[diagnostic(help("see `nanochat baseline check` for the checkout and its environment"))]
     Script {
-        /// What the script does.
+        /// The task of the script.
         task: &'static str,
-        /// What Python said.
+        /// Python's error.
         reason: String,
     },
     /// The files of a finished run don't fit together.
     #[error("{}: {reason}", path.display())]
+    #[diagnostic(help("give what `scripts.base_train` printed, and the meta_<step>.json of the same run"))]
     Import {
-        /// The file to blame.
+        /// The malformed file.
         path: PathBuf,
-        /// What is wrong, and what was expected.
+        /// Why.
         reason: String,
     },
-    /// Somebody asked to stop.
+    /// A stop was requested.
     #[error("stopped by a signal")]
+    #[diagnostic(help("finished runs stay recorded; the same command starts again"))]
     Stopped,
+    /// Data or tokenizer of a plan.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Resources(#[from] RunError),
     /// Data.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Data(#[from] DataError),
     /// Tokenizer.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// The baseline's checkpoint.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A result.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Artifact(#[from] ArtifactError),
 }
 
 impl BaselineError {
-    /// Wraps what the system said about `path`.
+    /// Wraps a system error about `path`.
     pub(super) fn io(operation: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { operation, path, source }

@@ -1,22 +1,23 @@
-//! A recorded result from the files of a finished run: what it printed, and the `meta_<step>.json` that it saved.
+//! A recorded result from the files of a finished run: its log, and the `meta_<step>.json` that it saved.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::arm::BASELINE_SEED;
-use super::collect::Record;
-use super::words::Scrub;
-use super::{BaselineError, read_log};
 use nanochat_artifacts::{
     BaselineProvenance, BaselineRun, RunStatus, bytes_sha256, median_tokens_per_second, training_seconds,
 };
 use nanochat_plan::{ModelShape, Precision};
 
-/// Larger files are no logs.
+use super::arm::BASELINE_SEED;
+use super::collect::Record;
+use super::words::Scrub;
+use super::{BaselineError, read_log};
+
+/// Longest log in bytes.
 const LARGEST_LOG: u64 = 1 << 30;
-/// Larger files are no descriptions.
+/// Longest description in bytes.
 const LARGEST_META: u64 = 16 << 20;
 
 /// Reads a finished run. Hashes that would make it matched are not in its files, and stay unknown.
@@ -31,12 +32,10 @@ pub fn import(log: &Path, meta: &Path) -> Result<BaselineRun, BaselineError> {
     let wrong = |reason: String| BaselineError::Import { path: log.to_path_buf(), reason };
     if record.losses.is_empty() {
         let seen = record.warnings.last().map(|warning| format!(" ({warning})")).unwrap_or_default();
-        return Err(wrong(format!(
-            "no training step from the first on is in it{seen}; give what `scripts.base_train` printed"
-        )));
+        return Err(wrong(format!("it has no training steps{seen}")));
     }
     if let Some(reason) = described.disagreement(&record) {
-        return Err(wrong(format!("{reason}; {} is of another run", meta.display())));
+        return Err(wrong(format!("{reason}: {} belongs to another run", meta.display())));
     }
     let failure = record.incomplete().or_else(|| record.exception.clone());
     let scrub = Scrub::new(&[]);
@@ -92,12 +91,12 @@ fn read(path: &Path, largest: u64) -> Result<Vec<u8>, BaselineError> {
     let unreadable = |reason: String| BaselineError::Unreadable { path: path.to_path_buf(), reason };
     let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
     if length > largest {
-        return Err(unreadable(format!("{length} bytes are more than such a file ever has")));
+        return Err(unreadable(format!("{length} bytes are too many for such a file")));
     }
     std::fs::read(path).map_err(|error| unreadable(error.to_string()))
 }
 
-/// What `meta_<step>.json` says.
+/// Contents of `meta_<step>.json`.
 struct Meta {
     step: u64,
     model: ModelShape,
@@ -111,8 +110,8 @@ impl Meta {
     fn read(path: &Path) -> Result<Self, BaselineError> {
         let wrong = |reason: String| BaselineError::Import { path: path.to_path_buf(), reason };
         let meta: Value = serde_json::from_slice(&read(path, LARGEST_META)?)
-            .map_err(|error| wrong(format!("it is not JSON: {error}; give the run's `meta_<step>.json`")))?;
-        let missing = |name: &str| wrong(format!("it has no `{name}`; give the run's `meta_<step>.json`"));
+            .map_err(|error| wrong(format!("it is not JSON: {error}")))?;
+        let missing = |name: &str| wrong(format!("it has no `{name}`"));
         let number = |name: &str| meta.get(name).and_then(Value::as_u64).ok_or_else(|| missing(name));
         let config = meta.get("model_config").cloned().ok_or_else(|| missing("model_config"))?;
         let model = serde_json::from_value(config).map_err(|error| wrong(format!("`model_config`: {error}")))?;

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::arm::{Matching, Variant, variables};
-use super::base_folder::BaseFolder;
-use super::python::{Python, Script};
-use super::{BaselineError, Checkout};
 use nanochat_artifacts::bytes_sha256;
 use nanochat_engine::data::{Corpus, Loader, Split};
 use nanochat_engine::tokenizer::Tokenizer;
 use nanochat_plan::RunPlan;
+
+use super::arm::{Matching, Variant, variables};
+use super::base_folder::BaseFolder;
+use super::python::{Python, Script};
+use super::{BaselineError, Checkout};
 
 /// The answer of `first_batches.py`.
 #[derive(Deserialize)]
@@ -25,7 +26,7 @@ struct Answer {
 /// Hashes of both arms. Differences are no error: they are recorded, and make the pair not comparable.
 ///
 /// # Errors
-/// A shard can't be read, the baseline's own loader fails on what was laid out for it, or somebody asked to stop.
+/// A shard can't be read, the baseline's own loader fails on the base folder, or a stop was requested.
 pub fn compare_batches(
     plan: &RunPlan,
     corpus: &Arc<Corpus>,

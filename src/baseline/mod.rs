@@ -1,11 +1,11 @@
-//! The other arm: karpathy/nanochat, driven as it is and read from what it printed.
+//! The other arm: karpathy/nanochat, run unmodified and read from its log.
 //!
-//! [`Checkout`] and [`Python`] say whether it can be run here, unmodified, at the pinned commit; [`flags_of`] and
+//! [`Checkout`] and [`Python`] check whether it can run here, unmodified, at the pinned commit; [`flags_of`] and
 //! [`BaseFolder`] give it the plan's model, budget, documents and tokenizer; [`compare_batches`] shows with its own code
 //! that both arms train on the same; [`record_run`] runs it and measures it from outside; [`import`] makes the same
-//! document from a finished run's files; [`Recording`] keeps results; [`blocks`] orders alternating runs of both arms.
+//! document from a finished run's files; [`Recording`] keeps results; [`BaselineArm`] alternates runs of both arms.
 //!
-//! Refused: another commit, a changed checkout, a plan that its flags can't say, a base folder that isn't ours. Nothing is
+//! Refused: another commit, a changed checkout, a plan without flags for it, a base folder of another program. Nothing is
 //! ever written into the checkout.
 
 /// The commit of karpathy/nanochat that this program was written against.
@@ -13,7 +13,7 @@ pub const PINNED_COMMIT: &str = "92d63d4e8bb4df75c3b71618f31ddde2378b2bcd";
 
 mod arm;
 mod base_folder;
-pub mod blocks;
+mod check;
 mod checkout;
 mod collect;
 mod error;
@@ -21,6 +21,7 @@ mod flags;
 mod import;
 mod log;
 mod matching;
+mod other_arm;
 mod process;
 mod python;
 mod recording;
@@ -34,13 +35,15 @@ mod tests;
 
 pub use arm::{BASELINE_SEED, Event, Matching, Request, Variant, record_run};
 pub use base_folder::BaseFolder;
+pub use check::{Check, check};
 pub use checkout::Checkout;
 pub use error::BaselineError;
 pub use flags::flags_of;
 pub use import::import;
 pub use log::{LogEvent, LogReader, read_log};
 pub use matching::compare_batches;
+pub use other_arm::BaselineArm;
 pub use python::{Environment, Python, SCRIPT_TIMEOUT};
 pub use recording::{Recording, recording_name};
-pub use session::{Beside, Report, Session, Tally, one_of_each_budget};
+pub use session::{Place, Report, Session, Tally, one_of_each_budget};
 pub use weights::{initial_weights, write_initial_weights};

@@ -1,7 +1,7 @@
 //! Runs a child process in a group of its own: output as it comes, a timeout, a clean stop, and what it used.
 //!
 //! Whatever ends the run, nothing of the group stays behind. A process that ignores the polite signal is killed after a
-//! grace period; one that leaves its pipes to somebody else doesn't hold us up.
+//! grace period; one whose child keeps its pipes open doesn't delay the end.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -34,7 +34,7 @@ pub enum Stream {
 pub struct Limits<'a> {
     /// The longest that it may take.
     pub timeout: Duration,
-    /// Whether somebody asked to stop.
+    /// Whether a stop was requested.
     pub stop: &'a dyn Fn() -> bool,
 }
 

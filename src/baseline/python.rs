@@ -11,9 +11,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use nanochat_plan::DeviceKind;
+
 use super::process::{Ending, Limits, Stream, run};
 use super::{BaselineError, Checkout};
-use nanochat_plan::DeviceKind;
 
 /// What the training script imports at the pinned commit: module and distribution.
 const PACKAGES: [(&str, &str); 10] = [
@@ -88,7 +89,7 @@ impl Python {
     /// Asks what the environment has.
     ///
     /// # Errors
-    /// Python can't be run, doesn't answer in time, or somebody asked to stop. Missing packages are part of the answer.
+    /// Python can't be run, doesn't answer in time, or a stop was requested. Missing packages are part of the answer.
     pub fn probe(&self, timeout: Duration, stop: &dyn Fn() -> bool) -> Result<Environment, BaselineError> {
         let mut command = self.script(include_str!("scripts/probe.py"), "probe");
         command.args(PACKAGES.map(|(module, distribution)| format!("{module}={distribution}")));

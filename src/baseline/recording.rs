@@ -1,11 +1,12 @@
-//! The recorded results of one name: read, extended, written.
+//! A recording: the recorded results of one name.
 
 use std::path::{Path, PathBuf};
 
-use super::BaselineError;
 use nanochat_artifacts::{
     BaselineResult, BaselineRun, Document, ResultsRoot, RunStatus, read_document, write_document,
 };
+
+use super::BaselineError;
 
 /// A recording that grows run by run, on disk after each.
 ///
@@ -22,17 +23,17 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// The recording of that name for a commit, with what was recorded before.
+    /// The recording of that name for a commit, with the runs recorded before.
     ///
     /// # Errors
-    /// The name is no file name, or what is there can't be read.
+    /// The name is not a file name, or the existing recording can't be read.
     pub fn open(root: &ResultsRoot, commit: &str, name: &str, append: bool) -> Result<Self, BaselineError> {
         let path = root.baseline(commit, name)?;
         let earlier = match read_document::<BaselineResult>(&path) {
             Ok(result) if result.commit == commit => result.runs,
             Ok(result) => {
-                let reason = format!("it was recorded at commit {}, not {commit}; give another --name", result.commit);
-                return Err(BaselineError::Unreadable { path, reason });
+                let (found, wanted) = (result.commit, commit.to_string());
+                return Err(BaselineError::ForeignRecording { path, found, wanted });
             }
             Err(error) if error.is_not_found() => Vec::new(),
             Err(error) => return Err(error.into()),
@@ -40,7 +41,7 @@ impl Recording {
         Ok(Self { path, commit: commit.into(), name: name.into(), earlier, new: Vec::new(), append })
     }
 
-    /// Where it lies.
+    /// Its file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -72,7 +73,7 @@ impl Recording {
     }
 }
 
-/// The name of an experiment's recording: that of the file which its spec names, else the experiment's own.
+/// The name of an experiment's recording: that of the file that its spec names, else the experiment's own.
 pub fn recording_name(named: Option<&str>, commit: &str, experiment: &str) -> String {
     let folder = format!("results/baselines/{}/", commit.get(..12).unwrap_or(commit));
     let stem = named.and_then(|path| path.strip_prefix(&folder)?.strip_suffix(".json"));

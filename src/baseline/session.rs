@@ -1,19 +1,35 @@
 //! A session: runs of the baseline for one or more plans, each in every variant, block after block, recorded as they end.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
+
+use nanochat_artifacts::{BaselineRun, ResultsRoot, RunStatus};
+use nanochat_engine::data::resolve;
+use nanochat_experiment::Experiment;
+use nanochat_plan::{InitPlan, RunPlan};
 
 use super::arm::{Event, Matching, Request, Variant, record_run};
 use super::base_folder::BaseFolder;
 use super::matching::compare_batches;
 use super::python::{Environment, Python};
-use super::{BaselineError, Checkout, Recording, blocks, flags_of};
-use crate::hardware::Machine;
-use nanochat_artifacts::{BaselineRun, RunStatus};
-use nanochat_engine::data::{Corpus, resolve};
-use nanochat_engine::tokenizer::Tokenizer;
-use nanochat_plan::RunPlan;
+use super::{BaselineError, Checkout, Recording, flags_of, write_initial_weights};
+use crate::hardware::{self, Machine};
+use crate::run::Resources;
+
+/// The baseline's checkout and environment, and how to run it.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// The checkout.
+    pub checkout: &'a Path,
+    /// The interpreter.
+    pub python: &'a Path,
+    /// The base folder; a temporary one by default.
+    pub base_dir: Option<&'a Path>,
+    /// The longest time of one run.
+    pub timeout: Duration,
+    /// The machine matches the profile.
+    pub hardware_matches: bool,
+}
 
 /// What all runs of a session share.
 pub struct Session {
@@ -21,36 +37,36 @@ pub struct Session {
     pub checkout: Checkout,
     /// The interpreter.
     pub python: Python,
-    /// What it has, found to be enough.
+    /// Its packages and devices, checked.
     pub environment: Environment,
     /// The base folder.
     pub base: BaseFolder,
     /// This machine.
     pub machine: Machine,
-    /// Relative paths in plans start here.
-    pub project: PathBuf,
-    /// The longest that one run may take.
+    /// The longest time of one run.
     pub timeout: Duration,
-    /// The machine is what the profile says; else results name no machine, and their speed can't be judged.
+    /// The machine matches the profile; else results name no machine, and their speed can't be judged.
     pub hardware_matches: bool,
 }
 
-/// What happens, as it happens.
+/// Progress of a session.
 pub enum Report<'a> {
-    /// Something that takes a while begins, in words.
+    /// A long operation begins.
     Doing(&'a str),
-    /// Something to know that doesn't stop the session.
+    /// A problem that doesn't stop the session.
     Warning(String),
     /// What happens inside a run.
     Run(Event<'a>),
     /// A run ended.
     Ended(&'a BaselineRun),
+    /// The baseline's part of a block ended, with its error.
+    BlockEnded(Option<&'a BaselineError>),
 }
 
-/// How runs ended.
+/// Number of runs by how they ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Runs that came to their end.
+    /// Runs that finished.
     pub finished: u64,
     /// Runs that failed.
     pub failed: u64,
@@ -70,13 +86,13 @@ impl Session {
     /// # Errors
     /// Everything that [`Checkout::require`], [`Python::require`] and [`flags_of`] refuse.
     pub fn open(
-        (checkout, python): (Checkout, Python),
+        place: &Place<'_>,
         commit: &str,
         plans: &[&RunPlan],
-        base: BaseFolder,
-        machine: Machine,
         stop: &dyn Fn() -> bool,
     ) -> Result<Self, BaselineError> {
+        let base = place.base_dir.map_or_else(BaseFolder::temporary, BaseFolder::at)?;
+        let (checkout, python) = (Checkout::open(place.checkout)?, Python::new(place.python));
         checkout.require(commit)?;
         for plan in plans {
             flags_of(plan)?;
@@ -90,11 +106,31 @@ impl Session {
             python,
             environment,
             base,
-            machine,
-            project: PathBuf::new(),
-            timeout: Duration::MAX,
-            hardware_matches: true,
+            machine: hardware::this_machine(),
+            timeout: place.timeout,
+            hardware_matches: place.hardware_matches,
         })
+    }
+
+    /// Opens the baseline as the other arm of an experiment, and writes the initial weights that its plans start from.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; the experiment has no baseline arm, or the weights can't be written.
+    pub fn for_experiment(
+        place: &Place<'_>,
+        experiment: &Experiment,
+        plans: &[RunPlan],
+        root: &ResultsRoot,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Self, BaselineError> {
+        if experiment.control.is_some() {
+            return Err(BaselineError::NoBaselineArm);
+        }
+        let session = Self::open(place, &experiment.baseline_commit, &one_of_each_budget(plans), stop)?;
+        let from_baseline: Vec<RunPlan> =
+            plans.iter().filter(|plan| plan.init == InitPlan::Baseline).cloned().collect();
+        write_initial_weights(&from_baseline, (&session.checkout, &session.python, &session.base), root, stop)?;
+        Ok(session)
     }
 
     /// Lays out the base folder for a plan and compares what both arms make of it.
@@ -104,19 +140,22 @@ impl Session {
     pub fn prepare(
         &self,
         plan: &RunPlan,
-        corpus: &Arc<Corpus>,
-        tokenizer: &Arc<Tokenizer>,
+        resources: &mut Resources,
         stop: &dyn Fn() -> bool,
         report: &mut dyn FnMut(Report<'_>),
     ) -> Result<Matching, BaselineError> {
+        let corpus = resources.corpus(&plan.data)?;
+        let tokenizer = resources.tokenizer(plan, &corpus)?;
         report(Report::Doing("laying out data and tokenizer for the baseline"));
-        let bundle = plan.eval.core.as_ref().map(|core| resolve(&core.bundle, &self.project));
-        self.base.lay_out(&plan.data, corpus, tokenizer, bundle.as_deref(), &self.project)?;
+        // Relative paths in plans start at the working folder.
+        let project = Path::new("");
+        let bundle = plan.eval.core.as_ref().map(|core| resolve(&core.bundle, project));
+        self.base.lay_out(&plan.data, &corpus, &tokenizer, bundle.as_deref(), project)?;
         report(Report::Doing("comparing the first micro-batches of both arms"));
         let place = (&self.checkout, &self.python, &self.base);
-        let matching = compare_batches(plan, corpus, tokenizer, place, stop)?;
+        let matching = compare_batches(plan, &corpus, &tokenizer, place, stop)?;
         for what in &matching.differences {
-            report(Report::Warning(format!("the arms are not matched, and won't be compared: {what}")));
+            report(Report::Warning(format!("the arms are not matched, and can't be compared: {what}")));
         }
         Ok(matching)
     }
@@ -157,16 +196,16 @@ impl Session {
     /// `count` runs of a plan in every variant, in turn, each recorded as it ends.
     ///
     /// # Errors
-    /// As [`Self::prepare`] and [`record_run`]; what was recorded before stays.
-    pub fn carry_out(
+    /// As [`Self::prepare`] and [`record_run`]; earlier runs stay recorded.
+    pub fn record(
         &self,
-        (plan, corpus, tokenizer): (&RunPlan, &Arc<Corpus>, &Arc<Tokenizer>),
+        plan: &RunPlan,
         (variants, count): (&[Variant], u64),
-        recording: &mut Recording,
+        (resources, recording): (&mut Resources, &mut Recording),
         stop: &dyn Fn() -> bool,
         report: &mut dyn FnMut(Report<'_>),
     ) -> Result<Tally, BaselineError> {
-        let matching = self.prepare(plan, corpus, tokenizer, stop, report)?;
+        let matching = self.prepare(plan, resources, stop, report)?;
         let mut tally = Tally::default();
         for number in 1..=count {
             for &variant in variants {
@@ -184,63 +223,8 @@ impl Session {
     }
 }
 
-/// The baseline beside runs of ours: in each block one run in every variant, recorded with the block.
-pub struct Beside<'a> {
-    session: &'a Session,
-    recording: Recording,
-    variants: &'a dyn Fn(&RunPlan) -> Vec<Variant>,
-    /// One plan of each budget, which the baseline is run on.
-    plans: Vec<&'a RunPlan>,
-    /// What the base folder is laid out for, as a place in `plans`.
-    laid_out: Option<(usize, Matching)>,
-}
-
-impl<'a> Beside<'a> {
-    /// For runs of `plans`.
-    pub fn new(
-        session: &'a Session,
-        recording: Recording,
-        plans: &'a [RunPlan],
-        variants: &'a dyn Fn(&RunPlan) -> Vec<Variant>,
-    ) -> Self {
-        Self { session, recording, variants, plans: one_of_each_budget(plans), laid_out: None }
-    }
-
-    /// The plan that the baseline is run on in the block of `plan`.
-    pub fn budget_of(&self, plan: &RunPlan) -> Option<&'a RunPlan> {
-        self.plans.iter().copied().find(|budget| same_budget(budget, plan))
-    }
-
-    /// The baseline's runs in a block, beside our run of `plan`.
-    ///
-    /// # Errors
-    /// As [`Session::prepare`] and [`record_run`]; a run that fails is recorded and no error.
-    pub fn run_block(
-        &mut self,
-        (plan, corpus, tokenizer): (&RunPlan, &Arc<Corpus>, &Arc<Tokenizer>),
-        number: u64,
-        stop: &dyn Fn() -> bool,
-        report: &mut dyn FnMut(Report<'_>),
-    ) -> Result<(), BaselineError> {
-        let Some(place) = self.plans.iter().position(|budget| same_budget(budget, plan)) else { return Ok(()) };
-        let Some(budget) = self.plans.get(place).copied() else { return Ok(()) };
-        let matching = match self.laid_out.take() {
-            Some((laid_out, matching)) if laid_out == place => matching,
-            _ => self.session.prepare(budget, corpus, tokenizer, stop, report)?,
-        };
-        for variant in (self.variants)(budget) {
-            report(Report::Doing(&format!("block {number}, {}", variant.name())));
-            let block = Some(blocks::block(number, Some(&plan.run_id)));
-            let run = self.session.run_once(budget, &matching, variant, block, stop, report)?;
-            self.recording.add(run)?;
-        }
-        self.laid_out = Some((place, matching));
-        Ok(())
-    }
-}
-
-/// Of plans that ask for the same budget, the first: seeds and the candidate's variations don't make another baseline,
-/// which is what the spec's first cell describes. Another shape, budget, data, tokenizer or batch does.
+/// The first plan of each budget: the baseline runs once for all seeds and variations of the candidate, and again for
+/// another shape, budget, data, tokenizer or batch.
 pub fn one_of_each_budget(plans: &[RunPlan]) -> Vec<&RunPlan> {
     let mut chosen: Vec<&RunPlan> = Vec::new();
     for plan in plans {
@@ -251,7 +235,8 @@ pub fn one_of_each_budget(plans: &[RunPlan]) -> Vec<&RunPlan> {
     chosen
 }
 
-fn same_budget(a: &RunPlan, b: &RunPlan) -> bool {
+/// Whether the baseline trains the same for both plans.
+pub(super) fn same_budget(a: &RunPlan, b: &RunPlan) -> bool {
     (&a.model, a.num_iterations, a.total_batch_size, a.device_batch_size)
         == (&b.model, b.num_iterations, b.total_batch_size, b.device_batch_size)
         && (&a.data, &a.tokenizer, &a.eval) == (&b.data, &b.tokenizer, &b.eval)

@@ -9,14 +9,15 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::process::{self, Ending, Limits, Stream};
-use super::*;
 use nanochat_artifacts::RunStatus;
 use nanochat_engine::data::Corpus;
 use nanochat_engine::tokenizer::Tokenizer;
 use nanochat_plan::{
     BudgetPlan, DataPlan, DeriveInputs, DeviceKind, EvalPlan, OptimizerPlan, Profile, RunPlan, Settings, TokenizerPlan,
 };
+
+use super::process::{self, Ending, Limits, Stream};
+use super::*;
 
 /// A plan that the baseline can train within seconds.
 fn plan(data: DataPlan, iterations: u64) -> RunPlan {
@@ -233,7 +234,7 @@ fn a_stop_ends_the_whole_group() {
 }
 
 #[test]
-fn nothing_of_a_group_stays_behind() {
+fn no_process_of_a_group_stays_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     // The child ends at once and leaves a grandchild that holds its pipes open.
     let mut command = Command::new("sh");
@@ -276,7 +277,7 @@ fn use_is_measured() {
 }
 
 #[test]
-fn a_checkout_is_held_against_the_commit() {
+fn a_checkout_is_checked_for_its_commit_and_changes() {
     let stand_in = StandIn::new("true", b"");
     let commit = stand_in.checkout().commit;
     assert!(stand_in.checkout().require(&commit).is_ok());
@@ -294,7 +295,7 @@ fn a_checkout_is_held_against_the_commit() {
 }
 
 #[test]
-fn an_environment_is_held_against_what_is_needed() {
+fn an_environment_is_checked_for_packages_and_device() {
     let folder = tempfile::tempdir().expect("a folder");
     let answers = [
         ("missing", PROBE.replace(r#""missing":{}"#, r#""missing":{"rustbpe":"ModuleNotFoundError: no"}"#)),
@@ -373,7 +374,7 @@ fn a_base_folder_holds_the_same_documents_and_leaves_foreign_folders_alone() {
 }
 
 #[test]
-fn a_recording_keeps_what_was_there_until_a_run_is_finished() {
+fn a_recording_keeps_earlier_runs_until_a_new_one_finishes() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = nanochat_artifacts::ResultsRoot::new(folder.path());
     let commit = "92d63d4e8bb4df75c3b71618f31ddde2378b2bcd";
@@ -397,7 +398,7 @@ fn a_recording_keeps_what_was_there_until_a_run_is_finished() {
     assert_eq!(statuses(), [false, true, true]);
     assert!(Recording::open(&root, commit, "../escape", false).is_err());
     let other = format!("{}{}", &commit[..12], "0".repeat(28));
-    assert!(matches!(Recording::open(&root, &other, "small", false), Err(BaselineError::Unreadable { .. })));
+    assert!(matches!(Recording::open(&root, &other, "small", false), Err(BaselineError::ForeignRecording { .. })));
 }
 
 #[test]
@@ -421,7 +422,7 @@ fn a_finished_run_is_imported() {
     let text = fs::read(&log).expect("readable");
     fs::write(&cut, &text[..text.len() / 2]).expect("written");
     let cases =
-        [(&cut, &meta, "steps, the description 40"), (&meta, &meta, "no training step"), (&log, &log, "not JSON")];
+        [(&cut, &meta, "steps, the description 40"), (&meta, &meta, "no training steps"), (&log, &log, "not JSON")];
     for (log, meta, words) in cases {
         let error = import(log, meta).expect_err(words).to_string();
         assert!(error.contains(words), "{error}");

@@ -14,7 +14,7 @@ pub(super) struct Scrub(Vec<(String, String)>);
 const LONGEST: usize = 600;
 
 impl Scrub {
-    /// Each folder gets the name beside it; the home and the temporary folder get theirs.
+    /// Replaces each folder by its name, and the home and the temporary folder by theirs.
     pub fn new(folders: &[(&Path, &str)]) -> Self {
         let mut names: Vec<(String, String)> = Vec::new();
         let mut add = |folder: &Path, name: &str| {

@@ -5,29 +5,18 @@ use nanochat_engine::generate::GenerateError;
 use nanochat_engine::model::ModelError;
 use nanochat_engine::train::TrainError;
 use nanochat_engine::trained::TrainedError;
-use nanochat_plan::{ModelShape, PlanError};
+use nanochat_plan::ModelShape;
 
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum BenchError {
-    /// The spec's first cell gives no plan.
-    #[error("{error}")]
-    Plan {
-        /// Why.
-        error: PlanError,
-        /// What to change.
-        #[help]
-        help: Option<String>,
-    },
-    /// The spec has no run.
-    #[error("the spec has no run")]
-    #[diagnostic(help("`nanochat plan SPEC` lists its cells and runs"))]
-    NoRun,
     /// Data, tokenizer, weights or device couldn't be prepared.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Run(#[from] RunError),
     /// Training failed.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Train(#[from] TrainError),
     /// The plan is shorter than what was asked for.
     #[error("the plan has {planned} steps, {asked} were asked for")]
@@ -67,6 +56,7 @@ pub enum BenchError {
     Limit(#[from] candle_core::Error),
     /// The model can't be used.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Model(#[from] ModelError),
     /// Nothing could be generated.
     #[error(transparent)]
@@ -112,12 +102,7 @@ impl BenchError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Plan { .. }
-                | Self::NoRun
-                | Self::TooManySteps { .. }
-                | Self::NoSteadySteps { .. }
-                | Self::TooFew { .. }
-                | Self::OtherShape { .. }
+            Self::TooManySteps { .. } | Self::NoSteadySteps { .. } | Self::TooFew { .. } | Self::OtherShape { .. }
         )
     }
 }

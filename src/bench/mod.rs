@@ -17,7 +17,6 @@ mod train;
 use crate::run::{Resources, environment};
 use nanochat_artifacts::{Bench, BenchFigure, Document, Measured};
 use nanochat_engine::device::memory;
-use nanochat_experiment::{Cell, Experiment, expand_cells};
 use nanochat_plan::RunPlan;
 
 pub use data::data;
@@ -35,19 +34,6 @@ pub struct Subject {
     pub resources: Resources,
     /// The machine is what the profile says.
     pub hardware_matches: bool,
-}
-
-/// The plan that a benchmark of an experiment follows: the first cell's first run.
-///
-/// # Errors
-/// A cell that gives no plan, or no cell.
-pub fn first_plan<'a>(
-    experiment: &Experiment,
-    cells: impl IntoIterator<Item = &'a Cell>,
-) -> Result<RunPlan, BenchError> {
-    let expansion = expand_cells(experiment, cells.into_iter().take(1))
-        .map_err(|error| BenchError::Plan { help: error.way_out(), error })?;
-    expansion.runs.into_iter().next().ok_or(BenchError::NoRun)
 }
 
 impl Subject {

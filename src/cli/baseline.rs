@@ -1,26 +1,25 @@
-//! `nanochat baseline`: the other arm, checked, run, imported.
+//! `nanochat baseline`: checks, runs and imports the baseline.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
 
+use nanochat_artifacts::RunStatus;
+use nanochat_experiment::{self as experiment, Experiment};
+use nanochat_plan::{DeviceKind, Precision};
+
+use super::bar::thousands;
 use super::baseline_progress::Progress;
-use super::output::table;
-use super::plan::{Overlay, select};
-use super::progress::thousands;
+use super::context::{Overlay, SpecArgs};
+use super::output::{gib, number, table};
+use super::signals::stop_on_signals;
 use super::{CliError, CliResult, Exit, Format, device};
 use crate::baseline::{
-    self, BaseFolder, BaselineError, Checkout, PINNED_COMMIT, Python, Recording, SCRIPT_TIMEOUT, Session, Tally,
-    Variant, recording_name,
+    self, BaseFolder, BaselineError, Checkout, PINNED_COMMIT, Python, Recording, Session, Tally, Variant,
+    recording_name,
 };
-use crate::hardware;
-use crate::run::{Resources, Stop};
-use nanochat_artifacts::{BaselineRun, RunStatus};
-use nanochat_experiment::config::SpecErrors;
-use nanochat_experiment::{self as experiment, Experiment};
-use nanochat_plan::{DeviceKind, Precision, RunPlan};
+use crate::run::{MachineCheck, Resources, Scope, Stop, project, with_help};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,13 +29,13 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Check that a checkout and its Python environment can serve as the baseline, unmodified
+    /// Check that a checkout and its Python environment can be used as the baseline, unmodified
     Check(CheckArgs),
-    /// Train karpathy/nanochat on an experiment's budget, and record what came out under results/baselines
+    /// Train karpathy/nanochat on an experiment's budget, and record the results under results/baselines
     Run(Box<RunArgs>),
-    /// Record a run of the baseline that was made elsewhere, from its log and its meta_<step>.json
+    /// Record a finished run of the baseline from its log and its meta_<step>.json
     Import(ImportArgs),
-    /// Write the weights that the baseline would start from, for experiments with `init: baseline`
+    /// Write the baseline's initial weights, for experiments with `init: baseline`
     Weights(WeightsArgs),
 }
 
@@ -44,7 +43,7 @@ enum Command {
 struct CheckArgs {
     /// The checkout of karpathy/nanochat
     folder: PathBuf,
-    /// A spec, for its pinned commit and its device; without one, the commit that this program was written against
+    /// A spec, for its commit and device; by default the commit that this program was written for
     spec: Option<PathBuf>,
     #[command(flatten)]
     overlay: Overlay,
@@ -56,7 +55,7 @@ struct CheckArgs {
     format: Format,
 }
 
-/// Where the baseline is.
+/// The baseline's checkout and environment.
 #[derive(Debug, clap::Args)]
 struct Place {
     /// The checkout of karpathy/nanochat
@@ -69,37 +68,32 @@ struct Place {
 
 #[derive(Debug, clap::Args)]
 struct RunArgs {
-    /// The experiment spec
-    spec: PathBuf,
     #[command(flatten)]
-    overlay: Overlay,
-    /// Only cells with this axis value; of cells with one budget the first is trained
-    #[arg(long, value_name = "AXIS=VALUE")]
-    only: Vec<String>,
+    spec: SpecArgs,
     #[command(flatten)]
     place: Place,
-    /// How often each variant is run
+    /// How often to run each variant
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     blocks: u64,
-    /// Arithmetic, instead of the profile's; several make several variants
+    /// Compute dtype, instead of the profile's; several values make several variants
     #[arg(long, value_parser = device::arithmetic())]
     dtype: Vec<Precision>,
-    /// Threads, instead of the profile's; several make several variants
+    /// Threads, instead of the profile's; several values make several variants
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
     threads: Vec<u64>,
-    /// Stop a run after so many seconds; it is recorded as failed
+    /// Stop a run after this time; it is recorded as failed
     #[arg(long, value_name = "SECONDS", default_value_t = 86400, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// Name of the recording; the spec's `baseline.results` by default, else the experiment's name
     #[arg(long)]
     name: Option<String>,
-    /// Keep what was recorded under this name before
+    /// Keep the runs recorded under this name before
     #[arg(long)]
     append: bool,
-    /// Folder for the baseline's data, checkpoints and compiled kernels, kept afterwards; a temporary one by default
+    /// Folder for the baseline's data, checkpoints and compiled kernels, which is kept; a temporary one by default
     #[arg(long, value_name = "FOLDER")]
     base_dir: Option<PathBuf>,
-    /// Run although the machine is not what the profile says
+    /// Run even if the machine doesn't match the profile
     #[arg(long)]
     allow_hardware_mismatch: bool,
     /// How to print the result
@@ -109,18 +103,18 @@ struct RunArgs {
 
 #[derive(Debug, clap::Args)]
 struct ImportArgs {
-    /// What `scripts.base_train` printed
+    /// The output of `scripts.base_train`
     log: PathBuf,
-    /// The `meta_<step>.json` beside its last checkpoint
+    /// The `meta_<step>.json` of its last checkpoint
     #[arg(long, value_name = "FILE")]
     meta: PathBuf,
     /// Name of the recording; the log's name by default
     #[arg(long)]
     name: Option<String>,
-    /// Full commit that was run
+    /// Full commit of the run
     #[arg(long, value_name = "COMMIT", default_value = PINNED_COMMIT, value_parser = full_commit)]
     commit: String,
-    /// Keep what was recorded under this name before
+    /// Keep the runs recorded under this name before
     #[arg(long)]
     append: bool,
     /// How to print the result
@@ -130,13 +124,8 @@ struct ImportArgs {
 
 #[derive(Debug, clap::Args)]
 struct WeightsArgs {
-    /// The experiment spec
-    spec: PathBuf,
     #[command(flatten)]
-    overlay: Overlay,
-    /// Only cells with this axis value
-    #[arg(long, value_name = "AXIS=VALUE")]
-    only: Vec<String>,
+    spec: SpecArgs,
     #[command(flatten)]
     place: Place,
 }
@@ -152,7 +141,7 @@ pub fn execute(args: Args) -> CliResult {
 
 fn full_commit(text: &str) -> Result<String, String> {
     let full = text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if full { Ok(text.to_string()) } else { Err("a full commit of 40 hexadecimal digits is needed".to_string()) }
+    if full { Ok(text.to_string()) } else { Err("a full commit has 40 hexadecimal digits".to_string()) }
 }
 
 fn check(args: CheckArgs) -> CliResult {
@@ -160,180 +149,122 @@ fn check(args: CheckArgs) -> CliResult {
     let experiment = experiment.transpose().map_err(CliError::invalid)?;
     let commit = experiment.as_ref().map_or(PINNED_COMMIT, |experiment| &experiment.baseline_commit);
     let device = experiment.as_ref().and_then(Experiment::profile).map_or(DeviceKind::Cpu, |profile| profile.device);
-    let checkout = Checkout::open(&args.folder).map_err(failed)?;
-    let python = Python::new(&args.python);
-    let mut problems = checkout.problems(commit);
-    let environment = python.probe(SCRIPT_TIMEOUT, &|| false);
-    problems.extend(match &environment {
-        Ok(found) => python.require(found, device).err(),
-        Err(_) => None,
-    });
-    let problems: Vec<String> = problems.iter().chain(environment.as_ref().err()).map(ToString::to_string).collect();
-    let versions = environment.as_ref().map(|found| found.versions()).unwrap_or_default();
-    let devices = environment.as_ref().map(|found| found.devices.clone()).unwrap_or_default();
-    let gpus = environment.map(|found| found.accelerators).unwrap_or_default();
+    let found = baseline::check(&args.folder, &args.python, commit, device)?;
+    let problems: Vec<String> = found.problems.iter().map(|problem| with_help(problem)).collect();
+    let checkout = &found.checkout;
     if args.format == Format::Json {
         let answer = json!({
-            "commit": checkout.commit, "wanted": commit, "changes": checkout.changes, "versions": versions,
-            "devices": devices, "gpus": gpus, "problems": problems, "ok": problems.is_empty(),
+            "commit": checkout.commit, "wanted": commit, "changes": checkout.changes, "versions": found.versions,
+            "devices": found.devices, "gpus": found.gpus, "problems": problems, "ok": problems.is_empty(),
         });
         println!("{answer:#}");
     } else {
+        let versions: Vec<String> = found.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         println!("commit    {}", checkout.commit);
-        let changes = if checkout.changes.is_empty() { "none".to_string() } else { checkout.changes.join(", ") };
-        println!("changes   {changes}");
-        println!("versions  {}", listed(&versions));
-        println!("devices   {}", devices.iter().chain(&gpus).cloned().collect::<Vec<_>>().join(", "));
+        println!("changes   {}", if checkout.changes.is_empty() { "none".into() } else { checkout.changes.join(", ") });
+        println!("versions  {}", versions.join(", "));
+        println!("devices   {}", [&found.devices[..], &found.gpus].concat().join(", "));
         for problem in &problems {
             println!("problem   {problem}");
         }
-        println!("{}", if problems.is_empty() { "can serve as the baseline" } else { "can't serve as the baseline" });
+        let verdict = if problems.is_empty() { "can" } else { "can't" };
+        println!("{verdict} be used as the baseline");
     }
     Ok(if problems.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-fn listed(versions: &BTreeMap<String, String>) -> String {
-    versions.iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", ")
-}
-
-/// A spec's experiment and plans.
-fn plans(spec: &Path, overlay: &Overlay, only: &[String]) -> Result<(Experiment, Vec<RunPlan>), CliError> {
-    let experiment = experiment::load(spec, &overlay.options()).map_err(CliError::invalid)?;
-    let missing = experiment::missing_paths(&experiment);
-    if !missing.is_empty() {
-        return Err(CliError::invalid(SpecErrors::new(spec.display().to_string(), missing)));
-    }
-    let expansion = experiment::expand_cells(&experiment, select(&experiment, only)?).map_err(|error| {
-        let help = error.way_out();
-        CliError::usage(error, help.as_deref())
-    })?;
-    Ok((experiment, expansion.runs))
-}
-
 fn run(args: RunArgs) -> CliResult {
-    let (experiment, all) = plans(&args.spec, &args.overlay, &args.only)?;
-    let hardware_matches = super::run::check_hardware(&experiment, &[], args.allow_hardware_mismatch)?;
-    let chosen = baseline::one_of_each_budget(&all);
+    let machine = MachineCheck::Profile { allow_mismatch: args.allow_hardware_mismatch };
+    let opened = args.spec.open(Scope::All, machine)?;
+    let experiment = &opened.experiment;
+    let chosen = baseline::one_of_each_budget(opened.plans());
     let commit = &experiment.baseline_commit;
-    let stop = stop_on_signals();
+    let stop = stop_baseline();
     let stopped = || stop.requested();
-    let base = args.base_dir.as_deref().map_or_else(BaseFolder::temporary, BaseFolder::at).map_err(failed)?;
-    let place = (Checkout::open(&args.place.checkout).map_err(failed)?, Python::new(&args.place.python));
-    let machine = hardware::this_machine();
-    let mut session = Session::open(place, commit, &chosen, base, machine, &stopped).map_err(failed)?;
-    session.timeout = Duration::from_secs(args.timeout);
-    session.hardware_matches = hardware_matches;
-    let root = super::project();
-    let name =
-        args.name.unwrap_or_else(|| recording_name(experiment.baseline_results.as_deref(), commit, &experiment.name));
-    let mut recording = Recording::open(&root, commit, &name, args.append).map_err(failed)?;
-    let mut resources = Resources::new(&root);
+    let place = baseline::Place {
+        checkout: &args.place.checkout,
+        python: &args.place.python,
+        base_dir: args.base_dir.as_deref(),
+        timeout: Duration::from_secs(args.timeout),
+        hardware_matches: opened.hardware_matches,
+    };
+    let session = Session::open(&place, commit, &chosen, &stopped)?;
+    let default_name = || recording_name(experiment.baseline_results.as_deref(), commit, &experiment.name);
+    let name = args.name.clone().unwrap_or_else(default_name);
+    let mut recording = Recording::open(&opened.root, commit, &name, args.append)?;
+    let mut resources = Resources::new(&opened.root);
     let mut progress = Progress::default();
     let mut tally = Tally::default();
     for plan in chosen {
-        let corpus = resources.corpus(&plan.data).map_err(|error| CliError::failed(miette::miette!("{error}")))?;
-        let tokenizer =
-            resources.tokenizer(plan, &corpus).map_err(|error| CliError::failed(miette::miette!("{error}")))?;
-        let variants = asked_for(plan, &args.dtype, &args.threads).unwrap_or_else(|| variants(&experiment, plan));
-        let outcome = session.carry_out(
-            (plan, &corpus, &tokenizer),
-            (&variants, args.blocks),
-            &mut recording,
-            &stopped,
-            &mut |report| progress.show(plan, report),
-        );
+        let variants = match (args.dtype.is_empty(), args.threads.is_empty()) {
+            (true, true) => Variant::of_experiment(experiment, plan),
+            _ => Variant::combinations(plan, &args.dtype, &args.threads),
+        };
+        let outcome =
+            session.record(plan, (&variants, args.blocks), (&mut resources, &mut recording), &stopped, &mut |report| {
+                progress.show(plan, report)
+            });
         progress.end();
         match outcome {
             Ok(done) => tally = tally + done,
             Err(BaselineError::Stopped) => return Ok(Exit::Interrupted),
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(error.into()),
         }
     }
-    print(recording.runs(), recording.path(), args.format);
+    print(&recording, args.format);
     Ok(if tally.failed > 0 { Exit::Failed } else { Exit::Done })
 }
 
-/// The variants that the spec names, or what the plan says.
-pub(super) fn variants(experiment: &Experiment, plan: &RunPlan) -> Vec<Variant> {
-    let planned = Variant::of(plan);
-    let named = experiment.baseline_variants.iter().map(|variant| Variant {
-        dtype: variant.dtype.unwrap_or(planned.dtype),
-        threads: variant.threads.unwrap_or(planned.threads),
-    });
-    if experiment.baseline_variants.is_empty() { vec![planned] } else { named.collect() }
-}
-
-/// The variants that flags ask for, if any do.
-fn asked_for(plan: &RunPlan, dtypes: &[Precision], threads: &[u64]) -> Option<Vec<Variant>> {
-    if dtypes.is_empty() && threads.is_empty() {
-        return None;
-    }
-    let planned = Variant::of(plan);
-    let dtypes = if dtypes.is_empty() { vec![planned.dtype] } else { dtypes.to_vec() };
-    let threads = if threads.is_empty() { vec![planned.threads] } else { threads.to_vec() };
-    Some(dtypes.iter().flat_map(|&dtype| threads.iter().map(move |&threads| Variant { dtype, threads })).collect())
-}
-
 fn import(args: ImportArgs) -> CliResult {
-    let run = baseline::import(&args.log, &args.meta).map_err(failed)?;
-    let root = super::project();
+    let run = baseline::import(&args.log, &args.meta)?;
     let stem = || args.log.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let name = args.name.unwrap_or_else(stem);
-    let mut recording = Recording::open(&root, &args.commit, &name, args.append).map_err(failed)?;
-    recording.add(run).map_err(failed)?;
-    print(recording.runs(), recording.path(), args.format);
+    let mut recording = Recording::open(&project(), &args.commit, &name, args.append)?;
+    recording.add(run)?;
+    print(&recording, args.format);
     Ok(Exit::Done)
 }
 
 fn weights(args: WeightsArgs) -> CliResult {
-    let (experiment, all) = plans(&args.spec, &args.overlay, &args.only)?;
-    let stop = stop_on_signals();
-    let stopped = || stop.requested();
-    let base = BaseFolder::temporary().map_err(failed)?;
-    let checkout = Checkout::open(&args.place.checkout).map_err(failed)?;
+    let opened = args.spec.open(Scope::All, MachineCheck::Skip)?;
+    let stop = stop_baseline();
+    let base = BaseFolder::temporary()?;
+    let checkout = Checkout::open(&args.place.checkout)?;
     let python = Python::new(&args.place.python);
-    checkout.require(&experiment.baseline_commit).map_err(failed)?;
-    let root = super::project();
-    let written = baseline::write_initial_weights(&all, (&checkout, &python, &base), &root, &stopped);
-    match written {
+    checkout.require(&opened.experiment.baseline_commit)?;
+    let place = (&checkout, &python, &base);
+    match baseline::write_initial_weights(opened.plans(), place, &opened.root, &|| stop.requested()) {
         Ok(paths) => paths.iter().for_each(|path| println!("{}", path.display())),
         Err(BaselineError::Stopped) => return Ok(Exit::Interrupted),
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(error.into()),
     }
     Ok(Exit::Done)
 }
 
-/// The first signal ends the run that goes on; nothing of it is recorded.
-fn stop_on_signals() -> Stop {
-    let stop = Stop::default();
-    let seen = stop.clone();
-    let handler = move || match seen.request() {
-        0 => eprintln!("\nending the baseline's processes; runs that were finished stay recorded"),
-        1 => {}
-        _ => std::process::exit(Exit::Interrupted as i32),
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: signals can't be caught ({error})");
-    }
-    stop
+/// The first signal ends the baseline's run, which is not recorded.
+fn stop_baseline() -> Stop {
+    stop_on_signals(["ending the baseline's processes; finished runs stay recorded", ""])
 }
 
-pub(super) fn failed(error: BaselineError) -> CliError {
-    match error {
-        BaselineError::Artifact(error) => CliError::failed(error),
-        BaselineError::NoFlag { .. } | BaselineError::Import { .. } => CliError::usage(error, None),
-        error => CliError::failed(miette::miette!("{error}")),
+impl From<BaselineError> for CliError {
+    fn from(error: BaselineError) -> Self {
+        match error {
+            BaselineError::NoFlag { .. } | BaselineError::Import { .. } | BaselineError::NoBaselineArm => {
+                Self::invalid(error)
+            }
+            error => Self::failed(error),
+        }
     }
 }
 
-fn print(runs: &[BaselineRun], path: &Path, format: Format) {
+fn print(recording: &Recording, format: Format) {
+    let (runs, path) = (recording.runs(), recording.path());
     if format == Format::Json {
         println!("{:#}", json!({ "path": path, "runs": runs }));
         return;
     }
     let mut rows =
         table(&["variant", "status", "val bpb", "tokens/s", "first step", "peak memory", "CPU s", "seconds"]);
-    let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "–".into(), |v| format!("{v:.digits$}"));
     for run in runs {
         let variant = run.provenance.as_ref().and_then(|provenance| provenance.variant.clone());
         let measured = run.measured.as_ref();
@@ -343,8 +274,7 @@ fn print(runs: &[BaselineRun], path: &Path, format: Format) {
             number(run.final_val_bpb, 4),
             run.tokens_per_second.map_or_else(|| "–".into(), thousands),
             number(measured.and_then(|measured| measured.startup_seconds), 1),
-            run.peak_rss_bytes
-                .map_or_else(|| "–".into(), |bytes| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))),
+            run.peak_rss_bytes.map_or_else(|| "–".into(), gib),
             number(measured.and_then(|measured| measured.cpu_seconds), 1),
             number(run.elapsed_seconds, 1),
         ]);

@@ -3,16 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::context::SpecArgs;
 use super::output::{json, table};
-use super::plan::{Overlay, select};
 use super::progress::thousands;
-use super::run::{check_hardware, use_threads};
 use super::{CliError, CliResult, Exit, Format, device};
 use crate::bench::{self, BenchError, InferOptions, KernelOptions, Subject, TokenizerOptions, TrainOptions};
-use crate::run::Resources;
+use crate::run::{MachineCheck, Resources, Scope};
 use nanochat_artifacts::{Bench, BenchFigure, BenchRate, write_document};
-use nanochat_experiment as experiment;
-use nanochat_experiment::config::SpecErrors;
 use nanochat_plan::Precision;
 
 #[derive(Debug, clap::Args)]
@@ -38,14 +35,8 @@ enum Command {
 /// What every benchmark takes.
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// The experiment spec; its first run is measured.
-    #[arg(value_name = "SPEC")]
-    spec: PathBuf,
     #[command(flatten)]
-    overlay: Overlay,
-    /// Only the cells whose axis has this value.
-    #[arg(long, value_name = "AXIS=VALUE")]
-    only: Vec<String>,
+    spec: SpecArgs,
     /// Measure even if the machine is not what the profile says.
     #[arg(long)]
     allow_hardware_mismatch: bool,
@@ -145,16 +136,12 @@ pub fn execute(args: Args) -> CliResult {
 impl Common {
     /// The first run's plan, with the machine checked and as many threads as the profile says.
     fn subject(&self) -> Result<Subject, CliError> {
-        let experiment = experiment::load(&self.spec, &self.overlay.options()).map_err(CliError::invalid)?;
-        let missing = experiment::missing_paths(&experiment);
-        if !missing.is_empty() {
-            return Err(CliError::invalid(SpecErrors::new(self.spec.display().to_string(), missing)));
-        }
-        let plan = bench::first_plan(&experiment, select(&experiment, &self.only)?).map_err(failed)?;
-        let hardware_matches = check_hardware(&experiment, std::slice::from_ref(&plan), self.allow_hardware_mismatch)?;
-        use_threads(&experiment)?;
-        let resources = Resources::new(&super::project()).with_baseline(&experiment.baseline_commit);
-        Ok(Subject { plan, resources, hardware_matches })
+        let machine = MachineCheck::ProfileAndMemory { allow_mismatch: self.allow_hardware_mismatch };
+        let opened = self.spec.open(Scope::FirstRun, machine)?;
+        opened.make_thread_pool()?;
+        let resources = Resources::new(&opened.root).with_baseline(&opened.experiment.baseline_commit);
+        let hardware_matches = opened.hardware_matches;
+        Ok(Subject { plan: opened.one_plan()?.clone(), resources, hardware_matches })
     }
 
     /// Writes the document to the file that was named, and prints it.

@@ -7,35 +7,36 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustyline::error::ReadlineError;
 
-use super::generate::{ModelArgs, Stream};
-use super::{CliError, CliResult, Exit, input};
 use nanochat_engine::generate::{Chat, End, Sampling, TextStream, Token};
+
+use super::generate::{ModelArgs, Stream};
+use super::{CliError, CliResult, Exit, input, signals};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// What the assistant is told before the first message.
+    /// System message before the first message
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// Tokens of a reply at most.
+    /// Maximum number of tokens of a reply
     #[arg(long, default_value_t = 256)]
     max_tokens: usize,
-    /// 0 takes the likeliest token each time.
+    /// Sampling temperature; 0 takes the most likely token each time
     #[arg(long, default_value_t = 0.6)]
     temperature: f64,
-    /// Draw among this many of the likeliest tokens; 0: among all.
+    /// Sample from this many most likely tokens; 0 for all
     #[arg(long, default_value_t = 50)]
     top_k: usize,
-    /// Seed of the draws.
+    /// Seed of the sampling
     #[arg(long, default_value_t = 42)]
     seed: u64,
 }
 
-/// What signals and the conversation tell each other.
+/// State shared by the signal handler and the conversation.
 #[derive(Default)]
 struct Flags {
-    /// A reply is on its way: an interrupt ends it, and not the program.
+    /// A reply is being generated: an interrupt ends the reply and not the program.
     replying: AtomicBool,
     interrupted: AtomicBool,
 }
@@ -55,24 +56,21 @@ pub fn execute(args: Args) -> CliResult {
     if std::io::stdin().is_terminal() { talk.at_a_terminal() } else { talk.line_by_line() }
 }
 
-/// An interrupt ends a reply; where none is on its way, and no editor takes it, the program.
+/// An interrupt ends a reply; without a reply, and without an editor that handles it, it ends the program.
 fn catch_interrupts() -> Arc<Flags> {
     let flags = Arc::new(Flags::default());
     let seen = flags.clone();
-    let handler = move || {
-        if seen.replying.load(Ordering::SeqCst) {
-            seen.interrupted.store(true, Ordering::SeqCst);
-        } else {
-            std::process::exit(Exit::Interrupted as i32);
+    signals::catch(move || {
+        if !seen.replying.load(Ordering::SeqCst) {
+            return ControlFlow::Break(());
         }
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: signals can't be caught ({error})");
-    }
+        seen.interrupted.store(true, Ordering::SeqCst);
+        ControlFlow::Continue(())
+    });
     flags
 }
 
-/// What a line asks for.
+/// The meaning of a line.
 #[derive(Debug, PartialEq, Eq)]
 enum Line<'l> {
     Nothing,
@@ -93,7 +91,7 @@ impl<'l> Line<'l> {
     }
 }
 
-/// A conversation on its way.
+/// A conversation.
 struct Talk<'m> {
     chat: Chat<'m>,
     tokenizer: &'m nanochat_engine::tokenizer::Tokenizer,
@@ -102,15 +100,15 @@ struct Talk<'m> {
 
 impl Talk<'_> {
     fn at_a_terminal(mut self) -> CliResult {
-        let told = |error: ReadlineError| CliError::failed(miette::miette!("can't read from the terminal: {error}"));
-        let mut editor = rustyline::DefaultEditor::new().map_err(told)?;
-        println!("Ctrl-C stops a reply; `clear` begins anew, `quit` or Ctrl-D ends.");
+        let failed = |error: ReadlineError| CliError::failed(miette::miette!("can't read from the terminal: {error}"));
+        let mut editor = rustyline::DefaultEditor::new().map_err(failed)?;
+        println!("Ctrl-C stops a reply; `clear` starts over, `quit` or Ctrl-D ends");
         loop {
             let line = match editor.readline("\nUser: ") {
                 Ok(line) => line,
                 Err(ReadlineError::Interrupted) => continue,
                 Err(ReadlineError::Eof) => return Ok(Exit::Done),
-                Err(error) => return Err(told(error)),
+                Err(error) => return Err(failed(error)),
             };
             match Line::of(&line) {
                 Line::Nothing => {}

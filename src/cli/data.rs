@@ -1,16 +1,19 @@
-//! `nanochat data`: looks at training data and writes it.
+//! `nanochat data`: shows and writes training data.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{CliError, CliResult, Exit, Format};
+use nanochat_artifacts::ArtifactError;
 use nanochat_engine::cache::{Cache, DEFAULT_LIMIT};
 use nanochat_engine::data::{Corpus, ShardFormat, Split, bigram_bits_per_byte, detect, train_tokenizer, write_shards};
 use nanochat_engine::tokenizer::Tokenizer;
 use nanochat_plan::DataPlan;
 
-/// Where a run's tokenizer training cuts documents by default.
+use super::{CliError, CliResult, Exit, Format};
+use crate::run::project;
+
+/// Default length to which tokenizer training cuts documents, as in a run.
 const CHARACTERS_PER_DOCUMENT: u64 = 10_000;
 
 /// Inspect and write training data.
@@ -22,68 +25,68 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Show shards, documents and bytes of both splits.
+    /// Show shards, documents and bytes of both splits
     Inspect {
         #[command(flatten)]
         source: Source,
-        /// Also print this many documents of the training split.
+        /// Print this many documents of the training split too
         #[arg(long, default_value_t = 0)]
         show: usize,
-        /// How to print.
+        /// How to print
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Write data as shards, by default the synthetic corpus.
+    /// Write data as shards, by default the synthetic corpus
     Synthesize {
         #[command(flatten)]
         source: Source,
-        /// Folder for the shards; must not hold any.
+        /// Folder for the shards; must not hold any
         #[arg(long)]
         out: PathBuf,
-        /// Kind of shards. Parquet is what the baseline reads; plain text parts documents at every blank line.
+        /// Format of the shards: the baseline reads parquet; in plain text a blank line ends a document
         #[arg(long = "as", value_enum, default_value_t = Kind::Jsonl)]
         kind: Kind,
     },
-    /// Bits per byte of a smoothed bigram model of the tokens: a mark that a trained model must leave far behind.
+    /// Bits per byte of a smoothed bigram model of the tokens, as a baseline for trained models
     Bigram {
         #[command(flatten)]
         source: Source,
-        /// A stored tokenizer; without one, a tokenizer is trained on the training split.
+        /// A stored tokenizer; without one, a tokenizer is trained on the training split
         #[arg(long, value_name = "PATH", conflicts_with = "vocab_size")]
         tokenizer: Option<PathBuf>,
-        /// Vocabulary size of the tokenizer that is trained, special tokens included.
+        /// Vocabulary size of the tokenizer that is trained, special tokens included
         #[arg(long, default_value_t = 1024)]
         vocab_size: usize,
     },
-    /// Show what is kept of earlier work (tokens, trained tokenizers), or remove it.
+    /// Show the cache (tokens, trained tokenizers), or clear it
     Cache {
-        /// Remove it all; it is made anew when needed.
+        /// Clear the cache; its contents are computed again when needed
         #[arg(long)]
         clear: bool,
-        /// How to print.
+        /// How to print
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Print the SHA-256 that a run records for this data.
+    /// Print the SHA-256 that a run records for this data
     Hash {
         #[command(flatten)]
         source: Source,
     },
 }
 
-/// Where documents come from.
+/// Source of documents.
 #[derive(Debug, clap::Args)]
 pub struct Source {
-    /// A folder of `.parquet`, `.jsonl` or `.txt` shards, a `.jsonl` or `.txt` file, or `synthetic`.
+    /// A folder of `.parquet`, `.jsonl` or `.txt` shards, a `.jsonl` or `.txt` file, or `synthetic`
     #[arg(long, default_value = "synthetic")]
     data: String,
-    /// Field of JSON lines that holds the document.
+    /// Field of JSON lines that holds the document
     #[arg(long, default_value = "text")]
     field: String,
-    /// Seed of the synthetic corpus.
+    /// Seed of the synthetic corpus
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Size of the synthetic corpus in bytes.
+    /// Size of the synthetic corpus in bytes
     #[arg(long, default_value_t = 8 << 20)]
     bytes: u64,
 }
@@ -100,13 +103,13 @@ impl Source {
     pub fn open(&self) -> Result<Corpus, CliError> {
         let plan = match self.data.as_str() {
             "synthetic" => DataPlan::Synthetic { seed: self.seed, bytes: self.bytes },
-            path => detect(path, &self.field, Path::new("")).map_err(invalid)?,
+            path => detect(path, &self.field, Path::new("")).map_err(CliError::invalid)?,
         };
-        Corpus::open(&plan, Path::new("")).map_err(invalid)
+        Corpus::open(&plan, Path::new("")).map_err(CliError::invalid)
     }
 }
 
-/// Carries the command out.
+/// Runs the command.
 pub fn execute(args: Args) -> CliResult {
     match args.command {
         Command::Inspect { source, show, format } => inspect(&source.open()?, show, format),
@@ -114,18 +117,18 @@ pub fn execute(args: Args) -> CliResult {
         Command::Bigram { source, tokenizer, vocab_size } => bigram(&source.open()?, tokenizer.as_deref(), vocab_size),
         Command::Cache { clear, format } => cache(clear, format),
         Command::Hash { source } => {
-            println!("{}", source.open()?.sha256().map_err(failed)?);
+            println!("{}", source.open()?.sha256().map_err(CliError::failed)?);
             Ok(Exit::Done)
         }
     }
 }
 
 fn inspect(corpus: &Corpus, show: usize, format: Format) -> CliResult {
-    let size = |split| corpus.size(split).map_err(failed);
+    let size = |split| corpus.size(split).map_err(CliError::failed);
     let splits = [(Split::Train, size(Split::Train)?), (Split::Validation, size(Split::Validation)?)];
-    let sha256 = corpus.sha256().map_err(failed)?;
+    let sha256 = corpus.sha256().map_err(CliError::failed)?;
     let documents = corpus.documents(Split::Train).take(show).collect::<Result<Vec<_>, _>>();
-    let documents = documents.map_err(failed)?;
+    let documents = documents.map_err(CliError::failed)?;
     if format == Format::Json {
         let shards = |split| -> Vec<_> {
             let shards = corpus.shards(split).iter();
@@ -160,12 +163,18 @@ fn inspect(corpus: &Corpus, show: usize, format: Format) -> CliResult {
 }
 
 fn cache(clear: bool, format: Format) -> CliResult {
-    let project = super::project();
+    let project = project();
     let Some(folder) = project.cache() else {
-        return Err(CliError::usage("nothing is kept: NANOCHAT_CACHE is empty", Some("unset it, or name a folder")));
+        return Err(CliError::usage(
+            "the cache is disabled: NANOCHAT_CACHE is empty",
+            Some("unset it, or name a folder"),
+        ));
     };
     let cache = Cache::new(folder, DEFAULT_LIMIT);
-    let contents = if clear { cache.clear().map_err(failed)? } else { cache.contents() };
+    let contents = match clear {
+        true => cache.clear().map_err(|error| CliError::failed(ArtifactError::io("clear the cache", folder, error)))?,
+        false => cache.contents(),
+    };
     if format == Format::Json {
         println!("{:#}", json!({ "kinds": contents, "cleared": clear }));
         return Ok(Exit::Done);
@@ -180,10 +189,10 @@ fn cache(clear: bool, format: Format) -> CliResult {
 
 fn bigram(corpus: &Corpus, stored: Option<&Path>, vocab_size: usize) -> CliResult {
     let tokenizer = match stored {
-        Some(path) => Tokenizer::load(path).map_err(invalid)?,
-        None => train_tokenizer(corpus, vocab_size, CHARACTERS_PER_DOCUMENT, u64::MAX).map_err(failed)?,
+        Some(path) => Tokenizer::load(path).map_err(CliError::invalid)?,
+        None => train_tokenizer(corpus, vocab_size, CHARACTERS_PER_DOCUMENT, u64::MAX).map_err(CliError::failed)?,
     };
-    let bits = bigram_bits_per_byte(corpus, &tokenizer).map_err(failed)?;
+    let bits = bigram_bits_per_byte(corpus, &tokenizer).map_err(CliError::failed)?;
     println!("{bits:.4} bits per byte on the validation split, {} tokens in the vocabulary", tokenizer.vocab_size());
     Ok(Exit::Done)
 }
@@ -194,17 +203,7 @@ fn synthesize(corpus: &Corpus, out: &Path, kind: Kind) -> CliResult {
         Kind::Jsonl => ShardFormat::Jsonl,
         Kind::Text => ShardFormat::Text,
     };
-    let written = write_shards(corpus, out, format).map_err(failed)?;
+    let written = write_shards(corpus, out, format).map_err(CliError::failed)?;
     println!("wrote {} shards to {}, the last one validation", written.len(), out.display());
     Ok(Exit::Done)
-}
-
-/// The work failed, by a library's error.
-pub(super) fn failed(error: impl std::fmt::Display) -> CliError {
-    CliError::failed(miette::miette!("{error}"))
-}
-
-/// What was named can't be used, by a library's error.
-pub(super) fn invalid(error: impl std::fmt::Display) -> CliError {
-    CliError::invalid(miette::miette!("{error}"))
 }

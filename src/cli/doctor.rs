@@ -1,15 +1,17 @@
-//! `nanochat doctor`: this machine, what it measures, and which hardware profiles it matches.
+//! `nanochat doctor`: this machine, its measured rates, and the hardware profiles that it matches.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::output::table;
-use super::{CliError, CliResult, Exit, Format};
-use crate::hardware::{self, Cache, DeviceRates, Machine, Rates};
 use nanochat_experiment as experiment;
 use nanochat_plan::DeviceKind;
+
+use super::output::{plain_json, table};
+use super::{CliResult, Exit, Format};
+use crate::hardware::{self, Cache, DeviceRates, Machine, Rates};
+use crate::run::with_help;
 
 /// Folders that experiments write to.
 const FOLDERS: [&str; 3] = ["results", "reports", "schemas"];
@@ -18,7 +20,7 @@ const GIB: f64 = (1u64 << 30) as f64;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Leave out the measurements, half a second of the processor and one of a GPU
+    /// Leave out the measurements, which take half a second on the CPU and one on a GPU
     #[arg(long)]
     no_measure: bool,
     /// How to print
@@ -40,7 +42,7 @@ struct Report {
     folders: Vec<FolderReport>,
 }
 
-/// What the binary was built with, and whether the GPU can be used.
+/// CUDA support of the binary, and whether the GPU can be used.
 #[derive(Serialize)]
 struct Cuda {
     built_with: Option<String>,
@@ -85,10 +87,7 @@ pub fn execute(args: Args) -> CliResult {
     };
     match args.format {
         Format::Text => print(&report),
-        Format::Json => {
-            let text = serde_json::to_string_pretty(&report).map_err(|error| CliError::usage(error, None))?;
-            println!("{text}");
-        }
+        Format::Json => plain_json(&report)?,
     }
     let sound = report.folders.iter().all(|folder| folder.writable);
     Ok(if sound { Exit::Done } else { Exit::Failed })
@@ -104,7 +103,7 @@ fn cuda(measured: bool) -> Cuda {
         compute_capability: built.map(|built| built.capability.to_string()),
         device: memory.as_ref().map(|memory| memory.gpu.clone()),
         free_bytes: memory.map(|memory| memory.free_bytes),
-        problem: opened.as_ref().err().map(ToString::to_string),
+        problem: opened.as_ref().err().map(|error| with_help(error)),
         measured: device
             .filter(|_| measured)
             .map(|device| hardware::measure_device(device, hardware::GPU_SIDE, hardware::GPU_FLOATS)),
@@ -149,7 +148,7 @@ fn print(report: &Report) {
         );
     }
     if machine.gpus.is_empty() {
-        row("gpu", "none that a driver shows".to_owned());
+        row("gpu", "none found by the driver".to_owned());
     }
     if let Some(rates) = &report.measured {
         let gemm = rates.gemm_gflops.map_or_else(|| "failed".to_owned(), |rate| format!("{rate:.0} GFLOP/s"));
@@ -173,7 +172,7 @@ fn print(report: &Report) {
     }
 }
 
-/// What the binary can do with a GPU, and what was measured on it.
+/// Rows about the GPU and its measured rates.
 fn cuda_rows(cuda: &Cuda, row: &mut dyn FnMut(&str, String)) {
     if let (Some(release), Some(capability)) = (&cuda.built_with, &cuda.compute_capability) {
         row("cuda", format!("built in: {release}, for compute capability {capability} and later"));

@@ -1,64 +1,50 @@
 //! `nanochat eval`: bits per byte and CORE of a checkpoint.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{CliError, CliResult, Exit, Format, device};
-use nanochat_engine::data::{Corpus, Split};
+use nanochat_engine::data::Split;
 use nanochat_engine::evals::core::{Bundle, CoreOptions, CoreResult, Method, evaluate};
-use nanochat_engine::evals::{EvalError, SplitBits, bits_per_byte_of_split};
+use nanochat_engine::evals::{EvalError, SplitBits};
 use nanochat_engine::model::Engine;
 use nanochat_engine::trained::Trained;
-use nanochat_plan::{DataPlan, DeviceKind};
 
-/// Rows a batch where no plan says otherwise.
-const BATCH: usize = 8;
-
-/// Tokens evaluated where neither the user nor a plan says otherwise.
-const TOKENS: u64 = 1 << 19;
+use super::context::CheckpointArgs;
+use super::output::plain_json;
+use super::{CliError, CliResult, Exit, Format};
+use crate::run::{BitsRequest, RunError, bits_per_byte};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A run's folder, its checkpoints/, one of them, or the baseline's folder of model_….pt files or one of these.
-    #[arg(long, value_name = "PATH")]
-    checkpoint: PathBuf,
-    /// The step to evaluate; the newest by default.
-    #[arg(long)]
-    step: Option<u64>,
-    /// The tokenizer, where none is stored with the checkpoint.
-    #[arg(long, value_name = "PATH")]
-    tokenizer: Option<PathBuf>,
-    /// Folder of parquet shards to measure bits per byte on; by default the data of the run's plan.
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
+    /// Folder of parquet shards to measure bits per byte on; by default the data of the run's plan
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// Which part of the data.
+    /// Split of the data
     #[arg(long, value_enum, default_value_t = Part::Val)]
     split: Part,
-    /// Tokens to measure bits per byte on, rounded down to whole batches.
+    /// Tokens to measure bits per byte on, rounded down to whole batches
     #[arg(long)]
     tokens: Option<u64>,
-    /// Rows a batch.
+    /// Rows of a batch
     #[arg(long)]
     batch_size: Option<usize>,
-    /// Evaluation bundle: measures CORE; bits per byte then only with --data.
+    /// Evaluation bundle: measures CORE; bits per byte then only with --data
     #[arg(long, value_name = "FOLDER")]
     bundle: Option<PathBuf>,
-    /// Examples a task at most.
+    /// Maximum number of examples of a task
     #[arg(long, requires = "bundle")]
     max_per_task: Option<usize>,
-    /// How CORE's questions are computed; the answers are the same.
+    /// How to compute CORE's questions; the answers are the same
     #[arg(long, value_enum, default_value_t, requires = "bundle")]
     core_method: CoreMethod,
-    /// Where to compute.
-    #[arg(long, value_parser = device::devices(), default_value_t)]
-    device: DeviceKind,
-    /// Compute by elementary operations instead of the kernels, to compare.
+    /// Compute with the reference implementation instead of the kernels
     #[arg(long)]
     readable: bool,
-    /// How to print the result.
+    /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -66,10 +52,10 @@ pub struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 enum CoreMethod {
-    /// Questions share passes; what they begin with in common is computed once.
+    /// Questions share forward passes; a common beginning is computed once
     #[default]
     Shared,
-    /// One pass a question over all its options in full, as the baseline does it.
+    /// One forward pass for each question over all its options, as in the baseline
     PerExample,
 }
 
@@ -106,15 +92,10 @@ struct Bpb {
 }
 
 pub fn execute(args: Args) -> CliResult {
-    // The bundle is read first: a broken one is told before anything is computed.
+    // The bundle is read first, so that a malformed one is an error before any computation.
     let bundle = args.bundle.as_deref().map(|folder| Bundle::open(folder, args.max_per_task)).transpose();
     let bundle = bundle.map_err(CliError::invalid)?;
-    let device = device::open(args.device)?;
-    let mut trained =
-        Trained::open(&args.checkpoint, args.step, args.tokenizer.as_deref(), &device).map_err(CliError::invalid)?;
-    for remark in &trained.remarks {
-        eprintln!("note: {remark}");
-    }
+    let mut trained = args.checkpoint.open()?;
     if args.readable {
         trained.model.set_engine(Engine::Reference);
     }
@@ -125,22 +106,16 @@ pub fn execute(args: Args) -> CliResult {
 }
 
 fn bpb(trained: &Trained, args: &Args) -> Result<Bpb, CliError> {
-    let plan = trained.plan.as_ref();
-    let data = match (&args.data, plan) {
-        (Some(path), _) => DataPlan::Parquet { path: path.display().to_string() },
-        (None, Some(plan)) => plan.data.clone(),
-        (None, None) => return Err(CliError::usage("there is no data to measure on", Some("name it with `--data`"))),
-    };
-    let corpus = Corpus::open(&data, Path::new(".")).map_err(|error| CliError::usage(error, None))?;
-    let batch_size = args.batch_size.or(plan.map(|plan| plan.device_batch_size as usize)).unwrap_or(BATCH);
-    let tokens = args.tokens.or(plan.map(|plan| plan.eval.tokens)).unwrap_or(TOKENS);
     let split = match args.split {
         Part::Train => Split::Train,
         Part::Val => Split::Validation,
     };
-    let (model, tokenizer) = (&trained.model, &trained.tokenizer);
-    let bits = bits_per_byte_of_split(model, tokenizer, &Arc::new(corpus), split, batch_size, tokens);
-    Ok(Bpb { split: args.split, bits: bits.map_err(CliError::failed)? })
+    let request = BitsRequest { data: args.data.as_deref(), split, batch_size: args.batch_size, tokens: args.tokens };
+    let bits = bits_per_byte(trained, &request).map_err(|error| match error {
+        RunError::NoEvaluationData | RunError::Data(_) => CliError::invalid(error),
+        error => CliError::failed(error),
+    })?;
+    Ok(Bpb { split: args.split, bits })
 }
 
 fn core(trained: &Trained, bundle: &Bundle, method: CoreMethod) -> Result<Core, EvalError> {
@@ -162,8 +137,7 @@ fn core(trained: &Trained, bundle: &Bundle, method: CoreMethod) -> Result<Core, 
 
 fn print(report: &Report, format: Format) -> CliResult {
     if format == Format::Json {
-        let text = serde_json::to_string_pretty(report).map_err(|error| CliError::usage(error, None))?;
-        println!("{text}");
+        plain_json(report)?;
         return Ok(Exit::Done);
     }
     println!("step {}", report.step);

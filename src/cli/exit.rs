@@ -1,8 +1,8 @@
-//! Exit codes, which scripts rely on, and the one error type of the command line.
+//! Exit codes, which scripts rely on, and the error type of the command line.
 
 use std::process::ExitCode;
 
-/// What the process tells its caller.
+/// Exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -28,14 +28,14 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error on its way to the user, with the exit code it causes.
+/// An error with its exit code.
 #[derive(Debug)]
 pub struct CliError {
     exit: Exit,
     report: miette::Report,
 }
 
-/// What a command gives back.
+/// Result of a command.
 pub type CliResult = Result<Exit, CliError>;
 
 impl CliError {
@@ -49,7 +49,7 @@ impl CliError {
         Self { exit: Exit::Invalid, report: report.into() }
     }
 
-    /// Wrong usage or an invalid document, as a plain sentence with an optional way out.
+    /// Wrong usage or an invalid document (exit code 2), as a message with optional help.
     pub fn usage(message: impl std::fmt::Display, help: Option<&str>) -> Self {
         let report = match help {
             Some(help) => miette::miette!(help = help.to_string(), "{message}"),
@@ -67,4 +67,9 @@ impl CliError {
     pub fn print(&self) {
         eprintln!("{:?}", self.report);
     }
+}
+
+/// How errors are printed. Messages include their causes, so the chain of causes is not printed again.
+pub(super) fn report_handler() -> miette::MietteHandler {
+    miette::MietteHandlerOpts::new().without_cause_chain().build()
 }

@@ -4,36 +4,37 @@ use std::path::PathBuf;
 
 use candle_core::Device;
 
-use super::{CliError, CliResult, Exit, Format, output};
 use nanochat_artifacts::{Export, ExportLayout, ExportType};
-use nanochat_engine::trained::Trained;
 use nanochat_export::{ExportError, ExportOptions, LARGEST_MESSAGE, export};
+
+use super::context::open_trained;
+use super::{CliError, CliResult, Exit, Format, output};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A run's folder, its checkpoints/, one of them, the baseline's folder of model_….pt files or one of these, or an
-    /// earlier export as safetensors.
+    /// earlier export as safetensors
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: PathBuf,
-    /// What to make of it.
+    /// Format to write
     #[arg(long, value_enum)]
     to: Layout,
-    /// The folder to write: absent, empty, or an earlier export, which is replaced.
+    /// The folder to write: absent, empty, or an earlier export, which is replaced
     #[arg(long, short, value_name = "FOLDER")]
     out: PathBuf,
-    /// The step to export; the newest by default.
+    /// The step to export; the newest by default
     #[arg(long)]
     step: Option<u64>,
-    /// The tokenizer, where none is stored with the checkpoint.
+    /// The tokenizer, if none is stored with the checkpoint
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
-    /// Type of the weights in the files.
+    /// Type of the weights in the files
     #[arg(long, value_enum, default_value_t)]
     dtype: Weights,
-    /// Keep ONNX weights in a file beside the graphs, however few they are; above 2 GB they always are.
+    /// Keep ONNX weights in a separate file, even below 2 GB
     #[arg(long)]
     external_data: bool,
-    /// How to print what was done.
+    /// How to print what was done
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -41,32 +42,28 @@ pub struct Args {
 /// Layouts as the command line has them.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Layout {
-    /// Weights as safetensors, tokenizer.json, and the descriptions that Hugging Face's tools look for.
+    /// Weights as safetensors, tokenizer.json, and the descriptions that Hugging Face's tools look for
     Safetensors,
-    /// ONNX graphs with and without key/value cache, tokenizer.json and the descriptions.
+    /// ONNX graphs with and without key/value cache, tokenizer.json and the descriptions
     Onnx,
-    /// A base folder of karpathy/nanochat: model_….pt, meta_….json, tokenizer.pkl, token_bytes.pt.
+    /// A base folder of karpathy/nanochat: model_….pt, meta_….json, tokenizer.pkl, token_bytes.pt
     Baseline,
 }
 
 /// Types as the command line has them.
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
 enum Weights {
-    /// As they were trained.
+    /// As they were trained
     #[default]
     F32,
-    /// Matrices rounded to half precision.
+    /// Matrices rounded to half precision
     F16,
-    /// Matrices rounded to bfloat16.
+    /// Matrices rounded to bfloat16
     Bf16,
 }
 
 pub fn execute(args: Args) -> CliResult {
-    let trained = Trained::open(&args.checkpoint, args.step, args.tokenizer.as_deref(), &Device::Cpu)
-        .map_err(CliError::invalid)?;
-    for remark in &trained.remarks {
-        eprintln!("note: {remark}");
-    }
+    let trained = open_trained(&args.checkpoint, args.step, args.tokenizer.as_deref(), &Device::Cpu)?;
     let options = ExportOptions {
         program_commit: option_env!("NANOCHAT_CODE_COMMIT").map(str::to_string),
         layout: match args.to {

@@ -3,34 +3,25 @@
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::output::json;
-use super::{CliError, CliResult, Exit, Format, device, input};
-use crate::hardware;
 use nanochat_artifacts::{Document, EndedBy, GeneratedSample, Generation};
 use nanochat_engine::generate::{End, Prompt, Request, Sample, Sampling, TextStream, Token, continuations};
 use nanochat_engine::tokenizer::{Tokenizer, special};
 use nanochat_engine::trained::Trained;
-use nanochat_plan::{DeviceKind, Precision};
+use nanochat_plan::Precision;
 
-/// Which model, and in what its weights are kept.
+use super::context::CheckpointArgs;
+use super::output::json;
+use super::signals::stop_on_signals;
+use super::{CliError, CliResult, Exit, Format, device, input};
+use crate::hardware;
+
+/// The model and the type of its weights.
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
-    /// A run's folder, its checkpoints/, one of them, or the baseline's folder of model_….pt files or one of these.
-    #[arg(long, value_name = "PATH")]
-    checkpoint: PathBuf,
-    /// The step to use; the newest by default.
-    #[arg(long)]
-    step: Option<u64>,
-    /// The tokenizer, where none is stored with the checkpoint.
-    #[arg(long, value_name = "PATH")]
-    tokenizer: Option<PathBuf>,
-    /// Where to compute.
-    #[arg(long, value_parser = device::devices(), default_value_t)]
-    device: DeviceKind,
-    /// What the weights of matrix products are kept in; bf16 rounds them, and decodes faster.
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
+    /// Type of the weights of matrix products; bf16 rounds them, and decodes faster
     #[arg(long, value_parser = device::weights(), default_value_t)]
     dtype: Precision,
 }
@@ -38,13 +29,9 @@ pub(super) struct ModelArgs {
 impl ModelArgs {
     /// Opens the model.
     pub(super) fn open(&self) -> Result<Trained, CliError> {
-        let opened = Trained::open(&self.checkpoint, self.step, self.tokenizer.as_deref(), &device::open(self.device)?);
-        let mut trained = opened.map_err(CliError::invalid)?;
-        for remark in &trained.remarks {
-            eprintln!("note: {remark}");
-        }
+        let mut trained = self.checkpoint.open()?;
         if self.dtype == Precision::Bf16 {
-            trained.model.round_weights().map_err(|error| CliError::failed(miette::miette!("{error}")))?;
+            trained.model.round_weights().map_err(CliError::failed)?;
         }
         Ok(trained)
     }
@@ -54,32 +41,32 @@ impl ModelArgs {
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Text to continue; without it and without a file, a beginning is made up.
+    /// Text to continue; without it and without a file, the model starts a new text
     #[arg(long, conflicts_with = "prompt_file")]
     prompt: Option<String>,
-    /// File with the text to continue, `-` for standard input.
+    /// File with the text to continue, `-` for standard input
     #[arg(long, value_name = "FILE")]
     prompt_file: Option<PathBuf>,
-    /// New tokens at most.
+    /// Maximum number of new tokens
     #[arg(long, default_value_t = 64)]
     max_tokens: usize,
-    /// 0 takes the likeliest token each time.
+    /// Sampling temperature; 0 takes the most likely token each time
     #[arg(long, default_value_t = 0.0)]
     temperature: f64,
-    /// Draw among this many of the likeliest tokens; 0: among all.
+    /// Sample from this many most likely tokens; 0 for all
     #[arg(long, default_value_t = 0)]
     top_k: usize,
-    /// Seed of the draws.
+    /// Seed of the sampling
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// How many continuations.
+    /// Number of continuations
     #[arg(long, default_value_t = 1)]
     samples: usize,
     /// A token that ends a sample, besides <|bos|> and <|assistant_end|>: a special token's name, `#` and an id, or a text
-    /// that is one token. May be given several times.
+    /// that is one token. May be given several times
     #[arg(long, value_name = "TOKEN")]
     stop: Vec<String>,
-    /// How to print the result; text streams where there is one sample.
+    /// How to print the result; text streams where there is one sample
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -101,14 +88,14 @@ pub fn execute(args: Args) -> CliResult {
         max_cache_bytes: Some(hardware::this_machine().memory_bytes),
     };
     let prompt_ids = tokenizer.encode_document(&prompt);
-    let interrupted = on_interrupt();
+    let stop = stop_on_signals(["", ""]);
     let streams = args.format == Format::Text && args.samples == 1;
     let mut out = Stream { tokenizer, text: TextStream::default(), is_shown: streams };
     if streams && out.show(&prompt).is_break() {
         return Ok(Exit::Done);
     }
     let mut observe = |token: Token| {
-        if interrupted.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { out.take(token.id) }
+        if stop.requested() { ControlFlow::Break(()) } else { out.take(token.id) }
     };
     let prompts = &[Prompt { ids: &prompt_ids, samples: args.samples }];
     let request = Request { prompts, sampling: &sampling, stop_ids: &stop_ids, calculator: Some(tokenizer) };
@@ -125,10 +112,10 @@ pub fn execute(args: Args) -> CliResult {
             println!("{prompt}{}", tokenizer.decode(&sample.ids()));
         }
     }
-    Ok(if interrupted.load(Ordering::SeqCst) { Exit::Interrupted } else { Exit::Done })
+    Ok(if stop.requested() { Exit::Interrupted } else { Exit::Done })
 }
 
-/// Text on its way to standard output, a token at a time.
+/// Streams text to standard output, token by token.
 pub(super) struct Stream<'t> {
     pub(super) tokenizer: &'t Tokenizer,
     pub(super) text: TextStream,
@@ -136,7 +123,7 @@ pub(super) struct Stream<'t> {
 }
 
 impl Stream<'_> {
-    /// Shows the text that a token completes; breaks where nobody reads any more.
+    /// Shows the text that a token completes; breaks if standard output is closed.
     pub(super) fn take(&mut self, id: u32) -> ControlFlow<()> {
         if !self.is_shown {
             return ControlFlow::Continue(());
@@ -145,7 +132,7 @@ impl Stream<'_> {
         self.show(&text)
     }
 
-    /// Shows what is left, and ends the line.
+    /// Shows the rest of the text, and ends the line.
     pub(super) fn end(&mut self) {
         let rest = self.text.finish() + "\n";
         let _ = self.show(&rest);
@@ -160,17 +147,7 @@ impl Stream<'_> {
     }
 }
 
-/// A flag that an interrupt sets.
-fn on_interrupt() -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
-    if let Err(error) = ctrlc::set_handler(move || set.store(true, Ordering::SeqCst)) {
-        eprintln!("warning: signals can't be caught ({error})");
-    }
-    flag
-}
-
-/// Ids that end a sample: the baseline's two, and those that were named.
+/// Ids that end a sample: the baseline's two, and the named ones.
 fn stop_ids(tokenizer: &Tokenizer, named: &[String]) -> Result<Vec<u32>, CliError> {
     let own = [special::BOS, special::ASSISTANT_END].into_iter().filter_map(|name| tokenizer.special_id(name));
     let mut ids: Vec<u32> = own.collect();
@@ -180,8 +157,8 @@ fn stop_ids(tokenizer: &Tokenizer, named: &[String]) -> Result<Vec<u32>, CliErro
             (None, Some(Ok(id))) => Some(id).filter(|id| (*id as usize) < tokenizer.vocab_size()),
             _ => Some(tokenizer.encode(name)).filter(|ids| ids.len() == 1).and_then(|ids| ids.first().copied()),
         };
-        let told = "name a special token such as <|user_end|>, an id as in #17, or a text that is one token: `nanochat tokenizer encode` shows";
-        ids.push(id.ok_or_else(|| CliError::usage(format!("{name:?} is not one token of this model"), Some(told)))?);
+        let help = "name a special token such as <|user_end|>, an id as in #17, or a text that is one token: `nanochat tokenizer encode` shows";
+        ids.push(id.ok_or_else(|| CliError::usage(format!("{name:?} is not one token of this model"), Some(help)))?);
     }
     ids.sort_unstable();
     ids.dedup();

@@ -1,4 +1,4 @@
-//! Text that users hand in.
+//! Text from files and standard input.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::CliError;
 /// The text of a file, or of standard input for `-`.
 ///
 /// # Errors
-/// A file that can't be read, or that isn't UTF-8: the first byte that isn't is named.
+/// A file that can't be read, or that isn't UTF-8; the message names the first invalid byte.
 pub fn text(path: &Path) -> Result<String, CliError> {
     let mut bytes = Vec::new();
     let name = if path == Path::new("-") { "standard input".to_string() } else { path.display().to_string() };
@@ -23,11 +23,11 @@ pub fn text(path: &Path) -> Result<String, CliError> {
 /// Bytes as text.
 ///
 /// # Errors
-/// Bytes that aren't UTF-8: the first that isn't is named.
+/// Bytes that aren't UTF-8; the message names the first invalid one.
 pub fn utf8(bytes: Vec<u8>, name: &str) -> Result<String, CliError> {
     String::from_utf8(bytes).map_err(|error| {
         let error = error.utf8_error();
-        let message = format!("{name} is not UTF-8: byte {} doesn't belong to a character", error.valid_up_to());
+        let message = format!("{name} is not UTF-8: byte {} is invalid", error.valid_up_to());
         CliError::usage(message, Some("convert the text to UTF-8, for example with `iconv -t utf-8`"))
     })
 }

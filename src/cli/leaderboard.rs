@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
-use super::{CliError, CliResult, Exit};
 use nanochat_artifacts::ResultsRoot;
 use nanochat_lab::report;
+
+use super::{CliError, CliResult, Exit};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder of the project, which holds `results/`
     #[arg(long, value_name = "DIR", default_value = ".")]
     project: PathBuf,
-    /// Folder whose templates take the place of the built-in ones of the same name
+    /// Folder of templates that replace the built-in ones of the same name
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
 }

@@ -1,11 +1,12 @@
-//! The command line: clap types, printing, exit codes. Holds no logic; every command is a plain function over domain types.
+//! The command line: clap types, printing, exit codes. It holds no logic; every command calls plain functions of the library.
 
+mod bar;
 mod baseline;
 mod baseline_progress;
 mod bench;
-mod beside;
 mod chat;
 mod compare;
+mod context;
 mod data;
 mod device;
 mod doctor;
@@ -26,19 +27,18 @@ mod progress;
 mod report;
 mod run;
 mod schema;
+mod signals;
 mod tokenizer;
 mod validate;
 mod verify;
 
+pub use context::Overlay;
 pub use exit::{CliError, CliResult, Exit};
 pub use output::Format;
-pub use plan::Overlay;
 
 use clap::{Parser, Subcommand};
 
-use nanochat_artifacts::ResultsRoot;
-
-/// Prove that a pretraining change is better: specs in, scorecards and reports out.
+/// Test whether a pretraining change is better: specs in, scorecards and reports out
 #[derive(Debug, Parser)]
 #[command(name = "nanochat", version, propagate_version = true)]
 struct Cli {
@@ -48,63 +48,54 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Carry out an experiment: train, evaluate, judge, report.
+    /// Run an experiment: train, evaluate, judge, report
     Run(run::Args),
-    /// Show what an experiment would run, and what it would cost.
+    /// Show what an experiment would run and cost
     Plan(plan::Args),
-    /// Check specs and result documents against their schemas and rules.
+    /// Check specs and result documents against their schemas and rules
     Validate(validate::Args),
-    /// Recompute every scorecard and report from the raw artifacts.
+    /// Recompute every scorecard and report from the raw artifacts
     Verify(verify::Args),
-    /// Write or check the JSON schemas.
+    /// Write or check the JSON schemas
     Schema(schema::Args),
-    /// Render reports from a scorecard.
+    /// Render reports from a scorecard
     Report(report::Args),
-    /// Compare two result folders or two git revisions.
+    /// Compare two result folders or two git revisions
     Compare(compare::Args),
-    /// List experiments and runs.
+    /// List experiments and runs
     List(list::Args),
-    /// Write results/LEADERBOARD.md from all recorded results.
+    /// Write results/LEADERBOARD.md from all recorded results
     Leaderboard(leaderboard::Args),
-    /// Run one arm against itself and record the noise that plans and verdicts cite.
+    /// Run one arm against itself and record its noise, for plans and verdicts
     Noise(Box<noise::Args>),
-    /// Show this machine, and which hardware profiles it matches.
+    /// Show this machine and the hardware profiles that it matches
     Doctor(doctor::Args),
-    /// Check, run and record the other arm: karpathy/nanochat as it is.
+    /// Check, run and record the baseline: karpathy/nanochat, unmodified
     Baseline(baseline::Args),
-    /// Measure this engine: training by phase, kernels, tokenizer, data.
+    /// Measure this engine: training by phase, kernels, tokenizer, data
     Bench(bench::Args),
-    /// Hold this engine against reference figures of the baseline.
+    /// Compare this engine with reference figures of the baseline
     Parity(parity::Args),
-    /// Inspect and write training data.
+    /// Inspect and write training data
     Data(data::Args),
-    /// Train, convert and check tokenizers.
+    /// Train, convert and check tokenizers
     Tokenizer(tokenizer::Args),
-    /// Evaluate a checkpoint.
+    /// Evaluate a checkpoint
     Eval(eval::Args),
-    /// Generate text from a checkpoint.
+    /// Generate text from a checkpoint
     Generate(generate::Args),
-    /// Talk with a checkpoint.
+    /// Talk with a checkpoint
     Chat(chat::Args),
-    /// Begin a run from a checkpoint of the baseline's.
+    /// Start a run from a checkpoint of the baseline
     Import(import::Args),
-    /// Write a trained model for other programs: safetensors, ONNX, or the baseline's own layout.
+    /// Write a trained model for other programs: safetensors, ONNX, or the baseline's layout
     Export(export::Args),
 }
 
-/// The project that the program was started in. `NANOCHAT_CACHE` names another folder for what can be made anew; empty,
-/// nothing is kept.
-fn project() -> ResultsRoot {
-    let root = ResultsRoot::new("");
-    match std::env::var_os("NANOCHAT_CACHE") {
-        None => root,
-        Some(folder) if folder.is_empty() => root.with_cache(None),
-        Some(folder) => root.with_cache(Some(folder.into())),
-    }
-}
-
-/// Parses the process's arguments, carries the command out, prints what went wrong, and gives the exit code.
+/// Parses the arguments, runs the command, prints its error, and returns the exit code.
 pub fn main() -> std::process::ExitCode {
+    // This is the only hook, so setting it can't fail.
+    let _ = miette::set_hook(Box::new(|_| Box::new(exit::report_handler())));
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => run::execute(args),

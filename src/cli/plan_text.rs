@@ -1,24 +1,26 @@
-//! Plans as people read them.
+//! Plans as text.
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::Format;
-use nanochat_experiment::config::{Diagnostic, Severity};
-use nanochat_experiment::{self as experiment, Expansion, Experiment};
+use nanochat_experiment::{Expansion, Experiment};
 use nanochat_plan::{Outlook, OutlookState, Power, RunPlan};
 
-/// What the author should know, on standard error.
+use super::output::plain_json;
+use super::{CliError, Format};
+use crate::run::{Opened, duration, total_time};
+
+/// Prints a spec's warnings to standard error.
 pub fn warn(experiment: &Experiment) {
-    let missing = experiment::missing_paths(experiment).into_iter();
-    let missing = missing.map(|missing| Diagnostic { severity: Severity::Warning, ..missing });
-    for warning in experiment.warnings.iter().cloned().chain(missing) {
-        eprintln!("{:?}", miette::Report::new(warning));
+    for warning in &experiment.warnings {
+        eprintln!("{:?}", miette::Report::new(warning.clone()));
     }
 }
 
-/// A table of the runs, and what they cost together.
-pub fn print(experiment: &Experiment, expansion: &Expansion, outlook: &[Outlook], power: Option<&Power>) {
-    println!("{}: {}", experiment.name, count(expansion.runs.len(), "run"));
+/// Prints a table of the runs, and their total cost.
+pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>) {
+    let Opened { experiment, expansion, .. } = opened;
+    let plural = if expansion.runs.len() == 1 { "" } else { "s" };
+    println!("{}: {} run{plural}", experiment.name, expansion.runs.len());
     if !experiment.description.is_empty() {
         println!("{}", experiment.description);
     }
@@ -29,26 +31,15 @@ pub fn print(experiment: &Experiment, expansion: &Expansion, outlook: &[Outlook]
     let flops: f64 = runs.iter().map(|run| run.total_flops as f64).sum();
     let tokens: u64 = runs.iter().map(|run| run.total_tokens).fold(0, u64::saturating_add);
     let hardware = runs.first().map_or("", |run| run.hardware.as_str());
-    println!("in all {} tokens, {flops:.2e} FLOPs, {} on {hardware}", short(tokens as f64), time(runs));
+    println!("total: {} tokens, {flops:.2e} FLOPs, {} on {hardware}", short(tokens as f64), total_time(runs));
     for (axes, run_id) in &expansion.merged {
         let axes: Vec<String> = axes.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        println!("the cell {} comes to the same plan as {run_id} and runs once", axes.join(" "));
+        println!("the cell {} has the same plan as {run_id} and runs once", axes.join(" "));
     }
     if experiment.stand_in {
-        println!("the profile stands in for the spec's own: this tests the shape, its speed is not comparable");
+        println!("the profile replaces the spec's own: the speed of these runs is not comparable");
     }
     power.into_iter().for_each(print_power);
-}
-
-/// What runs are expected to cost on their profile, in a clause; nothing of no runs.
-pub fn estimate(runs: &[RunPlan], profile: &str) -> Option<String> {
-    let memory = runs.iter().map(|run| run.estimate.memory_gib).reduce(f64::max)?;
-    Some(format!("on {profile} this is estimated to take {memory:.1} GiB a device and {}", time(runs)))
-}
-
-fn time(runs: &[RunPlan]) -> String {
-    let seconds: Option<f64> = runs.iter().map(|run| run.estimate.seconds).sum();
-    seconds.map_or_else(|| "an unknown time".to_owned(), |seconds| format!("about {}", duration(seconds)))
 }
 
 fn table(expansion: &Expansion, outlook: &[Outlook]) -> Table {
@@ -76,7 +67,7 @@ fn on_disk(outlook: &Outlook) -> String {
     }
 }
 
-/// What the planned seeds can tell; a tolerance that they can't test is a warning.
+/// Prints the smallest difference that the planned seeds can detect; a smaller tolerance is a warning.
 fn print_power(power: &Power) {
     match power.smallest_difference {
         Some(_) if power.is_enough == Some(false) => eprintln!("warning: {}", power.sentence),
@@ -98,12 +89,11 @@ fn row(run: &RunPlan) -> [String; 9] {
     ]
 }
 
-/// Each value with the layer and place that set it.
-pub fn explain(experiment: &Experiment, format: Format) {
+/// Prints each value with the layer and place that set it.
+pub fn explain(experiment: &Experiment, format: Format) -> Result<(), CliError> {
     let explained = experiment.explain();
     if format == Format::Json {
-        let text = serde_json::to_string_pretty(&explained).unwrap_or_default();
-        return println!("{text}");
+        return plain_json(&explained);
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -112,10 +102,7 @@ pub fn explain(experiment: &Experiment, format: Format) {
         table.add_row([value.key, value.value.to_string(), value.layer, value.place]);
     }
     println!("{table}");
-}
-
-fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+    Ok(())
 }
 
 /// Three digits and a unit.
@@ -129,16 +116,5 @@ fn short(value: f64) -> String {
         scaled if scaled < 10.0 => format!("{scaled:.2}{unit}"),
         scaled if scaled < 100.0 => format!("{scaled:.1}{unit}"),
         scaled => format!("{scaled:.0}{unit}"),
-    }
-}
-
-/// Time as people say it.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 1.0 => "< 1 s".to_owned(),
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
-        s => format!("{:.1} days", s / 86400.0),
     }
 }

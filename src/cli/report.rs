@@ -2,25 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CliError, CliResult, Exit, Format};
 use nanochat_artifacts::{ExperimentFolder, ResultsRoot};
 use nanochat_lab::report;
 use nanochat_lab::scorecard;
 
+use super::{CliError, CliResult, Exit, Format};
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Name of an experiment, or its results folder.
+    /// Name of an experiment, or its results folder
     experiment: String,
-    /// Folder whose templates take the place of the built-in ones of the same name.
+    /// Folder of templates that replace the built-in ones of the same name
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
-    /// Recompute the scorecard first.
+    /// Recompute the scorecard first
     #[arg(long)]
     recompute: bool,
-    /// Folder of the project, which holds `results/` and `reports/`.
+    /// Folder of the project, which holds `results/` and `reports/`
     #[arg(long, value_name = "DIR", default_value = ".")]
     project: PathBuf,
-    /// How to print.
+    /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -44,7 +45,7 @@ pub fn execute(args: Args) -> CliResult {
     Ok(Exit::Done)
 }
 
-/// Takes the argument for a folder when one with a record is there, else for a name under the project's `results/`.
+/// An experiment by its results folder, or by its name under the project's `results/`.
 pub(super) fn find(experiment: &str, project: &Path) -> Result<(ResultsRoot, ExperimentFolder), CliError> {
     let folder = ExperimentFolder::at(experiment.trim_end_matches('/'));
     if folder.record().is_file() {
@@ -61,7 +62,7 @@ pub(super) fn find(experiment: &str, project: &Path) -> Result<(ResultsRoot, Exp
         let message = format!("there are no results of `{experiment}` under `{}`", root.results().display());
         return Err(CliError::usage(
             message,
-            Some("`nanochat list` shows what there is; `nanochat run SPEC` makes results"),
+            Some("`nanochat list` shows all experiments with results; `nanochat run SPEC` makes results"),
         ));
     }
     Ok((root, folder))

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{CliError, CliResult, Exit};
 use nanochat_lab::schemas;
+
+use super::{CliError, CliResult, Exit};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -17,17 +18,17 @@ pub struct Args {
 
 pub fn execute(args: Args) -> CliResult {
     if !args.check {
-        for name in schemas::write(&args.folder).map_err(|error| CliError::usage(error, None))? {
+        for name in schemas::write(&args.folder).map_err(CliError::invalid)? {
             println!("{}", args.folder.join(name).display());
         }
         return Ok(Exit::Done);
     }
-    let drifts = schemas::compare(&args.folder).map_err(|error| CliError::usage(error, None))?;
+    let drifts = schemas::compare(&args.folder).map_err(CliError::invalid)?;
     for drift in &drifts {
         eprintln!("{} {}", args.folder.join(&drift.file).display(), drift.reason);
     }
     if drifts.is_empty() {
-        println!("the schemas in {} are what the types say", args.folder.display());
+        println!("the schemas in {} match the types", args.folder.display());
         return Ok(Exit::Done);
     }
     eprintln!("run `nanochat schema` to write them");

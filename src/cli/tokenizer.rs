@@ -1,14 +1,14 @@
-//! `nanochat tokenizer`: trains, tries out, and converts tokenizers.
+//! `nanochat tokenizer`: trains, compares and converts tokenizers.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::data::{Source, failed, invalid};
-use super::{CliError, CliResult, Exit, Format, input};
 use nanochat_engine::data::train_tokenizer;
 use nanochat_engine::tokenizer::{Difference, Piece, Published, PublishedName, Tokenizer, TokenizerFormat};
+
+use super::data::Source;
+use super::{CliError, CliResult, Exit, Format, input, output};
 
 /// Train, convert and check tokenizers.
 #[derive(Debug, clap::Args)]
@@ -19,89 +19,90 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Train byte-pair ranks on the training split of some data.
+    /// Train byte-pair ranks on the training split of some data
     Train {
         #[command(flatten)]
         source: Source,
-        /// Number of tokens, the nine special tokens included.
+        /// Number of tokens, the nine special tokens included
         #[arg(long)]
         vocab_size: usize,
-        /// Folder for `tokenizer.json`.
+        /// Folder for `tokenizer.json`
         #[arg(long)]
         out: PathBuf,
-        /// Each document is cut to this many characters.
+        /// Each document is cut to this many characters
         #[arg(long, default_value_t = 10_000)]
         max_chars_per_document: u64,
-        /// Training stops after this many characters.
+        /// Training stops after this many characters
         #[arg(long, default_value_t = 2_000_000_000)]
         max_chars: u64,
     },
-    /// Print the ids of a text.
+    /// Print the ids of a text
     Encode {
-        /// Folder or file of the tokenizer.
+        /// Folder or file of the tokenizer
         tokenizer: PathBuf,
-        /// The text; without it, standard input is read.
+        /// The text; without it, standard input is read
         text: Option<String>,
-        /// Begin with `<|bos|>`.
+        /// Begin with `<|bos|>`
         #[arg(long)]
         bos: bool,
-        /// How to print.
+        /// How to print
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Print the text of ids, byte for byte.
+    /// Print the text of ids, byte for byte
     Decode {
-        /// Folder or file of the tokenizer.
+        /// Folder or file of the tokenizer
         tokenizer: PathBuf,
-        /// The ids; without them, standard input is read.
+        /// The ids; without them, standard input is read
         ids: Vec<u32>,
     },
-    /// Show a tokenizer's size, special tokens and hash, and how well it compresses a text.
+    /// Show a tokenizer's size, special tokens and hash, and how well it compresses a text
     Inspect {
-        /// Folder or file of the tokenizer.
+        /// Folder or file of the tokenizer
         tokenizer: PathBuf,
-        /// A text file to compress, `-` for standard input.
+        /// A text file to compress, `-` for standard input
         #[arg(long)]
         text: Option<PathBuf>,
-        /// GPT-2's published ranks (`r50k_base.tiktoken`), to compare the compression with.
+        /// GPT-2's published ranks (`r50k_base.tiktoken`), to compare the compression with
         #[arg(long, value_name = "FILE", requires = "text")]
         gpt2: Option<PathBuf>,
-        /// GPT-4's published ranks (`cl100k_base.tiktoken`), to compare the compression with.
+        /// GPT-4's published ranks (`cl100k_base.tiktoken`), to compare the compression with
         #[arg(long, value_name = "FILE", requires = "text")]
         gpt4: Option<PathBuf>,
-        /// How to print.
+        /// How to print
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Compare two tokenizers, on a text or by their ranks, and show where they part first; exit code 1 where they do.
+    /// Compare two tokenizers, on a text or by their ranks, and show the first difference; exit code 1 if there is one
     Check {
-        /// Folder or file of a tokenizer.
+        /// Folder or file of a tokenizer
         tokenizer: PathBuf,
-        /// Folder or file of the other.
+        /// Folder or file of the other
         other: PathBuf,
-        /// A text file that both encode, `-` for standard input; without it the ranks are compared.
+        /// A text file that both encode, `-` for standard input; without it the ranks are compared
         #[arg(long)]
         text: Option<PathBuf>,
-        /// How to print.
+        /// How to print
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Write a tokenizer in another format; `.json`, `.tiktoken` and `.pkl` say which.
+    /// Write a tokenizer in another format, by the extension `.json`, `.tiktoken` or `.pkl`
     Convert {
-        /// Folder or file of the tokenizer.
+        /// Folder or file of the tokenizer
         tokenizer: PathBuf,
-        /// The file to write.
+        /// The file to write
         out: PathBuf,
     },
 }
 
-/// Carries the command out.
+/// Runs the command.
 pub fn execute(args: Args) -> CliResult {
     match args.command {
         Command::Train { source, vocab_size, out, max_chars_per_document, max_chars } => {
             let corpus = source.open()?;
-            let trained = train_tokenizer(&corpus, vocab_size, max_chars_per_document, max_chars).map_err(failed)?;
-            trained.save(&out).map_err(failed)?;
+            let trained =
+                train_tokenizer(&corpus, vocab_size, max_chars_per_document, max_chars).map_err(CliError::failed)?;
+            trained.save(&out).map_err(CliError::failed)?;
             println!("trained {} tokens on {}", trained.vocab_size(), corpus.description());
             println!("wrote {}, sha256 {}", out.join("tokenizer.json").display(), trained.sha256());
             Ok(Exit::Done)
@@ -120,7 +121,7 @@ pub fn execute(args: Args) -> CliResult {
 }
 
 fn load(path: &Path) -> Result<Tokenizer, CliError> {
-    Tokenizer::load(path).map_err(invalid)
+    Tokenizer::load(path).map_err(CliError::invalid)
 }
 
 /// All of standard input, which must be UTF-8.
@@ -146,18 +147,18 @@ fn decode(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> CliResult {
         let words = standard_input()?;
         let words = words.split(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']'));
         for word in words.filter(|word| !word.is_empty()) {
-            ids.push(word.parse().map_err(|_| CliError::usage(format!("{word:?} is no token id"), None))?);
+            ids.push(word.parse().map_err(|_| CliError::usage(format!("{word:?} is not a token id"), None))?);
         }
     }
     if let Some(id) = ids.iter().find(|&&id| id as usize >= tokenizer.vocab_size()) {
         let help = format!("this tokenizer has the ids 0 to {}", tokenizer.vocab_size() - 1);
         return Err(CliError::usage(format!("there is no token {id}"), Some(&help)));
     }
-    std::io::stdout().write_all(&tokenizer.decode_bytes(&ids)).map_err(failed)?;
+    output::bytes(&tokenizer.decode_bytes(&ids))?;
     Ok(Exit::Done)
 }
 
-/// What a text comes to.
+/// Compression of a text.
 struct Compression {
     name: &'static str,
     ranks: usize,
@@ -176,7 +177,7 @@ impl Compression {
     }
 }
 
-/// A text under this tokenizer, and under the published ones whose files are at hand.
+/// Compression of a text by this tokenizer and by the published ones with a file.
 fn compressions(
     tokenizer: &Tokenizer,
     text: &str,
@@ -190,8 +191,8 @@ fn compressions(
             PublishedName::Gpt2 => "GPT-2",
             PublishedName::Gpt4 => "GPT-4",
         };
-        let other = Published::load(which, &file).map_err(invalid)?;
-        let tokens = other.count(text).map_err(failed)?;
+        let other = Published::load(which, &file).map_err(CliError::invalid)?;
+        let tokens = other.count(text).map_err(CliError::failed)?;
         found.push(Compression { name, ranks: other.ranks(), bytes: text.len(), tokens });
     }
     Ok(found)
@@ -296,11 +297,11 @@ fn print_difference(difference: &Difference) {
 fn convert(tokenizer: &Tokenizer, out: &Path) -> CliResult {
     let format = TokenizerFormat::of(out).ok_or_else(|| {
         CliError::usage(
-            format!("{}: can't tell the format to write", out.display()),
+            format!("{}: the file's extension doesn't name a format", out.display()),
             Some("end the file's name in .json, .tiktoken or .pkl"),
         )
     })?;
-    tokenizer.save_as(out, format).map_err(failed)?;
+    tokenizer.save_as(out, format).map_err(CliError::failed)?;
     println!("wrote {}, sha256 {}", out.display(), tokenizer.sha256());
     Ok(Exit::Done)
 }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::plan::vocabulary_size;
-use super::{CliError, CliResult, Exit};
 use nanochat_experiment::LoadOptions;
 use nanochat_experiment::config::{Diagnostic, Severity, SpecErrors};
 use nanochat_lab::schemas::{self, Validated};
+
+use super::context::vocabulary_size;
+use super::output::plain_json;
+use super::{CliError, CliResult, Exit};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -38,7 +40,7 @@ pub fn execute(args: Args) -> CliResult {
     let errors =
         validated.iter().flat_map(|file| &file.diagnostics).filter(|found| found.severity == Severity::Error).count();
     if validated.iter().all(|file| file.kind.is_none() && file.diagnostics.is_empty()) {
-        return Err(CliError::usage("there is no document of ours to validate here", None));
+        return Err(CliError::usage("there is no spec or result document here", None));
     }
     match args.format {
         Output::Text => print_text(&validated),
@@ -55,7 +57,7 @@ fn print_text(validated: &[Validated]) {
             file.diagnostics.iter().partition(|found| found.severity == Severity::Error);
         match (file.kind, errors.is_empty()) {
             (Some(kind), true) => println!("ok       {path} ({kind})"),
-            (None, true) => println!("skipped  {path} (not a document of ours)"),
+            (None, true) => println!("skipped  {path} (not a spec or result document)"),
             (_, false) => println!("invalid  {path}"),
         }
         let found: Vec<Diagnostic> = errors.into_iter().chain(warnings).cloned().collect();
@@ -72,9 +74,7 @@ fn print_json(validated: &[Validated], errors: usize) -> Result<(), CliError> {
         json!({ "file": file.path.display().to_string(), "kind": file.kind, "problems": problems })
     });
     let report = json!({ "files": files.collect::<Vec<_>>(), "errors": errors, "ok": errors == 0 });
-    let text = serde_json::to_string_pretty(&report).map_err(|error| CliError::usage(error, None))?;
-    println!("{text}");
-    Ok(())
+    plain_json(&report)
 }
 
 fn print_github(validated: &[Validated]) {

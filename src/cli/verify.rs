@@ -2,19 +2,20 @@
 
 use std::path::PathBuf;
 
-use super::{CliError, CliResult, Exit, Format};
 use nanochat_artifacts::ResultsRoot;
 use nanochat_lab::verify::verify;
 
+use super::{CliError, CliResult, Exit, Format};
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The results folder; reports are looked for in `reports/` beside it.
+    /// The results folder; the reports are in `reports/` next to it
     #[arg(default_value = "results")]
     results: PathBuf,
-    /// Folder of templates that the reports were rendered with.
+    /// Folder of the templates of the reports
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
-    /// How to print.
+    /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

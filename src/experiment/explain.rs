@@ -1,9 +1,11 @@
 //! Where each value of an experiment comes from, the resolved spec, and filters over its cells.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Experiment;
+use super::{Cell, Experiment};
 use crate::config::{self as spec, Diagnostic, LayerKind, Source, SpecErrors, suggest};
 
 /// A value and its origin.
@@ -20,6 +22,27 @@ pub struct Explained {
 }
 
 impl Experiment {
+    /// The cells that `--only` arguments select: values of one axis add up, axes narrow each other.
+    ///
+    /// # Errors
+    /// No `=`, a key that doesn't vary, a value that no cell has, values that no cell has together.
+    pub fn select(&self, only: &[String]) -> Result<Vec<&Cell>, SpecErrors> {
+        let mut wanted: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for argument in only {
+            let (key, value) = parse_filter(self, argument)?;
+            wanted.entry(key).or_default().push(value);
+        }
+        let fits = |cell: &&Cell| {
+            wanted.iter().all(|(key, values)| cell.axes.get(key).is_some_and(|value| values.contains(value)))
+        };
+        let cells: Vec<&Cell> = self.cells.iter().filter(fits).collect();
+        if cells.is_empty() {
+            let none = Diagnostic::error("bad-filter", "no cell has all of these values");
+            return Err(SpecErrors::one("--only", none.help("`nanochat plan SPEC` lists the cells")));
+        }
+        Ok(cells)
+    }
+
     /// Every value with its layer and place, in order of key.
     pub fn explain(&self) -> Vec<Explained> {
         let explained = |(path, value): (Vec<String>, Value)| {
@@ -78,7 +101,7 @@ impl Experiment {
 ///
 /// # Errors
 /// No `=`, a key that doesn't vary, a value that no cell has.
-pub fn parse_filter(experiment: &Experiment, argument: &str) -> Result<(String, Value), SpecErrors> {
+fn parse_filter(experiment: &Experiment, argument: &str) -> Result<(String, Value), SpecErrors> {
     let source = Source::new(format!("--only {argument}"), argument);
     let refuse = |message: String, help: String| {
         let place = spec::Place::new(&source, 0..argument.len());

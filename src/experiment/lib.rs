@@ -37,7 +37,7 @@ use crate::config::{Diagnostic, Merged, SpecErrors};
 pub use crate::config::LoadOptions;
 pub use crate::config::document::VariantSpec;
 pub use expand::{Expansion, expand, expand_cells};
-pub use explain::{Explained, parse_filter};
+pub use explain::Explained;
 pub use paths::{missing_paths, resolve_path};
 pub use profiles::{load_profile, profile_names};
 

@@ -133,7 +133,7 @@ fn read_cell(
         Ok(_) => Ok(read),
         Err(error) => {
             let problem = Problem::new("impossible", error.key(), error.to_string());
-            Err(vec![blame(Problem { help: error.way_out(), ..problem })])
+            Err(vec![blame(Problem { help: error.help(), ..problem })])
         }
     }
 }

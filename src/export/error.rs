@@ -79,9 +79,11 @@ pub enum ExportError {
     Document(#[from] ArtifactError),
     /// The model that was read back.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Model(#[from] ModelError),
     /// The optimizer's state.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Optimizer(#[from] OptimError),
     /// The tokenizer.
     #[error(transparent)]

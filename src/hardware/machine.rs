@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use nanochat_engine::device::{Gpu, gpus};
 
-/// What is here.
+/// The machine, as far as this process may use it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Machine {
     /// Operating system and its version.
@@ -25,9 +25,9 @@ pub struct Machine {
     pub cores: u64,
     /// Memory that this process may use in bytes: the machine's, or its control group's limit.
     pub memory_bytes: u64,
-    /// The control group's limit, where there is one below the machine's memory.
+    /// The control group's limit, if it is below the machine's memory.
     pub memory_limit_bytes: Option<u64>,
-    /// GPUs that the driver shows.
+    /// GPUs that the driver reports.
     pub gpus: Vec<Gpu>,
 }
 
@@ -42,7 +42,7 @@ impl Machine {
     }
 }
 
-/// Looks at this machine. What the system doesn't say stands as `unknown` or 0.
+/// Reads this machine's properties; unknown ones are `unknown` or 0.
 pub fn this_machine() -> Machine {
     let total = total_memory();
     let limit = control_group_limit(Path::new("/sys/fs/cgroup")).filter(|&limit| total == 0 || limit < total);

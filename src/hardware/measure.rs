@@ -1,4 +1,4 @@
-//! Quick measurements of this machine: enough to tell a slow setup from a fast one, no benchmark.
+//! Quick measurements of this machine: enough to distinguish a slow setup from a fast one; not a benchmark.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
-//! What is here: the machine, the hardware profiles that it may match, and this process's memory.
+//! The machine, the hardware profiles that it may match, and its measured rates.
 //!
-//! Looks, and says what it sees; decides nothing. A profile that the machine doesn't match is told with everything in
-//! which it differs, never replaced by another; nor is a device that can't be opened.
+//! This room reports and decides nothing. A profile that the machine doesn't match gives an error with every difference; it
+//! is never replaced by another one.
 
 mod fit;
 mod machine;

@@ -14,7 +14,7 @@ pub struct Cache {
     pub size: String,
 }
 
-/// Caches of the first core; empty where the system doesn't say.
+/// Caches of the first core; empty if the system doesn't report them.
 pub fn caches() -> Vec<Cache> {
     let base = Path::new("/sys/devices/system/cpu/cpu0/cache");
     let read = |index: usize, file: &str| {
@@ -31,7 +31,7 @@ pub fn caches() -> Vec<Cache> {
     (0..8).map_while(cache).collect()
 }
 
-/// Free bytes of the disk that holds a folder; none where the system doesn't say.
+/// Free bytes of the disk of a folder; none if the system doesn't report them.
 pub fn free_bytes(folder: &Path) -> Option<u64> {
     let folder = folder.canonicalize().ok()?;
     let disks = sysinfo::Disks::new_with_refreshed_list().ok()?;
@@ -39,7 +39,7 @@ pub fn free_bytes(folder: &Path) -> Option<u64> {
     holding.max_by_key(|disk| disk.mount_point().as_os_str().len()).map(|disk| disk.available_space())
 }
 
-/// Whether a folder can be written to, or made: tried on the nearest folder above it that exists, leaving nothing behind.
+/// Whether a folder can be written to or created: tested with a temporary file in the nearest existing folder above it.
 pub fn is_writable(folder: &Path) -> bool {
     let absolute = std::path::absolute(folder).unwrap_or_else(|_| PathBuf::from(folder));
     let existing = absolute.ancestors().find(|folder| folder.is_dir());
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_is_not_there_yet_can_be_made() {
+    fn a_folder_that_does_not_exist_can_be_created() {
         let folder = tempfile::tempdir().unwrap();
         assert!(is_writable(&folder.path().join("a/b")));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-/// Ticks a second in which Linux tells times to programs, whatever its own clock's rate.
+/// Ticks a second of the times in Linux's `/proc`, whatever the kernel's own clock rate.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Seconds since this process started, to a hundredth; none where the system doesn't say.
+/// Seconds since this process started, to a hundredth; none if the system doesn't report it.
 pub fn process_age_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The second field is the program's name in parentheses, which may hold anything; the 22nd is the start, in ticks

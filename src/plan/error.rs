@@ -1,4 +1,4 @@
-//! Why an experiment can't be planned, with the key to blame and the way out.
+//! Why an experiment can't be planned, with the key that causes it and what to change.
 
 use super::{BudgetPlan, shape::ShapeError};
 
@@ -21,7 +21,7 @@ pub enum PlanError {
         /// Tokens a step.
         total_batch_size: u64,
     },
-    /// More tokens than 64 bits count.
+    /// The number of tokens is above 64 bits.
     #[error("{num_iterations} steps of {total_batch_size} tokens are more tokens than 64 bits can count")]
     TooLong {
         /// Optimizer steps.
@@ -45,7 +45,7 @@ pub enum PlanError {
         /// The cap in seconds.
         cap: f64,
     },
-    /// Micro-batches don't add up to the batch.
+    /// The batch is not a whole number of micro-steps.
     #[error(
         "a step of {total_batch_size} tokens is not a whole number of micro-steps of {device_batch_size} × \
          {sequence_len} tokens on {device_count} device(s)"
@@ -63,7 +63,7 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// The dotted key of the spec that is to blame.
+    /// The dotted key of the spec that causes the error.
     pub fn key(&self) -> &'static str {
         match self {
             Self::Shape(
@@ -83,7 +83,7 @@ impl PlanError {
     }
 
     /// What to change.
-    pub fn way_out(&self) -> Option<String> {
+    pub fn help(&self) -> Option<String> {
         match self {
             Self::NoSteps { .. } => Some("raise the budget, or lower optimizer.total_batch_size".to_owned()),
             Self::Memory { .. } => Some(
@@ -100,25 +100,25 @@ impl PlanError {
     }
 }
 
-/// Device batch sizes and total batch sizes near the given ones that would do.
+/// Device batch sizes and total batch sizes near the given ones that divide.
 fn divisors(total: u64, device_batch: u64, sequence_len: u64, devices: u64) -> String {
     let row = sequence_len.saturating_mul(devices).max(1);
     let micro = row.saturating_mul(device_batch).max(1);
     let below = total / micro * micro;
     let above = below.saturating_add(micro);
-    let total_way = if below == 0 {
+    let set_total = if below == 0 {
         format!("set optimizer.total_batch_size to {above}")
     } else {
         format!("set optimizer.total_batch_size to {below} or {above}")
     };
     let fitting = (1..=device_batch).rev().find(|&rows| total.is_multiple_of(row.saturating_mul(rows)));
     match fitting {
-        Some(rows) => format!("set hardware.device_batch_size to {rows}, or {total_way}"),
-        None => format!("{total_way}, or shorten model.sequence_len"),
+        Some(rows) => format!("set hardware.device_batch_size to {rows}, or {set_total}"),
+        None => format!("{set_total}, or shorten model.sequence_len"),
     }
 }
 
-/// Seconds in the largest unit that leaves two digits before the point.
+/// Seconds in a readable unit.
 fn duration(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 100.0 => format!("{seconds:.0} s"),

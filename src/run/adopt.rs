@@ -1,4 +1,4 @@
-//! A checkpoint of the baseline's as the beginning of a run of ours: weights, optimizer state, and the place in the data.
+//! Starts a run from a checkpoint of the baseline: weights, optimizer state, and the position in the data.
 
 use std::path::Path;
 
@@ -10,15 +10,15 @@ use nanochat_engine::train::{Inputs, Trainer};
 use nanochat_plan::{ModelShape, RunPlan};
 
 use super::resources::{Resources, open_device};
-use super::sink::StoreKeeper;
+use super::sink::StoreSink;
 use super::{RunError, RunState, state_of};
 
-/// Makes the baseline's checkpoint in `from` the newest checkpoint of a run that has none; the step that the run goes on from.
+/// Makes the baseline's checkpoint in `from` the newest checkpoint of a run that has none; returns its step.
 ///
-/// The data goes on where the baseline's own unbroken run would have: as many batches as it took are passed over here.
+/// The data continues where the baseline's own run would have: the batches that it trained on are skipped.
 ///
 /// # Errors
-/// A run that has begun, a checkpoint of another shape or batch or past the plan's end, state that isn't whole.
+/// A run that has started, a checkpoint of another shape or batch or past the plan's end, incomplete state.
 pub fn adopt(
     plan: &RunPlan,
     folder: &RunFolder,
@@ -30,7 +30,7 @@ pub fn adopt(
     let _lock = RunLock::acquire(folder.path())?;
     let refuse = |reason: String| RunError::Adoption { path: from.display().to_string(), reason };
     if !matches!(state_of(plan, folder), RunState::New | RunState::Failed { .. }) {
-        return Err(refuse(format!("the run {} has begun already; start over with `run --force`", plan.run_id)));
+        return Err(refuse(format!("the run {} has already started; start over with `run --force`", plan.run_id)));
     }
     let device = open_device(plan)?;
     let loaded = baseline::load(from, step, &device)?;
@@ -46,7 +46,7 @@ pub fn adopt(
         ("total_batch_size", plan.total_batch_size),
     ];
     for (name, ours) in planned {
-        // Other batches would come in another order: the data would not go on where it was.
+        // With other batches the data would not continue where it was.
         match loaded.meta.get(name).and_then(serde_json::Value::as_u64) {
             Some(theirs) if theirs != ours => {
                 return Err(refuse(format!("its {name} is {theirs}, the plan's {ours}")));
@@ -55,7 +55,7 @@ pub fn adopt(
         }
     }
     if loaded.step > plan.num_iterations {
-        return Err(refuse(format!("it is of step {}, the plan ends at {}", loaded.step, plan.num_iterations)));
+        return Err(refuse(format!("its step is {}, the plan ends at {}", loaded.step, plan.num_iterations)));
     }
     let groups: Vec<GroupState<'_>> =
         groups.iter().map(|group| GroupState { kind: &group.kind, state: &group.state }).collect();
@@ -68,6 +68,6 @@ pub fn adopt(
     trainer.adopt(loaded.step, &state)?;
     write_document(&folder.plan(), plan)?;
     let store = Checkpoints::open(&folder.checkpoints())?;
-    trainer.save(&mut StoreKeeper::new(&store, plan, text, device)?)?;
+    trainer.save(&mut StoreSink::new(&store, plan, text, device)?)?;
     Ok(loaded.step)
 }

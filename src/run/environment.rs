@@ -1,11 +1,12 @@
-//! Where and with what a run was made.
+//! The environment of a run: machine, program, libraries.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use crate::hardware;
 use nanochat_artifacts::{Environment, file_sha256};
 use nanochat_plan::{DeviceKind, RunPlan};
+
+use crate::hardware;
 
 /// Describes this machine and this program.
 pub fn environment(plan: &RunPlan, hardware_matches: bool) -> Environment {
@@ -43,7 +44,7 @@ pub fn environment(plan: &RunPlan, hardware_matches: bool) -> Environment {
     }
 }
 
-/// Hash of the running executable, read once; of nothing when it can't be read.
+/// Hash of the running executable, read once; empty if it can't be read.
 fn binary_sha256() -> &'static str {
     static HASH: OnceLock<String> = OnceLock::new();
     HASH.get_or_init(|| {

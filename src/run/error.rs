@@ -1,4 +1,4 @@
-//! Why an experiment or a run couldn't be carried out.
+//! Why an experiment or a run fails.
 
 use nanochat_artifacts::ArtifactError;
 use nanochat_engine::checkpoint::CheckpointError;
@@ -11,56 +11,64 @@ use nanochat_engine::train::TrainError;
 use nanochat_lab::report::ReportError;
 use nanochat_lab::scorecard::ScorecardError;
 
-/// Why an experiment or a run couldn't be carried out.
-#[derive(Debug, thiserror::Error)]
+/// Why an experiment or a run fails.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum RunError {
-    /// A result couldn't be read or written.
+    /// A result can't be read or written.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Artifact(#[from] ArtifactError),
-    /// A checkpoint couldn't be read or written, or another process has the run.
+    /// A checkpoint can't be read or written, or another process has the run.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// The data can't be used.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Data(#[from] DataError),
     /// The tokenizer can't be used.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// The starting weights can't be used.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Model(#[from] ModelError),
     /// The evaluation's tasks can't be used.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Evaluation(#[from] EvalError),
     /// Training failed.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Train(#[from] TrainError),
-    /// The verdicts couldn't be reached.
+    /// The verdicts can't be computed.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Scorecard(#[from] ScorecardError),
-    /// The reports couldn't be rendered.
+    /// The reports can't be rendered.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Report(#[from] ReportError),
     /// The file of starting weights can't be read.
-    #[error(
-        "can't read the starting weights {path}: {reason}; init.weights needs a safetensors file with the baseline's parameter names"
-    )]
+    #[error("can't read the starting weights {path}: {reason}")]
+    #[diagnostic(help("init.weights needs a safetensors file with the baseline's parameter names"))]
     Weights {
         /// The file.
         path: String,
-        /// What was wrong.
+        /// Why.
         reason: String,
     },
-    /// The plan starts from the baseline's own initial weights, which only the baseline can make.
-    #[error(
-        "`init: baseline` needs the baseline's initial weights at {path}; have them written with `nanochat baseline weights SPEC --checkout FOLDER --python PATH`"
-    )]
+    /// The plan starts from the baseline's own initial weights, which only the baseline can write.
+    #[error("`init: baseline` needs the baseline's initial weights at {path}")]
+    #[diagnostic(help("write them with `nanochat baseline weights SPEC --checkout FOLDER --python PATH`"))]
     BaselineWeights {
-        /// Where they would lie.
+        /// The missing file.
         path: String,
     },
-    /// A checkpoint of the baseline's can't begin this run.
-    #[error("can't go on from the baseline's checkpoint in {path}: {reason}")]
+    /// A baseline checkpoint can't start this run.
+    #[error("can't continue from the baseline's checkpoint in {path}: {reason}")]
+    #[diagnostic(help("the spec must have the shape, batch and data of the baseline's run, and a new run folder"))]
     Adoption {
         /// Its folder.
         path: String,
@@ -69,31 +77,51 @@ pub enum RunError {
     },
     /// The device can't be used.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Device(#[from] DeviceError),
-    /// Its memory ran out in the middle of the work.
-    #[error(
-        "the device ran out of memory, though the run was estimated to need {estimate:.1} GiB; set hardware.device_batch_size below {batch}, or \
-         end what else runs on it ({reason})"
-    )]
+    /// The device ran out of memory during the run.
+    #[error("the run needs more than the {estimate:.1} GiB that were estimated: {error}")]
+    #[diagnostic(help("set hardware.device_batch_size below {batch}, or end other programs on the device"))]
     OutOfDeviceMemory {
-        /// Estimated GiB.
+        /// Estimate in GiB.
         estimate: f64,
-        /// Sequences a micro-step.
+        /// Sequences of a micro-step.
         batch: u64,
-        /// In the words of the library.
-        reason: String,
+        /// The failed operation.
+        error: TrainError,
     },
     /// The tokenizer doesn't fit the plan.
-    #[error(
-        "the tokenizer has {found} tokens, the plan says {planned}; set model.vocab_size or the tokenizer so that they agree"
-    )]
+    #[error("the tokenizer has {found} tokens, the plan says {planned}")]
+    #[diagnostic(help("set model.vocab_size or the tokenizer so that they agree"))]
     VocabularyMismatch {
         /// Tokens in the tokenizer.
         found: usize,
         /// Tokens in the plan.
         planned: usize,
     },
-    /// A bug: the engine panicked. The run is recorded as failed and the others go on.
-    #[error("internal error: {0}; please report it with the plan.json of this run")]
+    /// A run of the noise experiment failed.
+    #[error("the noise was not recorded, because a run failed: {run_id}: {reason}")]
+    #[diagnostic(help("mend the cause and run the same command again; finished runs are kept"))]
+    NoNoise {
+        /// The run.
+        run_id: String,
+        /// Why it failed.
+        reason: String,
+    },
+    /// There are no documents to evaluate on.
+    #[error("there is no data to evaluate on: the checkpoint has no plan")]
+    #[diagnostic(help("name the data with `--data`"))]
+    NoEvaluationData,
+    /// A bug: the engine panicked. The run is recorded as failed and the other runs continue.
+    #[error("internal error: {0}")]
+    #[diagnostic(help("please report it with the plan.json of this run"))]
     Panicked(String),
+}
+
+/// An error in one line, followed by its help: for documents, logs and progress.
+pub fn with_help(error: &dyn miette::Diagnostic) -> String {
+    match error.help() {
+        Some(help) => format!("{error}; {help}"),
+        None => error.to_string(),
+    }
 }

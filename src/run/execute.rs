@@ -10,13 +10,13 @@ use nanochat_artifacts::{
     training_seconds, write_document, write_evals, write_steps,
 };
 use nanochat_engine::checkpoint::{Checkpoints, RunLock, tensors_sha256};
-use nanochat_engine::device::{is_out_of_memory, memory};
+use nanochat_engine::device::memory;
 use nanochat_engine::train::{self, Ending, Inputs, Snapshot, TrainError, Trainer};
 use nanochat_plan::RunPlan;
 
 use super::resources::{Resources, open_device};
-use super::sink::StoreKeeper;
-use super::{RunError, Stop, environment};
+use super::sink::StoreSink;
+use super::{RunError, Stop, environment, with_help};
 
 /// What happens in one run.
 pub enum Step<'a> {
@@ -27,11 +27,11 @@ pub enum Step<'a> {
     },
     /// The training loop's own events.
     Training(train::Event<'a>),
-    /// Something to know that doesn't stop the run.
+    /// A problem that doesn't stop the run.
     Warning(String),
 }
 
-/// Carries one plan out, from its newest good checkpoint if there is one, and writes all its documents.
+/// Runs one plan, from its newest good checkpoint if there is one, and writes all its documents.
 pub fn execute(
     plan: &RunPlan,
     folder: &RunFolder,
@@ -48,7 +48,7 @@ pub fn execute(
     let corpus = resources.corpus(&plan.data)?;
     let tokenizer = resources.tokenizer(plan, &corpus)?;
     let model = resources.model(plan, &device)?;
-    // A task that can't be posed is told now, not when its evaluation comes.
+    // A task that can't be evaluated is an error now, not at its first evaluation.
     let bundle = resources.bundle(plan)?;
     write_document(&folder.plan(), plan)?;
     let store = Checkpoints::open(&folder.checkpoints())?;
@@ -63,7 +63,7 @@ pub fn execute(
     let resumed_from = resume(&mut trainer, &store, &device, observe)?;
     observe(Step::Ready { resumed_from });
 
-    let mut sink = StoreKeeper::new(&store, plan, tokenizer.to_json()?, device.clone())?;
+    let mut sink = StoreSink::new(&store, plan, tokenizer.to_json()?, device.clone())?;
     let mut log = Log::open(&folder.log())?;
     let mut startup_seconds = None;
     let ending = trainer.run(&|| stop.requested(), &mut sink, &mut |event| {
@@ -77,14 +77,14 @@ pub fn execute(
     });
 
     if let Some(problem) = resources.cache_problem() {
-        observe(Step::Warning(format!("{problem}; the work goes on without it")));
+        observe(Step::Warning(format!("{problem}; the run continues without it")));
     }
-    let ending = ending.map_err(|error| told(error, plan));
+    let ending = ending.map_err(|error| failure(error, plan));
     let (status, reason) = match &ending {
         Ok(Ending::Finished) => (RunStatus::Finished, failed_evaluations(&trainer)),
         Ok(Ending::Stopped) => (RunStatus::Interrupted, Some("stopped by a signal".to_string())),
         Ok(Ending::OutOfTime) => (RunStatus::Interrupted, Some("the plan's wall clock ran out".to_string())),
-        Err(error) => (RunStatus::Failed, Some(error.to_string())),
+        Err(error) => (RunStatus::Failed, Some(with_help(error))),
     };
     let hashes = Hashes { data: corpus.sha256()?, tokenizer: tokenizer.sha256() };
     let mut summary = conclude(&mut trainer, plan, folder, hashes, status, reason)?;
@@ -94,13 +94,14 @@ pub fn execute(
     ending.map(|_| summary)
 }
 
-/// An error of training as it concerns this run.
-fn told(error: TrainError, plan: &RunPlan) -> RunError {
-    let reason = error.to_string();
-    if !is_out_of_memory(&reason) {
-        return error.into();
+/// An error of training; out of memory, with the plan's estimate.
+fn failure(error: TrainError, plan: &RunPlan) -> RunError {
+    match error.is_out_of_memory() {
+        true => {
+            RunError::OutOfDeviceMemory { estimate: plan.estimate.memory_gib, batch: plan.device_batch_size, error }
+        }
+        false => error.into(),
     }
-    RunError::OutOfDeviceMemory { estimate: plan.estimate.memory_gib, batch: plan.device_batch_size, reason }
 }
 
 struct Hashes {
@@ -117,14 +118,11 @@ fn resume(
     let Some(loaded) = store.latest(device)? else { return Ok(None) };
     for (path, reason) in &loaded.skipped {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        observe(Step::Warning(format!("checkpoint {name} is damaged and was passed over: {reason}")));
+        observe(Step::Warning(format!("checkpoint {name} is damaged and was skipped: {reason}")));
     }
     let step = loaded.step;
-    match trainer.restore(Snapshot { step, tensors: loaded.tensors, state: loaded.state }) {
-        Ok(()) => Ok(Some(step)),
-        Err(error @ TrainError::State { .. }) => Err(error.into()),
-        Err(error) => Err(error.into()),
-    }
+    trainer.restore(Snapshot { step, tensors: loaded.tensors, state: loaded.state })?;
+    Ok(Some(step))
 }
 
 fn failed_evaluations(trainer: &Trainer<'_>) -> Option<String> {
@@ -179,7 +177,7 @@ fn conclude(
     })
 }
 
-/// `log.jsonl`: a line a step and an evaluation, for following a run from outside. Never read back, so that a failure to
+/// `log.jsonl`: a line for each step and evaluation, to follow a run from outside. It is never read back, so a failure to
 /// write it doesn't stop training.
 struct Log(std::fs::File);
 

@@ -1,8 +1,7 @@
-//! A failure before the first step, recorded like one in training, so that the next look at the experiment tells of it.
+//! Records a failure before the first step like one in training, so that `plan` and reports show it.
 
 use std::collections::BTreeMap;
 
-use super::{RunError, environment};
 use nanochat_artifacts::{
     RunFolder, RunStatus, Summary, create_folder, file_sha256, loss_trace_sha256, read_document, write_document,
     write_evals, write_steps,
@@ -11,17 +10,19 @@ use nanochat_engine::checkpoint::{CheckpointError, Checkpoints};
 use nanochat_engine::device::memory;
 use nanochat_plan::RunPlan;
 
+use super::{RunError, environment, with_help};
+
 /// Writes plan, environment, empty tables and a summary with the reason, unless the folder belongs to another process,
-/// has a checkpoint to go on from, or tells of this plan's end already.
+/// has a checkpoint to continue from, or already holds this failure.
 ///
 /// # Errors
 /// A document can't be written.
 pub fn record(plan: &RunPlan, folder: &RunFolder, error: &RunError, hardware_matches: bool) -> Result<(), RunError> {
     let resumable = Checkpoints::open(&folder.checkpoints()).is_ok_and(|store| !store.steps().is_empty());
-    let told = read_document::<Summary>(&folder.summary()).is_ok_and(|summary| {
-        summary.plan_hash == plan.plan_hash && summary.reason.as_deref() == Some(error.to_string().as_str())
-    });
-    if resumable || told || matches!(error, RunError::Checkpoint(CheckpointError::Locked { .. })) {
+    let reason = with_help(error);
+    let recorded = read_document::<Summary>(&folder.summary())
+        .is_ok_and(|summary| summary.plan_hash == plan.plan_hash && summary.reason.as_deref() == Some(reason.as_str()));
+    if resumable || recorded || matches!(error, RunError::Checkpoint(CheckpointError::Locked { .. })) {
         return Ok(());
     }
     create_folder(folder.path())?;
@@ -38,7 +39,7 @@ pub fn record(plan: &RunPlan, folder: &RunFolder, error: &RunError, hardware_mat
         run_id: plan.run_id.clone(),
         plan_hash: plan.plan_hash.clone(),
         status: RunStatus::Failed,
-        reason: Some(error.to_string()),
+        reason: Some(reason),
         steps: 0,
         tokens: 0,
         final_val_bpb: None,

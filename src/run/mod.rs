@@ -1,11 +1,15 @@
-//! Carries out plans: start, resume, refuse. Decides what is done already, prepares data, tokenizer, weights and device,
-//! hands each run to [`nanochat_engine::train`], and writes what came out. Cells fail alone: one run's error doesn't stop the others.
+//! Runs experiments: opens specs, decides which runs are done, prepares data, tokenizer, weights and device, trains with
+//! [`nanochat_engine::train`], and writes the results. An error of one run doesn't stop the others.
 
 mod adopt;
 mod environment;
 mod error;
+mod estimate;
+mod evaluate;
 mod execute;
 mod failure;
+mod noise;
+mod open;
 mod outlook;
 mod resources;
 mod session;
@@ -15,10 +19,14 @@ mod stop;
 
 pub use adopt::adopt;
 pub use environment::environment;
-pub use error::RunError;
+pub use error::{RunError, with_help};
+pub use estimate::{duration, total_time};
+pub use evaluate::{BitsRequest, bits_per_byte};
 pub use execute::Step as RunStep;
-pub use outlook::outlook;
+pub use noise::{Noise, record_noise};
+pub use open::{MachineCheck, OpenError, Opened, Request, Scope, Warning, project};
+pub use outlook::{outlook, power};
 pub use resources::{Resources, open_device};
-pub use session::{Event, Options, OtherArm, Outcome, carry_out};
+pub use session::{Event, Options, OtherArm, Outcome, run_experiment};
 pub use status::{RunState, state_of};
 pub use stop::Stop;

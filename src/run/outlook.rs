@@ -1,12 +1,16 @@
-//! What a run of the experiment would do, and why: every plan held against what is on disk.
+//! What a run of the experiment would do, and why: compares every plan with the results on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde_json::Value;
 
+use nanochat_artifacts::{ArtifactError, BaselineResult, ExperimentFolder, ResultsRoot, read_document};
+use nanochat_experiment::Experiment;
+use nanochat_lab::scorecard;
+use nanochat_plan::{Change, Outlook, OutlookState, Power, RunPlan, deciding};
+
 use super::{RunState, state_of};
-use nanochat_artifacts::{ArtifactError, ExperimentFolder, read_document};
-use nanochat_plan::{Change, Outlook, OutlookState, RunPlan, deciding};
 
 /// Most differences that the sentence names.
 const MAX_NAMED: usize = 4;
@@ -22,6 +26,19 @@ pub fn outlook(plans: &[RunPlan], folder: &ExperimentFolder) -> Result<Vec<Outlo
     let mut stored = stored_plans(folder);
     stored.retain(|plan| !planned.contains(plan.plan_hash.as_str()));
     plans.iter().map(|plan| one(plan, folder, &stored)).collect()
+}
+
+/// The smallest difference that the planned seeds can detect; none if the metric's noise was never measured.
+///
+/// # Errors
+/// A document that can't be read.
+pub fn power(experiment: &Experiment, runs: &[RunPlan], root: &ResultsRoot) -> Result<Option<Power>, ArtifactError> {
+    let Some(noise) = scorecard::power::noise(root, &experiment.name, experiment.quality.metric)? else {
+        return Ok(None);
+    };
+    let results = experiment.baseline_results.as_ref().map(Path::new).filter(|path| path.exists());
+    let baseline = results.map(read_document::<BaselineResult>).transpose()?;
+    Ok(Some(scorecard::power::power(&experiment.quality, runs, &noise, baseline.as_ref())))
 }
 
 fn one(plan: &RunPlan, folder: &ExperimentFolder, stored: &[RunPlan]) -> Result<Outlook, ArtifactError> {
@@ -59,18 +76,17 @@ fn one(plan: &RunPlan, folder: &ExperimentFolder, stored: &[RunPlan]) -> Result<
     Ok(Outlook { state, reason, ..outlook })
 }
 
-/// The plans that lie in an experiment's folder; unreadable ones count as absent.
+/// The plans in an experiment's folder; unreadable ones count as absent.
 fn stored_plans(folder: &ExperimentFolder) -> Vec<RunPlan> {
     let folders = folder.run_folders().unwrap_or_default();
     folders.iter().filter_map(|run| read_document(&run.plan()).ok()).collect()
 }
 
-/// What differs from the stored plan at the same place of the matrix; the one with the fewest differences, where several
-/// were run there.
+/// Differences from the stored plan of the same cell, seed and repeat; of several, from the one with the fewest.
 fn nearest(plan: &RunPlan, stored: &[RunPlan]) -> Option<Vec<Change>> {
-    let same_place =
+    let same_cell =
         |other: &&RunPlan| other.axes == plan.axes && other.seed == plan.seed && other.repeat == plan.repeat;
-    stored.iter().filter(same_place).map(|earlier| changes(earlier, plan)).min_by_key(Vec::len)
+    stored.iter().filter(same_cell).map(|earlier| changes(earlier, plan)).min_by_key(Vec::len)
 }
 
 fn changes(before: &RunPlan, now: &RunPlan) -> Vec<Change> {
@@ -98,7 +114,7 @@ fn sentence(changes: &[Change]) -> String {
     }
 }
 
-/// Every deciding value by dotted key.
+/// Every value that enters the plan hash, by dotted key.
 fn leaves(plan: &RunPlan) -> BTreeMap<String, Value> {
     let mut leaves = BTreeMap::new();
     collect(String::new(), &deciding(plan), &mut leaves);

@@ -1,4 +1,4 @@
-//! What several runs share: opened data, trained tokenizers, the cache of both. And the device.
+//! Resources that several runs share: opened data, trained tokenizers and their cache; and the device.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use nanochat_plan::{DataPlan, InitPlan, RunPlan, TokenizerPlan};
 
 use super::RunError;
 
-/// Opened data and tokenizers by what the plans say of them, so that the cells of a matrix don't repeat the work.
+/// Opened data and tokenizers by their plan, so that the cells of a matrix don't repeat the work.
 pub struct Resources {
     base: PathBuf,
     baseline_commit: Option<String>,
@@ -27,7 +27,7 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Relative paths in plans are taken from the project's folder; tokens and tokenizers are kept where it says.
+    /// Resources of a project: relative paths in plans start at its folder; tokens and tokenizers are kept in its cache.
     pub fn new(root: &ResultsRoot) -> Self {
         Self {
             base: root.project().to_path_buf(),
@@ -38,12 +38,12 @@ impl Resources {
         }
     }
 
-    /// The first thing that went wrong with the cache, if anything did: it costs time, nothing else.
+    /// The first problem of the cache, if there was one: it costs time, nothing else.
     pub fn cache_problem(&self) -> Option<&str> {
         self.cache.as_ref()?.problem()
     }
 
-    /// The commit whose initial weights `init: baseline` means.
+    /// Sets the commit whose initial weights `init: baseline` stands for.
     pub fn with_baseline(self, commit: &str) -> Self {
         Self { baseline_commit: Some(commit.to_string()), ..self }
     }
@@ -116,7 +116,7 @@ fn weights(plan: &RunPlan, path: &Path, device: &Device) -> Result<Gpt, RunError
     Ok(Gpt::from_tensors(&plan.model, &tensors, device)?)
 }
 
-/// Opens the plan's device, with room for what the plan is estimated to need. Never substitutes another one.
+/// Opens the plan's device, and checks that its free memory holds the plan's estimate. Never opens another device.
 pub fn open_device(plan: &RunPlan) -> Result<Device, RunError> {
     if plan.device_count > 1 {
         return Err(DeviceError::Several { profile: plan.hardware.clone(), count: plan.device_count }.into());

@@ -3,8 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nanochat_artifacts::{
-    ArtifactError, Environment, ExperimentFolder, ExperimentRecord, ResultsRoot, RunFolder, RunStatus, Scorecard,
-    Summary, write_document,
+    ArtifactError, Environment, ExperimentFolder, RunFolder, RunStatus, Scorecard, Summary, write_document,
 };
 use nanochat_engine::device::DeviceError;
 use nanochat_lab::report;
@@ -13,9 +12,9 @@ use nanochat_plan::{DeviceKind, RunPlan};
 
 use super::execute::{self, Step};
 use super::resources::{Resources, open_device};
-use super::{RunError, RunState, Stop, failure, state_of};
+use super::{Opened, RunError, RunState, Stop, failure, state_of, with_help};
 
-/// How an experiment is carried out.
+/// Options of an experiment's runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     /// Start every run over, whatever is on disk.
@@ -26,7 +25,7 @@ pub struct Options {
     pub hardware_matches: bool,
 }
 
-/// What happens, as it happens.
+/// Progress of an experiment.
 pub enum Event<'a> {
     /// A run is being prepared: data, tokenizer, weights.
     Preparing {
@@ -60,7 +59,7 @@ pub enum Event<'a> {
         /// Its summary.
         summary: &'a Summary,
     },
-    /// A run failed; the others go on.
+    /// A run failed; the others continue.
     Failed {
         /// Its plan.
         plan: &'a RunPlan,
@@ -69,9 +68,9 @@ pub enum Event<'a> {
     },
 }
 
-/// What came out.
+/// Result of an experiment's runs.
 pub struct Outcome {
-    /// Runs that were made now.
+    /// Runs that finished now.
     pub finished: usize,
     /// Runs that were done before.
     pub already_done: usize,
@@ -85,28 +84,28 @@ pub struct Outcome {
     pub reports: report::Written,
 }
 
-/// The other arm of a comparison, run beside each of ours in alternating blocks.
+/// The other arm of a comparison, run with each of this engine's runs in alternating blocks.
 pub trait OtherArm {
     /// Whether it goes first in this block; blocks are counted from 1.
     fn goes_first(&self, block: u64) -> bool;
 
-    /// Its run in the block of `plan`. Its failures are its own affair: ours goes on.
+    /// Runs it in the block of `plan`. Its failures don't stop this engine's run.
     fn run(&mut self, plan: &RunPlan, block: u64, resources: &mut Resources, stop: &Stop);
 }
 
-/// Carries out `plans`, then judges and reports the experiment over everything on disk.
-pub fn carry_out(
-    record: &ExperimentRecord,
-    plans: &[RunPlan],
-    root: &ResultsRoot,
+/// Runs the plans of an opened spec, then judges and reports the experiment from everything on disk.
+pub fn run_experiment(
+    opened: &Opened,
     options: Options,
     stop: &Stop,
     other_arm: Option<&mut dyn OtherArm>,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, RunError> {
+    let (plans, root) = (opened.plans(), &opened.root);
+    let record = opened.experiment.record(plans);
     let folder = root.experiment(&record.name)?;
     refuse_absent_device(plans, &folder, options.force)?;
-    write_document(&folder.record(), record)?;
+    write_document(&folder.record(), &record)?;
     let mut work = Work {
         folder: &folder,
         options,
@@ -121,7 +120,7 @@ pub fn carry_out(
             work.tally.interrupted = true;
             break;
         }
-        if !work.take_up(plan, index + 1, plans.len(), observe)? {
+        if !work.run_plan(plan, index + 1, plans.len(), observe)? {
             break;
         }
     }
@@ -139,8 +138,8 @@ pub fn carry_out(
     })
 }
 
-/// Refuses the whole experiment where the GPU that its runs want can't be used, before anything is written: each of them
-/// would fail for the same reason. One whose runs are all done needs no GPU.
+/// Refuses the whole experiment if the GPU of its runs can't be used, before anything is written: each run would fail for
+/// the same reason. An experiment whose runs are all done needs no GPU.
 fn refuse_absent_device(plans: &[RunPlan], folder: &ExperimentFolder, force: bool) -> Result<(), RunError> {
     for plan in plans.iter().filter(|plan| plan.device != DeviceKind::Cpu) {
         let done = !force && matches!(state_of(plan, &folder.run(&plan.run_id)?), RunState::Done { .. });
@@ -175,8 +174,8 @@ struct Work<'a, 'o> {
 }
 
 impl Work<'_, '_> {
-    /// Does one plan if it isn't done. Returns whether the next one should follow.
-    fn take_up(
+    /// Runs one plan if it isn't done. Returns whether to continue with the next one.
+    fn run_plan(
         &mut self,
         plan: &RunPlan,
         number: usize,
@@ -199,7 +198,7 @@ impl Work<'_, '_> {
             return Ok(false);
         }
         observe(Event::Preparing { plan, number, total });
-        let go_on = match self.attempt(plan, observe) {
+        let goes_on = match self.attempt(plan, observe) {
             Ok(summary) => {
                 observe(Event::Ended { plan, summary: &summary });
                 match summary.status {
@@ -210,21 +209,21 @@ impl Work<'_, '_> {
             }
             Err(error) => {
                 observe(Event::Failed { plan, error: &error });
-                let mut reason = error.to_string();
+                let mut reason = with_help(&error);
                 if let Err(second) = failure::record(plan, &folder, &error, self.options.hardware_matches) {
-                    reason.push_str(&format!(" (nor could the failure be recorded: {second})"));
+                    reason.push_str(&format!(" (the failure could not be recorded: {second})"));
                 }
                 self.tally.failed.push((plan.run_id.clone(), reason));
                 !self.options.fail_fast
             }
         };
-        if go_on {
+        if goes_on {
             self.run_other_arm(plan, false);
         }
-        Ok(go_on && !self.stop.requested())
+        Ok(goes_on && !self.stop.requested())
     }
 
-    /// Runs the other arm, when there is one and this is its place in the block.
+    /// Runs the other arm, if there is one and it is its turn in the block.
     fn run_other_arm(&mut self, plan: &RunPlan, first: bool) {
         if let Some(other) = &mut self.other_arm
             && other.goes_first(self.block) == first
@@ -234,7 +233,7 @@ impl Work<'_, '_> {
         }
     }
 
-    /// Carries one plan out; a panic becomes an error, so that the other runs go on.
+    /// Runs one plan; a panic becomes an error, so that the other runs continue.
     fn attempt(&mut self, plan: &RunPlan, observe: &mut dyn FnMut(Event<'_>)) -> Result<Summary, RunError> {
         let folder = self.folder.run(&plan.run_id)?;
         let (resources, stop, matches) = (&mut self.resources, self.stop, self.options.hardware_matches);
@@ -248,7 +247,7 @@ impl Work<'_, '_> {
     }
 }
 
-/// Removes what an earlier plan left in a run's folder, checkpoints included, so that nothing of it can be mixed in.
+/// Removes all files of an earlier plan from a run's folder, checkpoints included.
 fn clear(folder: &RunFolder) -> Result<(), RunError> {
     match std::fs::remove_dir_all(folder.path()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

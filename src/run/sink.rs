@@ -1,4 +1,4 @@
-//! Where a run's snapshots go: its checkpoints, each with what one needs to use it elsewhere.
+//! The checkpoint sink of a run: each checkpoint holds the tokenizer and the plan, so that it can be used elsewhere.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,19 +12,19 @@ use nanochat_plan::{OnDivergence, RunPlan};
 
 use super::RunError;
 
-/// Keeps snapshots as checkpoints, with the tokenizer and the plan beside them.
-pub(super) struct StoreKeeper<'a> {
+/// Writes snapshots as checkpoints, each with the tokenizer and the plan.
+pub(super) struct StoreSink<'a> {
     store: &'a Checkpoints,
     device: Device,
     files: BTreeMap<String, Vec<u8>>,
     keep: usize,
-    /// The newest scheduled checkpoint must stay, whatever is saved at stops.
+    /// The newest scheduled checkpoint must be kept, whatever is saved at stops.
     rolls_back: bool,
     every: u64,
 }
 
-impl<'a> StoreKeeper<'a> {
-    /// Over a run's checkpoint folder.
+impl<'a> StoreSink<'a> {
+    /// A sink over a run's checkpoint store.
     pub(super) fn new(
         store: &'a Checkpoints,
         plan: &RunPlan,
@@ -40,7 +40,7 @@ impl<'a> StoreKeeper<'a> {
         Ok(Self { store, device, files, keep, rolls_back, every: plan.checkpoint.every })
     }
 
-    /// How many checkpoints stay beside the one of `step`, and it.
+    /// How many checkpoints to keep, the one of `step` included.
     fn kept(&self, step: u64, scheduled: bool) -> usize {
         if scheduled || !self.rolls_back {
             return self.keep;
@@ -51,7 +51,7 @@ impl<'a> StoreKeeper<'a> {
     }
 }
 
-impl CheckpointSink for StoreKeeper<'_> {
+impl CheckpointSink for StoreSink<'_> {
     fn save(&mut self, snapshot: Snapshot, scheduled: bool) -> Result<(), TrainError> {
         let keep = self.kept(snapshot.step, scheduled);
         let content = Content { tensors: &snapshot.tensors, state: &snapshot.state, files: &self.files };

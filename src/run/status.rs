@@ -1,19 +1,19 @@
-//! What is on disk for a plan.
+//! The state of a plan's run on disk.
 
 use nanochat_artifacts::{Environment, RunFolder, RunStatus, Summary, read_document};
 use nanochat_engine::checkpoint::Checkpoints;
 use nanochat_plan::RunPlan;
 
-/// What is on disk for a plan.
+/// The state of a plan's run on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunState {
-    /// Nothing of use.
+    /// No usable results.
     New,
     /// Finished, with this plan.
     Done {
         /// Its summary.
         summary: Box<Summary>,
-        /// Where it was made, when that was recorded.
+        /// Its environment, if recorded.
         environment: Option<Box<Environment>>,
     },
     /// The stored results belong to another plan under the same name.
@@ -26,14 +26,14 @@ pub enum RunState {
         /// The recorded reason.
         reason: String,
     },
-    /// Has a checkpoint to go on from.
+    /// Has a checkpoint to continue from.
     Interrupted {
         /// Steps done at the newest checkpoint.
         step: u64,
     },
 }
 
-/// Looks at a run's folder. Unreadable documents count as absent: the run is then made again, which replaces them.
+/// Reads the state from a run's folder. Unreadable documents count as absent: the run starts over and replaces them.
 pub fn state_of(plan: &RunPlan, folder: &RunFolder) -> RunState {
     let summary = read_document::<Summary>(&folder.summary()).ok();
     if let Some(summary) = &summary {

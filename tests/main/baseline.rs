@@ -114,7 +114,7 @@ fn what_can_not_serve_is_refused() {
     let refused = run(&missing, &[]).exits(1);
     assert!(refused.stderr().contains("rustbpe"), "{}", refused.stderr());
     let checked = missing.project.run(&["baseline", "check", "checkout", "tiny.yaml", "--python", "./python"]).exits(1);
-    assert!(checked.stdout().contains("can't serve as the baseline"), "{}", checked.stdout());
+    assert!(checked.stdout().contains("can't be used as the baseline"), "{}", checked.stdout());
 
     let dirty = StandIn::new("cat log.txt", "");
     dirty.project.run(&["baseline", "check", "checkout", "tiny.yaml", "--python", "./python"]).exits(0);

@@ -70,7 +70,7 @@ fn an_imported_checkpoint_is_what_training_to_there_gives() {
     ours.run(RUN).exits(0);
     let imported = project(SPEC);
     let said = import(&imported, &[]).exits(0);
-    assert!(said.stdout().contains("goes on from the baseline's step 16"), "{}", said.stdout());
+    assert!(said.stdout().contains("continues from the baseline's step 16"), "{}", said.stdout());
     let [ours_state, theirs] = [&ours, &imported].map(newest);
     assert_eq!((ours_state.step, theirs.step), (16, 16));
     for group in ["model", "optimizer"] {
@@ -114,7 +114,7 @@ fn what_does_not_belong_together_is_refused() {
     let refused: BTreeMap<&str, &str> = BTreeMap::from([
         ("model.depth=2", "its model is"),
         ("optimizer.total_batch_size=96", "its total_batch_size is 192, the plan's 96"),
-        ("budget.iterations=9", "it is of step 16, the plan ends at 9"),
+        ("budget.iterations=9", "its step is 16, the plan ends at 9"),
     ]);
     for (set, told) in refused {
         let project = project(SPEC);
@@ -124,7 +124,7 @@ fn what_does_not_belong_together_is_refused() {
     let project = project(SPEC);
     import(&project, &[]).exits(0);
     let again = import(&project, &[]).exits(1);
-    assert!(again.stderr().contains("has begun already"), "{}", again.stderr());
+    assert!(again.stderr().contains("has already started"), "{}", again.stderr());
     let missing = project.run(&["import", "followed.yaml", "--from", "nowhere"]);
     assert_ne!(missing.code(), 0);
 }

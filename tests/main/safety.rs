@@ -45,7 +45,7 @@ fn known_failure_1_an_evaluation_that_fails_leaves_a_finished_run_and_its_checkp
     // Nothing to continue with: the question can't be posed, which shows when it is.
     bundle(&project, 0, "{\"context\": \"a\", \"continuation\": \"\"}\n");
     let ran = project.run(RUN).exits(0);
-    assert!(ran.stderr().contains("evaluation at step 6 failed, training goes on"), "{}", ran.stderr());
+    assert!(ran.stderr().contains("evaluation at step 6 failed, training continues"), "{}", ran.stderr());
     let summary = summary(&project);
     assert_eq!((summary["status"].as_str(), summary["steps"].as_u64()), (Some("finished"), Some(12)));
     let reason = summary["reason"].as_str().unwrap();
@@ -93,7 +93,7 @@ fn a_run_that_diverges_keeps_its_last_good_checkpoint() {
     assert_eq!(summary["status"], "failed");
     assert!(reason.contains(" at step ") && reason.contains('`'), "{reason}");
     let rolled = project.run(&[RUN, &["--set", "on_divergence=rollback"]].concat()).exits(1);
-    assert!(rolled.stderr().contains("back to step 0, on with the data after that"), "{}", rolled.stderr());
+    assert!(rolled.stderr().contains("back to step 0, continuing with the data after step"), "{}", rolled.stderr());
     assert!(rolled.stderr().contains("after 3 rollbacks"), "{}", rolled.stderr());
 }
 

@@ -1,7 +1,9 @@
-//! What can go wrong with checkpoints, with the place and the way out.
+//! Errors of checkpoints.
 
 use std::io;
 use std::path::PathBuf;
+
+use crate::device::TensorError;
 
 /// An error of the checkpoint room.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -9,12 +11,12 @@ pub enum CheckpointError {
     /// The file system refused.
     #[error("cannot {action} `{}`: {source}", path.display())]
     #[diagnostic(help(
-        "free space or permissions may be lacking; checkpoints written before are untouched, and the run continues from the newest of them"
+        "check free space and permissions; earlier checkpoints are untouched, and the run continues from the newest of them"
     ))]
     Io {
         /// What was attempted, as a verb phrase.
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
@@ -30,7 +32,7 @@ pub enum CheckpointError {
         reason: String,
     },
 
-    /// A stored checkpoint is not what was written.
+    /// A stored checkpoint is damaged.
     #[error("the checkpoint `{}` is damaged: {reason}", path.display())]
     #[diagnostic(help("delete the folder, or restore it from a copy"))]
     Damaged {
@@ -40,7 +42,7 @@ pub enum CheckpointError {
         reason: String,
     },
 
-    /// Checkpoints exist, and none of them is whole.
+    /// Checkpoints exist, and all of them are damaged.
     #[error("none of the {} checkpoints in `{}` is whole: {}", skipped.len(), folder.display(), reasons(skipped))]
     #[diagnostic(help("restore one from a copy, or start over with `--force`"))]
     NoneWhole {
@@ -50,19 +52,21 @@ pub enum CheckpointError {
         skipped: Vec<(PathBuf, String)>,
     },
 
-    /// The wanted step isn't there.
+    /// There is no checkpoint of the wanted step.
     #[error("`{}` holds no checkpoint of step {step}; it has {available:?}", folder.display())]
+    #[diagnostic(help("name one of these steps, or leave the step out for the newest"))]
     NoSuchStep {
         /// The folder of all checkpoints.
         folder: PathBuf,
         /// The wanted step.
         step: u64,
-        /// The steps that are there.
+        /// The steps that it has.
         available: Vec<u64>,
     },
 
     /// A name that can't be a file or tensor name.
     #[error("`{name}` cannot name a part of a checkpoint: {reason}")]
+    #[diagnostic(help("delete the checkpoint, or restore it from a copy"))]
     Name {
         /// The name.
         name: String,
@@ -72,11 +76,22 @@ pub enum CheckpointError {
 
     /// A tensor that can't be stored or restored.
     #[error("tensor `{name}`: {reason}")]
+    #[diagnostic(help("checkpoints hold tensors of f32, bf16, f16, integers and bytes"))]
     Tensor {
         /// Its name.
         name: String,
-        /// What went wrong.
+        /// Why.
         reason: String,
+    },
+
+    /// An operation on a tensor failed.
+    #[error("tensor `{name}`: {error}")]
+    #[diagnostic(help("see `nanochat doctor` for the device and its free memory"))]
+    Operation {
+        /// Its name.
+        name: String,
+        /// Why.
+        error: TensorError,
     },
 
     /// Another process works on the same run.
@@ -94,13 +109,15 @@ pub enum CheckpointError {
     #[diagnostic(transparent)]
     Format(#[from] nanochat_formats::FormatError),
 
-    /// A file of the baseline's that isn't what it should be.
+    /// A file of a baseline checkpoint is malformed.
     #[error("cannot read `{}` as the baseline's {kind}: {reason}", path.display())]
-    #[diagnostic(help("only what the baseline's own save routine writes is read, and no code in it is run"))]
+    #[diagnostic(help(
+        "only files written by the baseline's own save routine can be read; no code in them is executed"
+    ))]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What it was taken for.
+        /// The kind of file.
         kind: &'static str,
         /// What is wrong.
         reason: String,
@@ -114,7 +131,12 @@ impl CheckpointError {
         move |source| Self::Io { action, path, source }
     }
 
-    /// Wraps an error about one tensor.
+    /// Wraps a failed operation on one tensor.
+    pub(super) fn operation(name: &str, error: candle_core::Error) -> Self {
+        Self::Operation { name: name.to_string(), error: error.into() }
+    }
+
+    /// An error about one tensor.
     pub(super) fn tensor(name: &str, reason: impl std::fmt::Display) -> Self {
         Self::Tensor { name: name.to_string(), reason: reason.to_string() }
     }

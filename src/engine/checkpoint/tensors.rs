@@ -129,7 +129,7 @@ pub fn with_bytes(
     let on_cpu = tensor
         .to_device(&Device::Cpu)
         .and_then(|tensor| tensor.contiguous())
-        .map_err(|error| CheckpointError::tensor(name, error))?;
+        .map_err(|error| CheckpointError::operation(name, error))?;
     let (storage, layout) = on_cpu.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else {
         return Err(CheckpointError::tensor(name, "it stayed on the device"));

@@ -1,75 +1,85 @@
-//! What can go wrong with data, each with the place and the way out.
+//! Errors of training data.
 
 use std::path::{Path, PathBuf};
 
 /// Why documents could not be read or packed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum DataError {
-    /// The operating system refused.
+    /// A file can't be read or written.
     #[error("{}: {source}", path.display())]
+    #[diagnostic(help("check that the path exists and its permissions"))]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// No such folder or file.
-    #[error("{}: no such folder or file; `data.path` must name what holds the {kind}", path.display())]
+    #[error("{}: no such folder or file", path.display())]
+    #[diagnostic(help("`data.path` must name the folder or file that holds the {kind}"))]
     Missing {
-        /// Where it was sought.
+        /// The path.
         path: PathBuf,
-        /// What was sought there.
+        /// What it should hold.
         kind: &'static str,
     },
     /// A folder without shards.
-    #[error("{}: no `*.{extension}` files here; `data.path` must name the folder that holds the shards", path.display())]
+    #[error("{}: no `*.{extension}` files here", path.display())]
+    #[diagnostic(help("`data.path` must name the folder that holds the shards"))]
     NoShards {
         /// The folder.
         path: PathBuf,
-        /// How the files' names end.
+        /// Extension of the shards.
         extension: &'static str,
     },
-    /// A path that doesn't say by itself what it holds.
-    #[error("{}: can't tell the kind of data; expected a folder with shards of one kind, `.parquet`, `.jsonl` or `.txt`, or a `.jsonl` or `.txt` file", path.display())]
+    /// A path whose kind of data can't be told from its files.
+    #[error("{}: can't tell the kind of data", path.display())]
+    #[diagnostic(help(
+        "name a folder with shards of one kind, `.parquet`, `.jsonl` or `.txt`, or a `.jsonl` or `.txt` file"
+    ))]
     UnknownKind {
         /// The folder or file.
         path: PathBuf,
     },
-    /// A folder that would mix two corpora.
-    #[error("{}: there are shards here already; give an empty or a new folder", path.display())]
+    /// The output folder holds shards already.
+    #[error("{}: there are shards here already", path.display())]
+    #[diagnostic(help("name an empty or a new folder"))]
     Occupied {
         /// The folder.
         path: PathBuf,
     },
-    /// Nothing would be left to train on.
-    #[error(
-        "{}: only one parquet shard; the last shard is the validation split, so at least two are needed: add a shard, or part this one in two",
-        path.display()
-    )]
+    /// One shard, which leaves no training split.
+    #[error("{}: only one parquet shard", path.display())]
+    #[diagnostic(help(
+        "the last shard is the validation split, so at least two are needed: add a shard, or split this one in two"
+    ))]
     OneShard {
         /// The shard.
         path: PathBuf,
     },
     /// A split without documents.
-    #[error("{description}: the {split} split has no documents; {remedy}")]
+    #[error("{description}: the {split} split has no documents")]
+    #[diagnostic(help("{remedy}"))]
     EmptySplit {
         /// Where the documents come from.
         description: String,
-        /// Which split.
+        /// The split.
         split: super::Split,
         /// What to do.
         remedy: &'static str,
     },
-    /// A parquet file that is damaged, or not what the baseline's layout says.
+    /// A parquet file is damaged, or not in the baseline's layout.
     #[error("{}: {problem}", path.display())]
+    #[diagnostic(help("a shard is a parquet file with a column `text` of strings"))]
     Parquet {
         /// The shard.
         path: PathBuf,
         /// What is wrong, and what was expected.
         problem: String,
     },
-    /// A line of a text shard that holds no document.
+    /// A line of a text shard holds no document.
     #[error("{}, line {line}: {problem}", path.display())]
+    #[diagnostic(help("each line is a JSON object with the document in the field that `data.field` names"))]
     Line {
         /// The shard.
         path: PathBuf,
@@ -78,51 +88,56 @@ pub enum DataError {
         /// What is wrong, and what was expected.
         problem: String,
     },
-    /// Bytes that are no text.
-    #[error("{}: not UTF-8 at byte {offset}; convert the file, or take the damaged part out", path.display())]
+    /// The text is not UTF-8.
+    #[error("{}: not UTF-8 at byte {offset}", path.display())]
+    #[diagnostic(help("convert the file to UTF-8, or remove the damaged part"))]
     NotUtf8 {
         /// The shard.
         path: PathBuf,
         /// Offset in the file of the first byte that is not UTF-8, counted from 0.
         offset: u64,
     },
-    /// A shard changed under a running program.
-    #[error("{}: changed since it was opened; a run needs its data to stay as it is", path.display())]
+    /// A shard changed while the program ran.
+    #[error("{}: changed since it was opened", path.display())]
+    #[diagnostic(help("start again, and don't change the data during a run"))]
     Changed {
         /// The shard.
         path: PathBuf,
     },
-    /// Sizes that make no batch.
-    #[error("a batch of {batch_size} rows of {sequence_len} tokens can't be built; both must be at least 1")]
+    /// A batch without tokens.
+    #[error("a batch of {batch_size} rows of {sequence_len} tokens can't be built")]
+    #[diagnostic(help("both must be at least 1"))]
     EmptyBatch {
         /// Rows.
         batch_size: usize,
         /// Tokens a row.
         sequence_len: usize,
     },
-    /// No thread for reading ahead.
+    /// The thread that reads ahead can't be started.
     #[error("can't start a thread to read data: {0}")]
+    #[diagnostic(help("check the limits on threads and memory (`ulimit -a`)"))]
     Thread(std::io::Error),
-    /// The thread that reads ahead ended by a fault of this program.
-    #[error("the thread that reads data stopped; its message stands above")]
+    /// The thread that reads ahead panicked.
+    #[error("the thread that reads data stopped; its message is printed above")]
+    #[diagnostic(help("this is a bug: please report it with the message"))]
     ThreadStopped,
-    /// A stored position that doesn't belong to this data.
-    #[error(
-        "the stored loader state doesn't belong to this data: {0}; start the run over, or give it the data it began with"
-    )]
+    /// A stored position belongs to other data.
+    #[error("the stored loader state doesn't belong to this data: {0}")]
+    #[diagnostic(help("start the run over, or use the data that it began with"))]
     State(String),
     /// Training a tokenizer on the documents failed.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Tokenizer(#[from] crate::tokenizer::TokenizerError),
 }
 
 impl DataError {
-    /// Wraps what the system said about `path`.
+    /// Wraps a system error about `path`.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| Self::Io { path: path.to_path_buf(), source }
     }
 
-    /// A fault of a parquet file.
+    /// A malformed parquet file.
     pub(crate) fn parquet(path: &Path, problem: impl std::fmt::Display) -> Self {
         Self::Parquet { path: path.to_path_buf(), problem: problem.to_string() }
     }

@@ -1,4 +1,4 @@
-//! The GPUs that NVIDIA's driver shows to this process.
+//! The GPUs that NVIDIA's driver reports to this process.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::cuda::driver_is_loaded;
 
-/// Where the driver's tool lies, on the path or off it.
+/// Paths of the driver's tool.
 const TOOLS: [&str; 3] = ["nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi"];
 
 /// A GPU.
@@ -18,11 +18,11 @@ pub struct Gpu {
     pub memory_bytes: u64,
     /// Version of the driver.
     pub driver: String,
-    /// Compute capability, such as `9.0`; none where the driver doesn't say.
+    /// Compute capability, such as `9.0`; none if the driver doesn't report it.
     pub compute_capability: Option<String>,
 }
 
-/// What NVIDIA's driver shows; its tool is only asked where the driver is loaded.
+/// GPUs that NVIDIA's driver reports; its tool is only run if the driver is loaded.
 pub fn gpus() -> Vec<Gpu> {
     if !driver_is_loaded() {
         return Vec::new();
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_driver_prints_is_read() {
+    fn the_output_of_the_driver_is_parsed() {
         let gpu = |compute_capability: Option<&str>| Gpu {
             name: "NVIDIA H100 80GB HBM3".into(),
             memory_bytes: 81559 << 20,

@@ -1,8 +1,8 @@
-//! Memory of this process, measured, and of the GPU it works on.
+//! Memory use of this process and of its GPU.
 
 use candle_core::Device;
 
-/// Resident memory of this process in bytes; 0 where the system doesn't say.
+/// Resident memory of this process in bytes; 0 if the system doesn't report it.
 pub fn resident_bytes() -> u64 {
     status_kib("VmRSS:").map_or_else(resident_elsewhere, |kib| kib * 1024)
 }
@@ -12,7 +12,7 @@ pub fn peak_resident_bytes() -> u64 {
     status_kib("VmHWM:").map_or_else(resident_elsewhere, |kib| kib * 1024)
 }
 
-/// Memory in use on a GPU in bytes, by all its users; none of a processor, or where it doesn't say.
+/// Memory in use on a GPU in bytes, by all processes; none for a CPU, or if the driver doesn't report it.
 pub fn device_bytes_in_use(device: &Device) -> Option<u64> {
     let memory = super::device_memory(device)?;
     Some(memory.total_bytes.saturating_sub(memory.free_bytes))

@@ -1,8 +1,9 @@
-//! What can go wrong in an evaluation.
+//! Errors of evaluations.
 
 use std::path::PathBuf;
 
 use crate::data::DataError;
+use crate::device::TensorError;
 use crate::model::ModelError;
 
 /// An error of an evaluation.
@@ -10,22 +11,25 @@ use crate::model::ModelError;
 pub enum EvalError {
     /// The model failed.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Model(#[from] ModelError),
 
     /// A tensor operation failed.
     #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
+    #[diagnostic(transparent)]
+    Tensor(#[from] TensorError),
 
     /// The text could not be read.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Data(#[from] DataError),
 
-    /// There was nothing to divide by.
-    #[error("bits per byte of nothing: none of the targets is a token with bytes")]
+    /// No target has bytes.
+    #[error("bits per byte can't be computed: none of the targets is a token with bytes")]
     #[diagnostic(help("evaluate at least one batch; special tokens and ignored targets don't count"))]
     NoBytes,
 
-    /// Less than one batch.
+    /// Fewer tokens than one batch.
     #[error("{tokens} tokens are less than one batch of {a_batch}")]
     #[diagnostic(help("evaluate at least {a_batch} tokens, or use a smaller batch"))]
     TooFewTokens {
@@ -35,7 +39,7 @@ pub enum EvalError {
         a_batch: u64,
     },
 
-    /// A target that the token lengths don't know.
+    /// A target outside the vocabulary.
     #[error("target {target} is outside the vocabulary of {vocab_size} tokens")]
     #[diagnostic(help("tokenizer and model belong to different runs"))]
     Target {
@@ -45,7 +49,7 @@ pub enum EvalError {
         vocab_size: usize,
     },
 
-    /// A file of an evaluation bundle that is missing or isn't what it should be.
+    /// A file of an evaluation bundle is missing or malformed.
     #[error("evaluation bundle, `{}`: {reason}", path.display())]
     #[diagnostic(help(
         "a bundle is a folder with core.yaml, eval_meta_data.csv and eval_data/, as the baseline's eval_bundle.zip unpacks"
@@ -57,7 +61,7 @@ pub enum EvalError {
         reason: String,
     },
 
-    /// A task with too few examples for its shots.
+    /// A task has too few examples for its shots.
     #[error("task `{task}` wants {shots} examples before each question, and has {examples} examples in all")]
     #[diagnostic(help("evaluate more examples a task, or take the task out of core.yaml"))]
     TooFewExamples {
@@ -65,12 +69,13 @@ pub enum EvalError {
         task: String,
         /// Wanted examples.
         shots: usize,
-        /// Examples at hand, the question itself among them.
+        /// Number of examples, the question itself included.
         examples: usize,
     },
 
-    /// An example that can't be posed.
+    /// An example can't be evaluated.
     #[error("task `{task}`, example {example} in evaluation order: {reason}")]
+    #[diagnostic(help("mend the example, or take the task out of core.yaml"))]
     Example {
         /// The task's label.
         task: String,
@@ -79,4 +84,10 @@ pub enum EvalError {
         /// Why.
         reason: String,
     },
+}
+
+impl From<candle_core::Error> for EvalError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Tensor(error.into())
+    }
 }

@@ -7,18 +7,20 @@ use crate::model::ModelError;
 pub enum GenerateError {
     /// The model failed.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Model(#[from] ModelError),
 
-    /// Nothing to continue.
+    /// The prompt is empty.
     #[error("there is no prompt to continue")]
     #[diagnostic(help("a prompt has at least one token; an empty text is the token <|bos|> alone"))]
     EmptyPrompt,
 
-    /// Settings that make no sense.
+    /// Sampling settings out of range.
     #[error("{0}")]
+    #[diagnostic(help("see `nanochat generate --help`"))]
     Sampling(String),
 
-    /// The key/value cache would not fit.
+    /// The key/value cache is above the limit.
     #[error(
         "a key/value cache of {rows} rows of {tokens} tokens takes {} MiB, more than the {} MiB allowed",
         bytes >> 20,
@@ -26,11 +28,11 @@ pub enum GenerateError {
     )]
     #[diagnostic(help("ask for fewer samples or fewer tokens"))]
     CacheTooLarge {
-        /// Rows.
+        /// Number of rows.
         rows: usize,
-        /// Tokens in each.
+        /// Tokens of a row.
         tokens: usize,
-        /// Bytes in all.
+        /// Total bytes.
         bytes: u64,
         /// The limit.
         allowed: u64,

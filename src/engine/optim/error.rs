@@ -1,22 +1,30 @@
-//! Why a step can't be taken, or state not be restored.
+//! Errors of the optimizer room.
 
-use thiserror::Error;
-
+use crate::device::TensorError;
 use crate::model::{ModelError, listed};
 
 /// Errors of the optimizer room.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum OptimError {
-    /// Given state doesn't fit the model; every problem is kept, and the first ones are told.
+    /// Given state doesn't fit the model; every problem is kept, and the message lists the first ones.
     #[error("the optimizer state doesn't fit the model:\n  {}", listed(.problems))]
+    #[diagnostic(help("use the state of a run with the same `model` settings"))]
     State {
-        /// One line a missing, unknown or misshaped tensor.
+        /// One line for each missing, unknown or misshaped tensor.
         problems: Vec<String>,
     },
-    /// The model lacks a parameter, or the gradients one of its sums.
+    /// The model has no such parameter, or there is no gradient of it.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Model(#[from] ModelError),
     /// A tensor operation failed.
-    #[error("tensor operation failed: {0}")]
-    Tensor(#[from] candle_core::Error),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Tensor(#[from] TensorError),
+}
+
+impl From<candle_core::Error> for OptimError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Tensor(error.into())
+    }
 }

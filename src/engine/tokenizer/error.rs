@@ -1,37 +1,40 @@
-//! What can go wrong with a tokenizer, each with the place and the way out.
+//! Errors of tokenizers.
 
 use std::path::{Path, PathBuf};
 
 /// Why a tokenizer could not be trained, read or written.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum TokenizerError {
-    /// The operating system refused.
+    /// A file can't be read or written.
     #[error("{}: {source}", path.display())]
+    #[diagnostic(help("check that the path exists and its permissions"))]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// A folder without a tokenizer, or a file of no known kind.
-    #[error(
-        "{}: no tokenizer here; a tokenizer is a folder with `tokenizer.json`, `tokenizer.pkl` or one `.tiktoken` file, or such a file itself",
-        path.display()
-    )]
+    /// A folder without a tokenizer, or a file of another kind.
+    #[error("{}: no tokenizer here", path.display())]
+    #[diagnostic(help(
+        "a tokenizer is a folder with `tokenizer.json`, `tokenizer.pkl` or one `.tiktoken` file, or such a file itself"
+    ))]
     NotFound {
-        /// Where it was sought.
+        /// The path.
         path: PathBuf,
     },
-    /// A folder with several rank files, of which none is the obvious one.
-    #[error("{}: {count} `.tiktoken` files here; name the one that is meant", path.display())]
+    /// A folder with several rank files.
+    #[error("{}: {count} `.tiktoken` files here", path.display())]
+    #[diagnostic(help("name one of the files"))]
     Ambiguous {
         /// The folder.
         path: PathBuf,
-        /// How many there are.
+        /// Number of files.
         count: usize,
     },
-    /// A file that claims to be a tokenizer and is not.
+    /// A file of a tokenizer is malformed.
     #[error("{}: {place}: {problem}", path.display())]
+    #[diagnostic(help("train the tokenizer again, or restore the file from a copy"))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -44,42 +47,44 @@ pub enum TokenizerError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Format(#[from] nanochat_formats::FormatError),
-    /// A text on which a published vocabulary's expression gives up.
-    #[error("the text can't be cut into pieces: {problem}")]
+    /// The regular expression of a published vocabulary fails on a text.
+    #[error("the text can't be split into pieces: {problem}")]
+    #[diagnostic(help("use a shorter text"))]
     Split {
-        /// What the expression's engine said.
+        /// Error of the regular expression's engine.
         problem: String,
     },
-    /// Ranks that are no byte-pair vocabulary.
+    /// Ranks that are not a byte-pair vocabulary.
     #[error("invalid ranks: {0}")]
+    #[diagnostic(help("ranks are the 256 single bytes, then merges of earlier tokens"))]
     InvalidRanks(String),
     /// Fewer tokens than the bytes and the special tokens need.
     #[error("a vocabulary of {vocab_size} is too small: 256 bytes and 9 special tokens need at least {minimum}")]
+    #[diagnostic(help("set the vocabulary's size to {minimum} or more"))]
     VocabularyTooSmall {
-        /// What was asked for.
+        /// The wanted size.
         vocab_size: usize,
-        /// What is needed.
+        /// The smallest possible size.
         minimum: usize,
     },
     /// The texts have too few different pairs for the vocabulary.
-    #[error(
-        "the training text supports a vocabulary of at most {possible} tokens, {vocab_size} were asked for; give more text or a smaller vocabulary"
-    )]
+    #[error("the training text supports a vocabulary of at most {possible} tokens, {vocab_size} were asked for")]
+    #[diagnostic(help("give more text or a smaller vocabulary"))]
     TextTooSmall {
-        /// What was asked for.
+        /// The wanted size.
         vocab_size: usize,
-        /// What the text yields.
+        /// The largest size that the text supports.
         possible: usize,
     },
 }
 
 impl TokenizerError {
-    /// Wraps what the system said about `path`.
+    /// Wraps a system error about `path`.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| Self::Io { path: path.to_path_buf(), source }
     }
 
-    /// A fault at `place` of `path`.
+    /// A malformed `place` of `path`.
     pub(crate) fn malformed(path: &Path, place: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Malformed { path: path.to_path_buf(), place: place.into(), problem: problem.into() }
     }

@@ -81,9 +81,11 @@ pub enum TrainedError {
     Checkpoint(#[from] CheckpointError),
     /// The plan can't be read.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Plan(#[from] ArtifactError),
     /// The tokenizer can't be read.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Tokenizer(#[from] TokenizerError),
 }
 

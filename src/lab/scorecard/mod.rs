@@ -51,7 +51,7 @@ use nanochat_artifacts::{
 pub use bench::{BenchComparison, ComparedFigure, compare_benches};
 pub use curves::{Chart, Curve, Curves, DRAWN_RUNS, Line, cell_of, curves};
 pub use leaderboard::{LeaderboardContext, LeaderboardGroup, LeaderboardRow, leaderboard};
-pub use overview::{ExperimentOverview, RunOverview, Verdicts, of_experiment, overview};
+pub use overview::{ExperimentOverview, Listing, Order, RunOverview, Verdicts, of_experiment, overview, verdict_name};
 pub use quality::Metric;
 pub use worst::severity;
 

@@ -41,6 +41,77 @@ pub struct Verdicts {
     pub reproducibility: Verdict,
 }
 
+/// What to list, and in which order.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Listing<'a> {
+    /// Only this experiment.
+    pub experiment: Option<&'a str>,
+    /// Only experiments with this verdict, by its name in documents.
+    pub verdict: Option<&'a str>,
+    /// Only runs with this status, and experiments that have one.
+    pub status: Option<&'a str>,
+    /// The order.
+    pub order: Order,
+}
+
+/// Order of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// By name; runs in planned order.
+    #[default]
+    Name,
+    /// Lowest bits per byte first.
+    BitsPerByte,
+    /// Fastest first.
+    Speed,
+}
+
+impl Listing<'_> {
+    /// The experiments to list, each with its runs to list.
+    pub fn select(&self, mut experiments: Vec<ExperimentOverview>) -> Vec<ExperimentOverview> {
+        experiments.retain(|experiment| self.includes(experiment));
+        experiments.sort_by(|a, b| {
+            self.order.compare((a.best_val_bpb, a.tokens_per_second), (b.best_val_bpb, b.tokens_per_second))
+        });
+        for experiment in &mut experiments {
+            experiment.runs.retain(|run| self.status.is_none_or(|status| run.status == status));
+            experiment.runs.sort_by(|a, b| {
+                self.order.compare((a.final_val_bpb, a.tokens_per_second), (b.final_val_bpb, b.tokens_per_second))
+            });
+        }
+        experiments
+    }
+
+    fn includes(&self, experiment: &ExperimentOverview) -> bool {
+        let verdicts = experiment.verdicts.iter().flat_map(|v| [v.quality, v.speed, v.reproducibility]);
+        self.experiment.is_none_or(|name| experiment.name == name)
+            && self.verdict.is_none_or(|wanted| verdicts.map(verdict_name).any(|verdict| verdict == wanted))
+            && self.status.is_none_or(|wanted| experiment.runs.iter().any(|run| run.status == wanted))
+    }
+}
+
+impl Order {
+    /// Compares bits per byte and throughput; missing figures come last.
+    fn compare(self, a: (Option<f64>, Option<f64>), b: (Option<f64>, Option<f64>)) -> std::cmp::Ordering {
+        match self {
+            Self::Name => std::cmp::Ordering::Equal,
+            Self::BitsPerByte => a.0.unwrap_or(f64::INFINITY).total_cmp(&b.0.unwrap_or(f64::INFINITY)),
+            Self::Speed => b.1.unwrap_or(0.0).total_cmp(&a.1.unwrap_or(0.0)),
+        }
+    }
+}
+
+/// A verdict by its name in documents.
+pub fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "fail",
+        Verdict::Inconclusive => "inconclusive",
+        Verdict::NotComparable => "not_comparable",
+        Verdict::Missing => "missing",
+    }
+}
+
 /// One run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunOverview {

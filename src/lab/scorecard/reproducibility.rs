@@ -10,7 +10,8 @@ use super::quality::plural;
 use super::statistics::{self, rounded};
 use super::{CONFIDENCE, RUNS_FOR_INTERVAL};
 use nanochat_artifacts::{
-    ArmFigure, Bound, Environment, EvalRow, Finding, Judgement, Method, Outcome, ReproducibilityRule, RunDocuments, Summary, read_evals,
+    ArmFigure, Bound, Environment, EvalRow, Finding, Judgement, Method, Outcome, ReproducibilityRule, RunDocuments,
+    Summary, read_evals,
 };
 use nanochat_plan::ReproducibilityLevel;
 

@@ -1,4 +1,4 @@
-//! NVIDIA GPUs: what the binary's kernels need, whether the driver and the GPU have it, and what an error of CUDA's means.
+//! NVIDIA GPUs: what the binary's kernels need, whether driver and GPU meet it, and the meaning of CUDA's errors.
 
 #[cfg(any(test, feature = "cuda"))]
 mod needs;
@@ -11,7 +11,7 @@ use candle_core::Device;
 
 use super::{Capability, DeviceError, DeviceMemory};
 
-/// What the kernels in this binary were compiled by and for.
+/// The CUDA release and compute capability that this binary's kernels were compiled with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Built {
     /// Release of CUDA, such as 13.0.
@@ -21,13 +21,13 @@ pub struct Built {
 }
 
 impl Built {
-    /// The release as it is written.
+    /// The release as text.
     pub fn release(&self) -> String {
         format!("{}.{}", self.cuda.0, self.cuda.1)
     }
 }
 
-/// What the kernels in this binary were compiled by and for; none when it was built without CUDA.
+/// The CUDA release and compute capability of this binary; none if it was built without CUDA.
 pub fn built() -> Option<Built> {
     #[cfg(feature = "cuda")]
     return needs::read(candle_core::cuda_backend::kernels::AFFINE.ptx());
@@ -41,26 +41,26 @@ pub(super) fn open() -> Result<Device, DeviceError> {
     opened::open()
 }
 
-/// Nothing, since CUDA isn't in this binary.
+/// An error, since this binary was built without CUDA.
 #[cfg(not(feature = "cuda"))]
 pub(super) fn open() -> Result<Device, DeviceError> {
     Err(DeviceError::NotBuiltIn { what: "CUDA", remedy: "`cuda/build`" })
 }
 
-/// What the GPU behind a device has left; none of other devices.
+/// Free and total memory of a device's GPU; none for other devices.
 #[cfg(feature = "cuda")]
 pub(super) fn memory(device: &Device) -> Option<DeviceMemory> {
     opened::memory(device)
 }
 
-/// Nothing, since CUDA isn't in this binary.
+/// None, since this binary was built without CUDA.
 #[cfg(not(feature = "cuda"))]
 pub(super) fn memory(_: &Device) -> Option<DeviceMemory> {
     None
 }
 
-/// Whether NVIDIA's driver is loaded: by its own sign, by the devices it makes (also in sandboxes that hide the sign), or by
-/// the one that stands for it under Windows.
+/// Whether NVIDIA's driver is loaded: by its version file, by its device files (sandboxes may hide the version file), or by
+/// the device of WSL.
 pub(super) fn driver_is_loaded() -> bool {
     let signs = ["/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg"];
     cfg!(windows) || signs.iter().any(|sign| Path::new(sign).exists())

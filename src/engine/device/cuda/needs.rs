@@ -1,10 +1,10 @@
-//! What the kernels ask of driver and GPU, in numbers, and what CUDA's errors say about it.
+//! The driver and GPU that the kernels need, and the meaning of CUDA's errors.
 
 use super::super::{Capability, DeviceError};
 use super::Built;
 
 /// Releases of CUDA, and the oldest driver on Linux that runs what they compiled (the toolkit's release notes, table
-/// "CUDA Toolkit and Corresponding Driver Versions"). Others are found out by trying.
+/// "CUDA Toolkit and Corresponding Driver Versions"). Other releases are found out by trying.
 const DRIVERS: [((u32, u32), u32); 12] = [
     ((11, 8), 520),
     ((12, 0), 525),
@@ -20,7 +20,7 @@ const DRIVERS: [((u32, u32), u32); 12] = [
     ((13, 1), 590),
 ];
 
-/// As the compiler wrote it at the head of a kernel; none where it didn't.
+/// Release and compute capability from the header of a kernel; none if they are missing.
 pub(super) fn read(ptx: &str) -> Option<Built> {
     let mut lines = ptx.lines().take(40);
     let release = lines.find_map(|line| line.split_once("release ")?.1.split(',').next())?;
@@ -44,7 +44,7 @@ fn least_driver(built: &Built) -> Option<u32> {
     DRIVERS.iter().find(|(release, _)| *release == built.cuda).map(|(_, driver)| *driver)
 }
 
-/// Refuses a driver that can't run the kernels. Versions that say nothing pass: the GPU itself will tell.
+/// Refuses a driver that can't run the kernels. Unknown versions pass: opening the GPU will fail.
 pub(super) fn check_driver(built: &Built, driver: &str) -> Result<(), DeviceError> {
     let found: Option<u32> = driver.split('.').next().and_then(|branch| branch.parse().ok());
     match (found, least_driver(built)) {
@@ -63,7 +63,7 @@ pub(super) fn check_capability(built: &Built, gpu: &str, found: Capability) -> R
     Ok(())
 }
 
-/// What an error in CUDA's or its wrapper's words means.
+/// The meaning of a message of CUDA or its wrapper.
 pub(super) fn explain(reason: &str, built: &Built) -> DeviceError {
     let old = || DeviceError::OldDriver {
         driver: "on this machine".into(),
@@ -91,6 +91,10 @@ mod tests {
 
     const HOPPER: Built = Built { cuda: (13, 0), capability: Capability { major: 9, minor: 0 } };
 
+    fn text(error: DeviceError) -> String {
+        format!("{error}; {}", miette::Diagnostic::help(&error).unwrap())
+    }
+
     #[test]
     fn kernels_say_what_they_were_compiled_by_and_for() {
         let head =
@@ -107,8 +111,11 @@ mod tests {
     fn a_driver_older_than_the_compiler_is_refused_by_number() {
         assert_eq!(check_driver(&HOPPER, "580.65.06"), Ok(()));
         assert_eq!(check_driver(&HOPPER, "unknown"), Ok(()));
-        let told = check_driver(&HOPPER, "575.57.08").unwrap_err().to_string();
-        assert!(told.contains("driver 575.57.08 is too old") && told.contains("driver 580 or newer"), "{told}");
+        let refused = text(check_driver(&HOPPER, "575.57.08").unwrap_err());
+        assert!(
+            refused.contains("driver 575.57.08 is too old") && refused.contains("driver 580 or newer"),
+            "{refused}"
+        );
         let newer = Built { cuda: (14, 2), ..HOPPER };
         assert_eq!(check_driver(&newer, "1.0"), Ok(()));
     }
@@ -119,8 +126,11 @@ mod tests {
         for fits in [capability(9, 0), capability(10, 0), capability(12, 1)] {
             assert_eq!(check_capability(&HOPPER, "NVIDIA X", fits), Ok(()));
         }
-        let told = check_capability(&HOPPER, "NVIDIA A100-SXM4-80GB", capability(8, 0)).unwrap_err().to_string();
-        assert!(told.contains("A100") && told.contains("8.0") && told.contains("CUDA_COMPUTE_CAP=80"), "{told}");
+        let refused = text(check_capability(&HOPPER, "NVIDIA A100-SXM4-80GB", capability(8, 0)).unwrap_err());
+        assert!(
+            refused.contains("A100") && refused.contains("8.0") && refused.contains("CUDA_COMPUTE_CAP=80"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -135,8 +145,8 @@ mod tests {
         let missing =
             |library: &str| format!("Unable to dynamically load the \"{library}\" shared library - searched for …");
         assert_eq!(explained(&missing("cuda")), DeviceError::NoDriver);
-        let told = explained(&missing("cublas")).to_string();
-        assert!(told.contains("libcublas can't be loaded") && told.contains("LD_LIBRARY_PATH"), "{told}");
+        let refused = text(explained(&missing("cublas")));
+        assert!(refused.contains("libcublas can't be loaded") && refused.contains("LD_LIBRARY_PATH"), "{refused}");
         assert!(explained("something new").to_string().contains("something new"));
     }
 }

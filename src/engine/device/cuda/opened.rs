@@ -8,13 +8,13 @@ use super::super::{Capability, DeviceError, DeviceMemory, gpus};
 use super::needs::{check_capability, check_driver, explain};
 use super::{Built, built, driver_is_loaded};
 
-/// The first GPU that CUDA shows to this process, after it has computed something.
+/// The first GPU that CUDA reports to this process, after a test computation.
 pub(super) fn open() -> Result<Device, DeviceError> {
     if !driver_is_loaded() {
         return Err(DeviceError::NoDriver);
     }
     let built = built().ok_or_else(|| failed("its kernels don't say what they were compiled for"))?;
-    // Tried first, judged by number only when it fails: with NVIDIA's compatibility packages an older driver will do.
+    // The driver's version is only checked after a failure: with NVIDIA's compatibility packages an older driver works.
     open_built(&built).map_err(|error| {
         let driver = gpus().first().map(|gpu| check_driver(&built, &gpu.driver));
         driver.and_then(Result::err).unwrap_or(error)
@@ -29,7 +29,7 @@ fn open_built(built: &Built) -> Result<Device, DeviceError> {
     Ok(device)
 }
 
-/// What the GPU behind a device has left; none of other devices.
+/// Free and total memory of a device's GPU; none for other devices.
 pub(super) fn memory(device: &Device) -> Option<DeviceMemory> {
     let stream = device.as_cuda_device().ok()?.cuda_stream();
     let (free, total) = stream.context().mem_get_info().ok()?;
@@ -44,13 +44,13 @@ fn failed(reason: &str) -> DeviceError {
 fn describe(device: &Device, built: &Built) -> Result<(String, Capability), DeviceError> {
     let stream = device.as_cuda_device().map_err(|error| failed(&error.to_string()))?.cuda_stream();
     let context = stream.context();
-    let told = |error: candle_core::cuda_backend::cudarc::driver::DriverError| explain(&error.to_string(), built);
-    let (major, minor) = context.compute_capability().map_err(told)?;
+    let explained = |error: candle_core::cuda_backend::cudarc::driver::DriverError| explain(&error.to_string(), built);
+    let (major, minor) = context.compute_capability().map_err(explained)?;
     let number = |part: i32| u32::try_from(part).unwrap_or_default();
-    Ok((context.name().map_err(told)?, Capability { major: number(major), minor: number(minor) }))
+    Ok((context.name().map_err(explained)?, Capability { major: number(major), minor: number(minor) }))
 }
 
-/// A kernel, a product and a copy back: what a wrong driver or GPU fails at.
+/// A kernel, a matrix product and a copy to the host, which fail with a wrong driver or GPU.
 fn try_out(device: &Device) -> candle_core::Result<()> {
     let ones = Tensor::ones((8, 8), DType::F32, device)?;
     let sum = ones.affine(2.0, 1.0)?.matmul(&ones)?.sum_all()?.to_scalar::<f32>()?;
@@ -60,7 +60,7 @@ fn try_out(device: &Device) -> candle_core::Result<()> {
     Ok(())
 }
 
-/// Calls what panics where a library is missing; nothing is printed, and the panic becomes an error.
+/// Runs work that panics if a library is missing; the panic prints nothing and becomes an error.
 fn quietly<T>(work: impl FnOnce() -> candle_core::Result<T>, built: &Built) -> Result<T, DeviceError> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));

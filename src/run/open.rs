@@ -1,0 +1,324 @@
+//! Opens a spec for a command: loads it, selects cells, expands them to plans, and checks paths and machine.
+
+use std::path::Path;
+
+use nanochat_artifacts::ResultsRoot;
+use nanochat_experiment::config::{Diagnostic, Severity, SpecErrors};
+use nanochat_experiment::{self as experiment, Cell, Expansion, Experiment, LoadOptions};
+use nanochat_plan::{PlanError, RunPlan};
+
+use super::estimate::estimate;
+use super::noise;
+use crate::hardware::{self, Mismatch, TooLarge};
+
+/// Why a spec can't be opened.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum OpenError {
+    /// The spec is invalid, `--only` selects no cell, or a path that the spec names doesn't exist.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Spec(#[from] SpecErrors),
+    /// A cell can't be planned.
+    #[error("{error}")]
+    Plan {
+        /// Why.
+        error: PlanError,
+        /// What to change.
+        #[help]
+        help: Option<String>,
+    },
+    /// The command works on one run, and the spec has another number of them.
+    #[error("the spec has {count} runs, and this command needs exactly one")]
+    #[diagnostic(help("select one with --only AXIS=VALUE and --set seed=N, and set reproducibility.repeats to 0"))]
+    NotOneRun {
+        /// Number of runs.
+        count: usize,
+    },
+    /// The machine doesn't match the hardware profile.
+    #[error("{mismatch}")]
+    Machine {
+        /// The differences.
+        mismatch: Mismatch,
+        /// What to change, and what the runs would cost on the profile.
+        #[help]
+        help: String,
+    },
+    /// A run doesn't fit into this machine's memory.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// The thread pool can't be made.
+    #[error("the thread pool can't be made: {reason}")]
+    #[diagnostic(help("set hardware.threads lower, or check the limit on threads (`ulimit -u`)"))]
+    Threads {
+        /// Message of the library.
+        reason: String,
+    },
+}
+
+/// A problem that doesn't stop the command.
+#[derive(Debug)]
+pub enum Warning {
+    /// A path that the spec names doesn't exist.
+    MissingPath(Box<Diagnostic>),
+    /// The machine doesn't match the profile, so speed will not be judged.
+    Machine(Mismatch),
+    /// A run is estimated to need more memory than there is.
+    TooLarge(TooLarge),
+}
+
+/// Which runs of the spec a command works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All runs of the selected cells.
+    All,
+    /// The first run of the first selected cell.
+    FirstRun,
+    /// The first selected cell with this many seeds, against itself.
+    Noise {
+        /// Number of seeds.
+        seeds: u64,
+    },
+}
+
+/// What a command needs of the machine before it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MachineCheck {
+    /// Nothing.
+    Skip,
+    /// The machine matches the profile.
+    Profile {
+        /// A mismatch is a warning.
+        allow_mismatch: bool,
+    },
+    /// The machine matches the profile, and its memory holds each run.
+    ProfileAndMemory {
+        /// A mismatch, or too little memory, is a warning.
+        allow_mismatch: bool,
+    },
+}
+
+/// What to open.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The spec.
+    pub spec: &'a Path,
+    /// Values laid over the spec, and the environment.
+    pub options: LoadOptions,
+    /// Filters such as `model.depth=12`.
+    pub only: &'a [String],
+    /// Which runs.
+    pub scope: Scope,
+    /// Missing paths are errors, else warnings.
+    pub needs_paths: bool,
+    /// What the machine must be.
+    pub machine: MachineCheck,
+}
+
+/// A spec, opened for a command.
+#[derive(Debug)]
+pub struct Opened {
+    /// The experiment; with [`Scope::Noise`] the one of the cell against itself.
+    pub experiment: Experiment,
+    /// The runs, and the cells that have the same plan.
+    pub expansion: Expansion,
+    /// The project.
+    pub root: ResultsRoot,
+    /// The machine matches the profile; else speed can't be judged.
+    pub hardware_matches: bool,
+    /// Problems that don't stop the command.
+    pub warnings: Vec<Warning>,
+}
+
+/// The project in the working folder. `NANOCHAT_CACHE` names another folder for the cache; an empty value disables it.
+pub fn project() -> ResultsRoot {
+    let root = ResultsRoot::new("");
+    match std::env::var_os("NANOCHAT_CACHE") {
+        None => root,
+        Some(folder) if folder.is_empty() => root.with_cache(None),
+        Some(folder) => root.with_cache(Some(folder.into())),
+    }
+}
+
+impl Opened {
+    /// Opens a spec.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(request: &Request<'_>) -> Result<Self, OpenError> {
+        let mut experiment = experiment::load(request.spec, &request.options)?;
+        let mut warnings = missing_paths(&experiment, request)?;
+        let selected: Vec<Cell> = experiment.select(request.only)?.into_iter().cloned().collect();
+        let cells = match request.scope {
+            Scope::All => selected.len(),
+            Scope::FirstRun | Scope::Noise { .. } => 1,
+        };
+        if let Scope::Noise { seeds } = request.scope {
+            noise::against_itself(&mut experiment, seeds);
+        }
+        let expanded = experiment::expand_cells(&experiment, selected.iter().take(cells));
+        let mut expansion = expanded.map_err(|error| OpenError::Plan { help: error.help(), error })?;
+        if request.scope == Scope::FirstRun {
+            expansion.runs.truncate(1);
+        }
+        let hardware_matches = check_machine(&experiment, &expansion.runs, request.machine, &mut warnings)?;
+        Ok(Self { experiment, expansion, root: project(), hardware_matches, warnings })
+    }
+
+    /// The plans.
+    pub fn plans(&self) -> &[RunPlan] {
+        &self.expansion.runs
+    }
+
+    /// The plan of the only run.
+    ///
+    /// # Errors
+    /// There are none or several.
+    pub fn one_plan(&self) -> Result<&RunPlan, OpenError> {
+        match self.plans() {
+            [plan] => Ok(plan),
+            plans => Err(OpenError::NotOneRun { count: plans.len() }),
+        }
+    }
+
+    /// Makes the process's thread pool, with the number of threads of the profile.
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn make_thread_pool(&self) -> Result<(), OpenError> {
+        let threads = self.experiment.profile().map_or(0, |profile| profile.threads);
+        let built = rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build_global();
+        built.map_err(|error| OpenError::Threads { reason: error.to_string() })
+    }
+}
+
+fn missing_paths(experiment: &Experiment, request: &Request<'_>) -> Result<Vec<Warning>, OpenError> {
+    let missing = experiment::missing_paths(experiment);
+    if request.needs_paths && !missing.is_empty() {
+        return Err(SpecErrors::new(request.spec.display().to_string(), missing).into());
+    }
+    let warning = |missing| Warning::MissingPath(Box::new(Diagnostic { severity: Severity::Warning, ..missing }));
+    Ok(missing.into_iter().map(warning).collect())
+}
+
+/// Whether the machine matches the profile. A profile that stands in for the spec's own never does.
+fn check_machine(
+    experiment: &Experiment,
+    plans: &[RunPlan],
+    check: MachineCheck,
+    warnings: &mut Vec<Warning>,
+) -> Result<bool, OpenError> {
+    let (memory, allow_mismatch) = match check {
+        MachineCheck::Skip => return Ok(true),
+        MachineCheck::Profile { allow_mismatch } => (false, allow_mismatch),
+        MachineCheck::ProfileAndMemory { allow_mismatch } => (true, allow_mismatch),
+    };
+    let Some(profile) = experiment.profile() else { return Ok(true) };
+    let machine = hardware::this_machine();
+    let mut matches = !experiment.stand_in;
+    if let Err(mismatch) = hardware::check(profile, &machine) {
+        if !allow_mismatch {
+            let cost = estimate(plans, &profile.name).filter(|_| memory);
+            return Err(refusal(mismatch, cost));
+        }
+        warnings.push(Warning::Machine(mismatch));
+        matches = false;
+    }
+    if memory && let Err(too_large) = hardware::fits(plans, &machine) {
+        if !allow_mismatch {
+            return Err(too_large.into());
+        }
+        warnings.push(Warning::TooLarge(too_large));
+    }
+    Ok(matches)
+}
+
+fn refusal(mismatch: Mismatch, cost: Option<String>) -> OpenError {
+    let help = miette::Diagnostic::help(&mismatch).map(|help| help.to_string());
+    OpenError::Machine { mismatch, help: help.into_iter().chain(cost).collect::<Vec<_>>().join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const SPEC: &str = "\
+schema: nanochat.experiment/v1
+name: case
+seed: [3, 4]
+hardware: { name: here, device: cpu, device_batch_size: 2, threads: 1 }
+data: { source: parquet, path: nowhere }
+tokenizer: { train: { vocab_size: 512 } }
+model: { depth: 2, n_embd: 32, head_dim: 16, sequence_len: 32, window_pattern: L }
+budget: { iterations: 4 }
+optimizer: { total_batch_size: 256 }
+matrix: { axes: { optimizer.matrix_lr: [0.01, 0.02] } }
+";
+
+    fn open(change: impl FnOnce(&mut Request<'_>)) -> Result<Opened, OpenError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let spec: PathBuf = folder.path().join("spec.yaml");
+        std::fs::write(&spec, SPEC).expect("a spec");
+        let mut request = Request {
+            spec: &spec,
+            options: LoadOptions::default(),
+            only: &[],
+            scope: Scope::All,
+            needs_paths: false,
+            machine: MachineCheck::Skip,
+        };
+        change(&mut request);
+        Opened::open(&request)
+    }
+
+    #[test]
+    fn a_scope_selects_runs() {
+        let seeds = |opened: &Opened| opened.plans().iter().map(|plan| plan.seed).collect::<Vec<_>>();
+        let all = open(|_| {}).expect("opened");
+        assert_eq!((seeds(&all), all.warnings.len()), (vec![3, 4, 3, 4], 1));
+        assert!(matches!(all.one_plan(), Err(OpenError::NotOneRun { count: 4 })));
+        let first = open(|request| request.scope = Scope::FirstRun).expect("opened");
+        assert_eq!(first.one_plan().expect("one run").seed, 3);
+        let noise = open(|request| request.scope = Scope::Noise { seeds: 3 }).expect("opened");
+        assert_eq!((seeds(&noise), noise.experiment.name.as_str()), (vec![3, 4, 5], "case-noise"));
+        let only = ["matrix_lr=0.02".to_string()];
+        let folder = tempfile::tempdir().expect("a folder");
+        let spec = folder.path().join("spec.yaml");
+        std::fs::write(&spec, SPEC).expect("a spec");
+        let machine = MachineCheck::Profile { allow_mismatch: false };
+        let options = LoadOptions::default();
+        let request = Request { spec: &spec, options, only: &only, scope: Scope::All, needs_paths: false, machine };
+        assert_eq!(Opened::open(&request).expect("opened").plans().len(), 2);
+    }
+
+    #[test]
+    fn a_missing_path_is_an_error_where_the_command_needs_it() {
+        let refused = open(|request| request.needs_paths = true);
+        assert!(matches!(refused, Err(OpenError::Spec(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn another_machine_is_refused_or_warned_of() {
+        let spec = SPEC.replace("threads: 1", "threads: 1, requirements: { cpu: Z80 }");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("spec.yaml");
+        std::fs::write(&path, spec).expect("a spec");
+        let open = |allow_mismatch: bool| {
+            Opened::open(&Request {
+                spec: &path,
+                options: LoadOptions::default(),
+                only: &[],
+                scope: Scope::All,
+                needs_paths: false,
+                machine: MachineCheck::ProfileAndMemory { allow_mismatch },
+            })
+        };
+        let Err(OpenError::Machine { help, .. }) = open(false) else { panic!("opened") };
+        assert!(help.contains("on here this is estimated to take"), "{help}");
+        let opened = open(true).expect("opened");
+        assert!(!opened.hardware_matches);
+        assert!(matches!(opened.warnings.as_slice(), [Warning::MissingPath(_), Warning::Machine(_)]));
+    }
+}
