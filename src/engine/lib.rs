@@ -13,6 +13,8 @@ pub mod optim;
 pub mod random;
 #[cfg(test)]
 mod scalar;
+#[cfg(test)]
+mod step_tests;
 pub mod tokenizer;
 pub mod train;
 pub mod trained;

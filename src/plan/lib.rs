@@ -1,10 +1,12 @@
 //! What will happen: pure arithmetic from an experiment to fully resolved runs. No tensor, clock, device or environment.
 
+pub mod activations;
 pub mod derive;
 mod error;
 mod estimate;
 mod hash;
 mod outlook;
+pub mod parameters;
 mod profile;
 mod reference;
 mod settings;

@@ -247,8 +247,9 @@ mod tests {
     const SPEC: &str = "\
 schema: nanochat.experiment/v1
 name: case
-seed: [3, 4]
-hardware: { name: here, device: cpu, device_batch_size: 2, threads: 1 }
+seeds: [3, 4]
+hardware: { device: cpu, dtype: f32, device_batch_size: 2, threads: 1, peak_tflops: 0.1 }
+reproducibility: { repeats: 0 }
 data: { source: parquet, path: nowhere }
 tokenizer: { train: { vocab_size: 512 } }
 model: { depth: 2, n_embd: 32, head_dim: 16, sequence_len: 32, window_pattern: L }
@@ -301,7 +302,7 @@ matrix: { axes: { optimizer.matrix_lr: [0.01, 0.02] } }
 
     #[test]
     fn another_machine_is_refused_or_warned_of() {
-        let spec = SPEC.replace("threads: 1", "threads: 1, requirements: { cpu: Z80 }");
+        let spec = SPEC.replace("threads: 1", "threads: 1, match: { cpu: Z80 }");
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("spec.yaml");
         std::fs::write(&path, spec).expect("a spec");
@@ -316,7 +317,7 @@ matrix: { axes: { optimizer.matrix_lr: [0.01, 0.02] } }
             })
         };
         let Err(OpenError::Machine { help, .. }) = open(false) else { panic!("opened") };
-        assert!(help.contains("on here this is estimated to take"), "{help}");
+        assert!(help.contains("on inline this is estimated to take"), "{help}");
         let opened = open(true).expect("opened");
         assert!(!opened.hardware_matches);
         assert!(matches!(opened.warnings.as_slice(), [Warning::MissingPath(_), Warning::Machine(_)]));

@@ -1,0 +1,121 @@
+//! Forward pass, from the batch's ids to the losses of its targets.
+
+use nanochat_plan::activations::{LayerSlot, Pass, Slot};
+use nanochat_plan::parameters::{LayerMatrix, Parameter};
+
+use super::ops::{Arena, HeadGradients, Op, Ops, WriteMode};
+use super::{Batch, Network};
+
+impl Network {
+    /// The losses of a batch, and of a training pass the gradients of `factor` times their sum, accumulated.
+    pub fn micro_step(&self, ops: &mut impl Ops, batch: Batch<'_>, factor: f64) {
+        ops.load_batch(batch, factor);
+        self.forward(ops);
+        self.head(ops);
+        if self.activations.pass() == Pass::Training {
+            self.backward(ops);
+        }
+    }
+
+    /// From ids to the normalised input of the head.
+    pub fn forward(&self, ops: &mut impl Ops) {
+        self.embed(ops);
+        for layer in 0..self.shape.n_layer {
+            self.mix(ops, layer);
+            self.attend(ops, layer);
+            self.mlp(ops, layer);
+        }
+        ops.run(&Op::Backout {
+            last: self.slot(Slot::Stream(self.shape.n_layer)),
+            middle: self.slot(Slot::Stream(self.middle() + 1)),
+            lambda: self.weight(Parameter::BackoutScalar),
+            width: self.width(),
+            normed: self.slot(Slot::Normed),
+            inverse: self.slot(Slot::FinalInverse),
+        });
+    }
+
+    /// Normalised embeddings, and the first stream: the same smeared.
+    fn embed(&self, ops: &mut impl Ops) {
+        let (width, stream, embedded) = (self.width(), self.slot(Slot::Stream(0)), self.slot(Slot::Embedded));
+        ops.run(&Op::Gather { table: self.weight(Parameter::TokenEmbedding), width, out: stream });
+        ops.run(&Op::Norm { x: stream, width, normed: embedded, inverse: self.slot(Slot::EmbeddedInverse) });
+        ops.run(&Op::Smear {
+            embedded,
+            gate: self.weight(Parameter::SmearGate),
+            lambda: self.weight(Parameter::SmearScalar),
+            length: self.activations.batch().length,
+            width,
+            out: stream,
+            sigma: self.slot(Slot::SmearSigma),
+        });
+    }
+
+    /// The stream with some of the smeared embeddings, and its norm.
+    fn mix(&self, ops: &mut impl Ops, layer: usize) {
+        ops.run(&Op::Mix {
+            x: self.slot(Slot::Stream(layer)),
+            x0: self.slot(Slot::Stream(0)),
+            lambdas: self.lambdas(Arena::Weights, layer),
+            width: self.width(),
+            mixed: self.slot(Slot::Stream(layer + 1)),
+            normed: self.kept(layer, LayerSlot::Normed),
+            inverse: self.kept(layer, LayerSlot::Inverse),
+        });
+    }
+
+    /// Adds attention to the stream.
+    fn attend(&self, ops: &mut impl Ops, layer: usize) {
+        let (stream, keys, angles) = (self.stream_elements(), self.key_elements(), self.angles());
+        let [q, k, v] = self.slot(Slot::Wide).carve([stream, keys, keys]);
+        let (normed, overwrite) = (self.kept(layer, LayerSlot::Normed), WriteMode::Overwrite);
+        self.project(ops, (layer, LayerMatrix::Query), normed, q, overwrite);
+        self.project(ops, (layer, LayerMatrix::Key), normed, k, overwrite);
+        self.project(ops, (layer, LayerMatrix::Value), normed, v, overwrite);
+        let [query, key, value] =
+            [LayerSlot::Query, LayerSlot::Key, LayerSlot::Value].map(|slot| self.kept(layer, slot));
+        let inverse = self.kept(layer, LayerSlot::QueryInverse);
+        ops.run(&Op::Rotary { x: q, angles, heads: self.query_heads(), out: query, inverse });
+        let (heads, inverse) = (self.key_heads(), self.kept(layer, LayerSlot::KeyInverse));
+        ops.run(&Op::Rotary { x: k, angles, heads, out: key, inverse });
+        if self.has(Parameter::ValueEmbedding(layer)) {
+            let sigma = self.kept(layer, LayerSlot::GateSigma);
+            ops.run(&Op::MixValues { v, mix: self.value_mix(layer), heads, out: value, sigma });
+        } else {
+            ops.run(&Op::Values { v, heads, out: value });
+        }
+        let (shape, log_sum) = (self.attention(layer), self.kept(layer, LayerSlot::LogSum));
+        let attended = self.kept(layer, LayerSlot::Attended);
+        ops.run(&Op::Attend { shape, qkv: [query, key, value], out: q, log_sum });
+        ops.run(&Op::ToTokens { shape, x: q, out: attended });
+        let out = self.slot(Slot::Stream(layer + 1));
+        self.project(ops, (layer, LayerMatrix::AttentionOutput), attended, out, WriteMode::Accumulate);
+    }
+
+    /// Adds the MLP to the stream.
+    fn mlp(&self, ops: &mut impl Ops, layer: usize) {
+        let (stream, wide) = (self.slot(Slot::Stream(layer + 1)), self.slot(Slot::Wide));
+        let [normed, inverse, hidden] =
+            [LayerSlot::MlpNormed, LayerSlot::MlpInverse, LayerSlot::Hidden].map(|slot| self.kept(layer, slot));
+        ops.run(&Op::Norm { x: stream, width: self.width(), normed, inverse });
+        self.project(ops, (layer, LayerMatrix::MlpInput), normed, hidden, WriteMode::Overwrite);
+        ops.run(&Op::SquaredRelu { x: hidden, out: wide });
+        self.project(ops, (layer, LayerMatrix::MlpOutput), wide, stream, WriteMode::Accumulate);
+    }
+
+    /// Losses; of a training pass also the gradients of the head's input and of the projection.
+    pub fn head(&self, ops: &mut impl Ops) {
+        let training = self.activations.pass() == Pass::Training;
+        let gradients = training
+            .then(|| HeadGradients { dx: self.slot(Slot::NormedGradient), dweight: self.gradient(Parameter::Head) });
+        ops.run(&Op::Head {
+            x: self.slot(Slot::Normed),
+            weight: self.weight(Parameter::Head),
+            width: self.width(),
+            vocab: self.shape.vocab_size,
+            losses: self.slot(Slot::Losses),
+            logits: self.slot(Slot::Logits),
+            gradients,
+        });
+    }
+}
