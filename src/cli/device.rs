@@ -40,5 +40,5 @@ where
 
 /// Opens the device that is named and never another one; the error says why it can't be opened (exit code 1).
 pub fn open(kind: DeviceKind) -> Result<candle_core::Device, CliError> {
-    open_device(kind).map_err(|error| CliError::failed(error))
+    open_device(kind).map_err(CliError::failed)
 }
