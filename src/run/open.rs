@@ -240,36 +240,29 @@ fn refusal(mismatch: Mismatch, cost: Option<String>) -> OpenError {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     const SPEC: &str = "\
 schema: nanochat.experiment/v1
 name: case
 seeds: [3, 4]
-hardware: { device: cpu, dtype: f32, device_batch_size: 2, threads: 1, peak_tflops: 0.1 }
-reproducibility: { repeats: 0 }
+hardware: { device: cpu, device_batch_size: 2, dtype: f32, threads: 1, match: { cpu: Z80 } }
 data: { source: parquet, path: nowhere }
 tokenizer: { train: { vocab_size: 512 } }
 model: { depth: 2, n_embd: 32, head_dim: 16, sequence_len: 32, window_pattern: L }
 budget: { iterations: 4 }
 optimizer: { total_batch_size: 256 }
 matrix: { axes: { optimizer.matrix_lr: [0.01, 0.02] } }
+reproducibility: { repeats: 0 }
 ";
 
-    fn open(change: impl FnOnce(&mut Request<'_>)) -> Result<Opened, OpenError> {
+    fn open(only: &[String], change: impl FnOnce(&mut Request<'_>)) -> Result<Opened, OpenError> {
         let folder = tempfile::tempdir().expect("a folder");
-        let spec: PathBuf = folder.path().join("spec.yaml");
+        let spec = folder.path().join("spec.yaml");
         std::fs::write(&spec, SPEC).expect("a spec");
-        let mut request = Request {
-            spec: &spec,
-            options: LoadOptions::default(),
-            only: &[],
-            scope: Scope::All,
-            needs_paths: false,
-            machine: MachineCheck::Skip,
-        };
+        let options = LoadOptions::default();
+        let machine = MachineCheck::Skip;
+        let mut request = Request { spec: &spec, options, only, scope: Scope::All, needs_paths: false, machine };
         change(&mut request);
         Opened::open(&request)
     }
@@ -277,48 +270,30 @@ matrix: { axes: { optimizer.matrix_lr: [0.01, 0.02] } }
     #[test]
     fn a_scope_selects_runs() {
         let seeds = |opened: &Opened| opened.plans().iter().map(|plan| plan.seed).collect::<Vec<_>>();
-        let all = open(|_| {}).expect("opened");
+        let all = open(&[], |_| {}).expect("opened");
         assert_eq!((seeds(&all), all.warnings.len()), (vec![3, 4, 3, 4], 1));
         assert!(matches!(all.one_plan(), Err(OpenError::NotOneRun { count: 4 })));
-        let first = open(|request| request.scope = Scope::FirstRun).expect("opened");
+        let first = open(&[], |request| request.scope = Scope::FirstRun).expect("opened");
         assert_eq!(first.one_plan().expect("one run").seed, 3);
-        let noise = open(|request| request.scope = Scope::Noise { seeds: 3 }).expect("opened");
+        let noise = open(&[], |request| request.scope = Scope::Noise { seeds: 3 }).expect("opened");
         assert_eq!((seeds(&noise), noise.experiment.name.as_str()), (vec![3, 4, 5], "case-noise"));
         let only = ["matrix_lr=0.02".to_string()];
-        let folder = tempfile::tempdir().expect("a folder");
-        let spec = folder.path().join("spec.yaml");
-        std::fs::write(&spec, SPEC).expect("a spec");
-        let machine = MachineCheck::Profile { allow_mismatch: false };
-        let options = LoadOptions::default();
-        let request = Request { spec: &spec, options, only: &only, scope: Scope::All, needs_paths: false, machine };
-        assert_eq!(Opened::open(&request).expect("opened").plans().len(), 2);
+        assert_eq!(open(&only, |_| {}).expect("opened").plans().len(), 2);
     }
 
     #[test]
-    fn a_missing_path_is_an_error_where_the_command_needs_it() {
-        let refused = open(|request| request.needs_paths = true);
-        assert!(matches!(refused, Err(OpenError::Spec(_))), "{refused:?}");
+    fn a_missing_path_is_an_error_if_the_command_needs_it() {
+        let Err(OpenError::Spec(refused)) = open(&[], |request| request.needs_paths = true) else { panic!("opened") };
+        assert_eq!(refused.diagnostics.iter().map(|found| found.code).collect::<Vec<_>>(), ["missing-path"]);
     }
 
     #[test]
-    fn another_machine_is_refused_or_warned_of() {
-        let spec = SPEC.replace("threads: 1", "threads: 1, match: { cpu: Z80 }");
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("spec.yaml");
-        std::fs::write(&path, spec).expect("a spec");
-        let open = |allow_mismatch: bool| {
-            Opened::open(&Request {
-                spec: &path,
-                options: LoadOptions::default(),
-                only: &[],
-                scope: Scope::All,
-                needs_paths: false,
-                machine: MachineCheck::ProfileAndMemory { allow_mismatch },
-            })
-        };
-        let Err(OpenError::Machine { help, .. }) = open(false) else { panic!("opened") };
-        assert!(help.contains("on inline this is estimated to take"), "{help}");
-        let opened = open(true).expect("opened");
+    fn a_machine_that_does_not_match_is_an_error_or_a_warning() {
+        let check =
+            |allow_mismatch| open(&[], |request| request.machine = MachineCheck::ProfileAndMemory { allow_mismatch });
+        let Err(OpenError::Machine { help, .. }) = check(false) else { panic!("opened") };
+        assert!(help.contains("--profile") && help.contains("this is estimated to take"), "{help}");
+        let opened = check(true).expect("opened");
         assert!(!opened.hardware_matches);
         assert!(matches!(opened.warnings.as_slice(), [Warning::MissingPath(_), Warning::Machine(_)]));
     }
