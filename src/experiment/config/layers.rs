@@ -1,8 +1,10 @@
 //! Layers of a spec, merged key by key; for each merged value, the layer and place that set it.
 
+use figment::Figment;
+use figment::providers::Serialized;
 use serde_json::Value;
 
-use super::merge::{RIVALS, find, merge, retire};
+use super::merge::{RIVALS, find, retire};
 use super::{Diagnostic, Entry, Node, Place};
 
 /// What a layer is; later ones win.
@@ -90,8 +92,8 @@ impl Merged {
             let Some(later) = after.first() else { continue };
             before.iter_mut().for_each(|earlier| retire(earlier, later));
         }
-        let mut values = Value::Object(serde_json::Map::new());
-        stated.iter().for_each(|layer| merge(&mut values, layer));
+        let figment = stated.iter().fold(Figment::new(), |figment, layer| figment.merge(Serialized::defaults(layer)));
+        let values = figment.extract().unwrap_or_else(|error| unreachable!("JSON values merge into JSON: {error}"));
         Self { layers, stated, values }
     }
 
