@@ -47,7 +47,7 @@ impl Shape {
     }
 
     /// Elements of scratch that a task needs.
-    pub fn scratch_numbers(&self) -> usize {
+    pub fn workspace_elements(&self) -> usize {
         2 * QUERIES * self.length.min(self.window + QUERIES)
     }
 
@@ -72,7 +72,7 @@ pub struct Inputs<'a, T> {
     pub v: &'a [T],
 }
 
-/// Writes what every query takes up to `out` (head-major), and the logarithms of the sums of exponentials to `lse`
+/// Writes what every query attends to to `out` (head-major), and the logarithms of the sums of exponentials to `lse`
 /// (B, H, T).
 pub fn forward<T: Element>(shape: Shape, inputs: Inputs<'_, T>, out: &mut [T], lse: &mut [T], scratch: &Scratch<T>) {
     let (head, share) = (shape.head(), shape.heads / shape.groups);

@@ -52,6 +52,26 @@ pub trait Element:
     }
 }
 
+/// What both types compute by the same words.
+macro_rules! shared_functions {
+    () => {
+        #[inline(always)]
+        fn root(self) -> Self {
+            self.sqrt()
+        }
+
+        #[inline(always)]
+        fn multiply_add(self, factor: Self, term: Self) -> Self {
+            self.mul_add(factor, term)
+        }
+
+        #[inline(always)]
+        fn larger(self, other: Self) -> Self {
+            if self > other { self } else { other }
+        }
+    };
+}
+
 impl Element for f32 {
     const IS_F32: bool = true;
     const ZERO: Self = 0.0;
@@ -67,22 +87,9 @@ impl Element for f32 {
         f64::from(self)
     }
 
-    #[inline(always)]
-    fn root(self) -> Self {
-        self.sqrt()
-    }
+    shared_functions!();
 
-    #[inline(always)]
-    fn multiply_add(self, factor: Self, term: Self) -> Self {
-        self.mul_add(factor, term)
-    }
-
-    #[inline(always)]
-    fn larger(self, other: Self) -> Self {
-        if self > other { self } else { other }
-    }
-
-    /// Relative error below 2e-7 for results that are normal elements; smaller ones come out as the least normal number.
+    /// Relative error below 2e-7 for results that are normal numbers; smaller ones come out as the least normal number.
     #[inline(always)]
     fn exponential(self) -> Self {
         // x = n ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts, so that n ln 2 is exact.
@@ -137,20 +144,7 @@ impl Element for f64 {
         self
     }
 
-    #[inline(always)]
-    fn root(self) -> Self {
-        self.sqrt()
-    }
-
-    #[inline(always)]
-    fn multiply_add(self, factor: Self, term: Self) -> Self {
-        self.mul_add(factor, term)
-    }
-
-    #[inline(always)]
-    fn larger(self, other: Self) -> Self {
-        if self > other { self } else { other }
-    }
+    shared_functions!();
 
     #[inline(always)]
     fn exponential(self) -> Self {

@@ -55,20 +55,20 @@ pub struct State<'a> {
 /// Memory for one matrix at a time.
 #[derive(Debug)]
 pub struct Workspace<'a> {
-    /// At least [`narrow_numbers`].
+    /// At least [`narrow_elements`].
     pub narrow: &'a mut [f32],
-    /// At least [`wide_numbers`].
+    /// At least [`wide_elements`].
     pub wide: &'a mut [f64],
 }
 
 /// Elements in f32 that a matrix needs.
-pub fn narrow_numbers(rows: usize, columns: usize) -> usize {
-    if is_wide(rows, columns) { 2 * rows * columns } else { orthogonal_numbers(rows, columns) }
+pub fn narrow_elements(rows: usize, columns: usize) -> usize {
+    if is_wide(rows, columns) { 2 * rows * columns } else { orthogonal_elements(rows, columns) }
 }
 
 /// Elements in f64 that a matrix needs.
-pub fn wide_numbers(rows: usize, columns: usize) -> usize {
-    if is_wide(rows, columns) { orthogonal_numbers(rows, columns) } else { 0 }
+pub fn wide_elements(rows: usize, columns: usize) -> usize {
+    if is_wide(rows, columns) { orthogonal_elements(rows, columns) } else { 0 }
 }
 
 /// Whether a matrix is orthogonalised in f64.
@@ -77,7 +77,7 @@ fn is_wide(rows: usize, columns: usize) -> bool {
 }
 
 /// Elements that [`orthogonalize`] needs, its matrix included.
-fn orthogonal_numbers(rows: usize, columns: usize) -> usize {
+fn orthogonal_elements(rows: usize, columns: usize) -> usize {
     let small = rows.min(columns);
     2 * rows * columns + 2 * small * small
 }
@@ -89,12 +89,12 @@ pub fn step(state: State<'_>, by: &Coefficients, workspace: Workspace<'_>) {
     let size = rows * columns;
     vectorized!(nesterov(gradient, momentum, by.momentum, &mut narrow[..size]));
     if is_wide(rows, columns) {
-        let wide = &mut wide[..orthogonal_numbers(rows, columns)];
+        let wide = &mut wide[..orthogonal_elements(rows, columns)];
         wide.iter_mut().zip(&narrow[..size]).for_each(|(wide, narrow)| *wide = f64::from(*narrow));
         orthogonalize(wide, rows, columns, by);
         narrow.iter_mut().zip(&wide[..size]).for_each(|(narrow, wide)| *narrow = *wide as f32);
     } else {
-        orthogonalize(&mut narrow[..orthogonal_numbers(rows, columns)], rows, columns, by);
+        orthogonalize(&mut narrow[..orthogonal_elements(rows, columns)], rows, columns, by);
     }
     let (x, rest) = narrow.split_at_mut(size);
     vectorized!({

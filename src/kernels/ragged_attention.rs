@@ -74,12 +74,12 @@ impl<T> Span<'_, T> {
 }
 
 /// Elements of scratch that a task needs.
-pub fn scratch_numbers<T>(shape: Shape, spans: &[Span<'_, T>]) -> usize {
+pub fn workspace_elements<T>(shape: Shape, spans: &[Span<'_, T>]) -> usize {
     let longest = spans.iter().map(|span| span.position + span.queries - span.first).max().unwrap_or(0);
     QUERIES * longest.min(shape.window.saturating_add(QUERIES))
 }
 
-/// Writes what every query takes up to `out`. Queries and results are head-major, (H, N, D), where the N queries are those
+/// Writes what every query attends to to `out`. Queries and results are head-major, (H, N, D), where the N queries are those
 /// of all spans in order.
 pub fn forward<T: Element>(shape: Shape, q: &[T], spans: &[Span<'_, T>], out: &mut [T], scratch: &Scratch<T>) {
     let (size, share) = (shape.size, shape.heads / shape.groups);

@@ -80,7 +80,7 @@ fn attention_of(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>, window: usize)
     let (q, k, v) = (elements(stream, 1), elements(keys, 2), elements(keys, 3));
     let (mut out, mut lse) = (vec![0f32; stream], vec![0f32; per_head]);
     let mut scratch = Scratch::default();
-    scratch.reserve(shape.scratch_numbers());
+    scratch.reserve(shape.workspace_elements());
     let inputs = attention::Inputs { q: &q, k: &k, v: &v };
     let dout = elements(stream, 4);
     let reference = |heads: usize, values: &[f32]| variable(values, &[sizes.rows, length, heads, size]);

@@ -124,7 +124,7 @@ fn draws_do_not_depend_on_what_is_drawn_beside_them() {
     }
 }
 
-/// Rows that end leave, and the others go on as if nothing had been; the readable operations choose the same.
+/// Rows that end leave, and the others go on as if nothing had been; the reference operations choose the same.
 #[test]
 fn rows_that_end_leave_the_batch() {
     let shape = &shapes()[2];

@@ -18,7 +18,7 @@ pub struct KvCache {
 pub(super) enum Store {
     /// For the kernels: pages, row by row.
     Paged(Vec<Row>),
-    /// For the readable operations.
+    /// For the reference operations.
     Tensors(Tensors),
 }
 
@@ -38,7 +38,7 @@ impl KvCache {
         Self { store: Store::Paged(vec![Row::new(shape, capacity); rows]) }
     }
 
-    /// An empty cache for the readable operations, with room for `capacity` tokens (at least one) in each of `rows`.
+    /// An empty cache for the reference operations, with room for `capacity` tokens (at least one) in each of `rows`.
     pub(super) fn tensors(
         shape: &ModelShape,
         rows: usize,
@@ -116,7 +116,7 @@ impl KvCache {
         }
     }
 
-    /// Adds another cache's rows after this one's. Where the readable operations work, all rows must be equally long.
+    /// Adds another cache's rows after this one's. Where the reference operations work, all rows must be equally long.
     pub fn join(&mut self, other: Self) -> Result<(), ModelError> {
         match (&mut self.store, other.store) {
             (Store::Paged(rows), Store::Paged(others)) => {

@@ -20,7 +20,7 @@ const PREFILL_TOKENS: usize = 512;
 pub struct Decoder<'a> {
     model: &'a Gpt,
     kernels: Option<Kernels<'a>>,
-    /// What the readable operations gave last.
+    /// What the reference operations gave last.
     logits: Vec<f32>,
 }
 
@@ -55,12 +55,12 @@ impl Decoder<'_> {
         self.kernels.is_some()
     }
 
-    /// An empty cache of one row that will take up about `capacity` tokens.
+    /// An empty cache of one row that will hold about `capacity` tokens.
     pub fn new_cache(&self, capacity: usize) -> Result<KvCache, ModelError> {
         self.model.new_cache(1, capacity)
     }
 
-    /// Has a cache of one row take up some tokens, at least one: the capped logits after the last.
+    /// Feeds some tokens to a cache of one row, at least one: the capped logits after the last.
     pub fn prefill(&mut self, ids: &[u32], cache: &mut KvCache) -> Result<&[f32], ModelError> {
         if cache.rows() != 1 {
             return Err(ModelError::CacheRows { batch: 1, cache: cache.rows() });
@@ -74,7 +74,7 @@ impl Decoder<'_> {
         Ok(&self.logits)
     }
 
-    /// Has each row of a cache take up one token: the capped logits after it, row after row.
+    /// Feeds one token to each row of a cache: the capped logits after it, row after row.
     pub fn step(&mut self, ids: &[u32], cache: &mut KvCache) -> Result<&[f32], ModelError> {
         if ids.len() != cache.rows() || ids.is_empty() {
             return Err(ModelError::CacheRows { batch: ids.len(), cache: cache.rows() });

@@ -18,7 +18,7 @@ impl Gpt {
         KvCache::tensors(self.shape(), batch, capacity, dtype, self.device())
     }
 
-    /// Logits (B, T, V) of new tokens (B, T) that follow those in the cache, which takes them up.
+    /// Logits (B, T, V) of new tokens (B, T) that follow those in the cache, which then holds them.
     pub fn logits_cached(&self, ids: &Tensor, cache: &mut KvCache) -> Result<Tensor, ModelError> {
         let rows = self.check_ids(ids)?;
         if rows.len() != cache.rows() {
@@ -35,9 +35,9 @@ impl Gpt {
         Ok(Tensor::from_vec(logits, (rows.len(), ids.dim(1)?, self.shape().vocab_size), self.device())?)
     }
 
-    /// Has each row of the cache take up its new tokens, at least one; the logits after the last of each.
+    /// Feeds its new tokens to each row of the cache, at least one; the logits after the last of each.
     ///
-    /// Rows may differ in how many they hold and take up, except where the readable operations work.
+    /// Rows may differ in how many tokens they hold and are fed, except where the reference operations work.
     pub fn next_logits(&self, new: &[&[u32]], cache: &mut KvCache) -> Result<Vec<Vec<f32>>, ModelError> {
         if new.len() != cache.rows() {
             return Err(ModelError::CacheRows { batch: new.len(), cache: cache.rows() });

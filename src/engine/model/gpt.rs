@@ -31,11 +31,11 @@ pub struct Gpt {
     inference: Mutex<Buffers>,
     /// The weights of matrix products rounded to bf16, where decoding shall read these.
     narrow: Option<Narrow>,
-    /// Rows that the readable operations take at a time, where a test wants fewer than fit.
+    /// Rows that the reference operations take at a time, where a test wants fewer than fit.
     pub(super) rows_at_once: Option<usize>,
 }
 
-/// What computes a model's passes on the CPU; other devices always take the readable operations.
+/// What computes a model's passes on the CPU; other devices always take the reference operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Engine {
     /// Hand-written kernels.
@@ -48,7 +48,7 @@ pub enum Engine {
 /// A part of one pass with gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// From the ids to the head's input; with the readable operations to the losses.
+    /// From the ids to the head's input; with the reference operations to the losses.
     Forward,
     /// The head, the losses, and the gradients of both, which the kernels compute in one go.
     Head,
@@ -178,7 +178,7 @@ impl Gpt {
         match self.fast() {
             Some((fast, DType::F64)) => self.fast_losses::<f64>(&fast, &rows, &checked),
             Some((fast, _)) => self.fast_losses::<f32>(&fast, &rows, &checked),
-            None => self.readable_losses(ids, targets),
+            None => self.reference_losses(ids, targets),
         }
     }
 
@@ -213,13 +213,13 @@ impl Gpt {
         let losses = match self.fast() {
             Some((fast, DType::F64)) => self.fast_gradients::<f64>(&fast, &rows, &checked, factor, into, observe)?,
             Some((fast, _)) => self.fast_gradients::<f32>(&fast, &rows, &checked, factor, into, observe)?,
-            None => self.readable_gradients(ids, targets, factor, into, observe)?,
+            None => self.reference_gradients(ids, targets, factor, into, observe)?,
         };
         mean(&losses, &checked)
     }
 
     /// Adds the gradient of `factor` times the sum of losses by candle's own `backward`; the losses.
-    fn readable_gradients(
+    fn reference_gradients(
         &self,
         ids: &Tensor,
         targets: &Tensor,
@@ -250,14 +250,14 @@ impl Gpt {
         Ok(Tensor::cat(&all, 0)?)
     }
 
-    /// Cross-entropy of every position by the readable operations, (B, T).
-    fn readable_losses(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
+    /// Cross-entropy of every position by the reference operations, (B, T).
+    fn reference_losses(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
         let slices = self.slices(ids, targets)?.into_iter();
         let all = slices.map(|(ids, targets)| losses(&self.forward(), &ids, &targets));
         Ok(Tensor::cat(&all.collect::<Result<Vec<_>, _>>()?, 0)?)
     }
 
-    /// Ids and targets (B, T) by as many rows as the readable operations take at a time.
+    /// Ids and targets (B, T) by as many rows as the reference operations take at a time.
     fn slices(&self, ids: &Tensor, targets: &Tensor) -> Result<Vec<(Tensor, Tensor)>, ModelError> {
         let (rows, length) = ids.dims2()?;
         let most = self.rows_at_once.unwrap_or_else(|| rows_at_once(&self.shape, length));

@@ -1,4 +1,4 @@
-//! The model on a GPU against the readable operations on the processor. Skipped with a message where there is no GPU.
+//! The model on a GPU against the reference operations on the processor. Skipped with a message where there is no GPU.
 
 use candle_core::{Device, Tensor};
 

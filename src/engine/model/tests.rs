@@ -190,7 +190,7 @@ fn unusable_batches_are_refused() {
 }
 
 #[test]
-fn kernels_equal_the_readable_operations_entry_by_entry() {
+fn kernels_equal_the_reference_operations_entry_by_entry() {
     for shape in shapes() {
         let mut model = random_model(&shape, 30);
         let (ids, targets) = random_batch(&shape, 3, shape.sequence_len + 3, 31);
@@ -275,7 +275,7 @@ fn a_batch_in_slices_gives_the_gradient_of_the_whole() {
             for (name, reference) in whole.tensors() {
                 let norm = entries(reference).iter().map(|value| value * value).sum::<f64>().sqrt();
                 let difference = distance(sliced.get(name).unwrap(), reference);
-                // As far apart as kernels and readable operations may be, for the same reason.
+                // As far apart as kernels and reference operations may be, for the same reason.
                 let bound = 1e-4 * norm + 4.0 * 2f64.powi(-24);
                 assert!(difference <= bound, "{name} of {shape:?} in slices of {rows}: {difference:e} of {norm:e}");
             }
@@ -284,7 +284,7 @@ fn a_batch_in_slices_gives_the_gradient_of_the_whole() {
 }
 
 #[test]
-fn readable_operations_in_bf16_lie_as_near_to_f32_as_the_kernels_and_near_to_them() {
+fn reference_operations_in_bf16_lie_as_near_to_f32_as_the_kernels_and_near_to_them() {
     for shape in shapes() {
         let mut model = random_model(&shape, 36);
         let (ids, targets) = random_batch(&shape, 3, 70, 37);
@@ -338,7 +338,7 @@ fn speed_of_a_micro_step() {
 
 #[test]
 #[ignore = "a measurement, to be run alone: prints what a micro-step of the reference operations takes in memory"]
-fn memory_of_the_readable_operations() {
+fn memory_of_the_reference_operations() {
     use crate::device::memory;
     let cases = [
         (shape(512, 4096, 4, (4, 4), 256, "L"), 4),

@@ -153,7 +153,7 @@ fn ragged_attention() {
             })
             .collect();
         let mut scratch = Scratch::default();
-        scratch.reserve(ragged_attention::scratch_numbers(shape, &spans));
+        scratch.reserve(ragged_attention::workspace_elements(shape, &spans));
         let mut out = vec![7.0; q.len()];
         ragged_attention::forward(shape, &q, &spans, &mut out, &scratch);
         assert_close("ragged attention", &out, &expected, EXACT);
@@ -259,7 +259,7 @@ fn attention_and_its_gradients() {
                 .unwrap();
         let expected = gradients(&reference, &slopes, &[&q_var, &k_var, &v_var]);
         let mut scratch = Scratch::default();
-        scratch.reserve(shape.scratch_numbers());
+        scratch.reserve(shape.workspace_elements());
         let (mut out, mut lse) = (vec![0f64; total(heads)], vec![0f64; rows * heads * length]);
         let inputs = attention::Inputs { q: &q, k: &k, v: &v };
         attention::forward(shape, inputs, &mut out, &mut lse, &scratch);
@@ -276,7 +276,7 @@ fn attention_and_its_gradients() {
             assert_close(&format!("gradient of {what}, {shape:?}"), ours, reference, EXACT);
         }
         let mut scratch = Scratch::default();
-        scratch.reserve(shape.scratch_numbers());
+        scratch.reserve(shape.workspace_elements());
         let (mut out, mut lse) = (vec![0f32; total(heads)], vec![0f32; rows * heads * length]);
         let (q, k, v) = (of::<f32>(&q), of::<f32>(&k), of::<f32>(&v));
         attention::forward(shape, attention::Inputs { q: &q, k: &k, v: &v }, &mut out, &mut lse, &scratch);

@@ -66,8 +66,8 @@ impl Step<'_> {
         let most = |elements: fn(usize, usize) -> usize| {
             matrices.iter().map(|(_, _, rows, columns)| elements(*rows, *columns)).max().unwrap_or(0)
         };
-        scratch.narrow.reserve(most(kernels::muon::narrow_numbers));
-        scratch.wide.reserve(most(kernels::muon::wide_numbers));
+        scratch.narrow.reserve(most(kernels::muon::narrow_elements));
+        scratch.wide.reserve(most(kernels::muon::wide_elements));
         let scratch = &*scratch;
         (matrices.par_iter().with_max_len(1))
             .try_for_each(|(name, by, rows, columns)| self.muon(name, by, (*rows, *columns), scratch))

@@ -118,7 +118,7 @@ fn every_problem_of_given_state_is_named_and_nothing_changes() {
 }
 
 #[test]
-fn kernels_step_as_the_readable_operations_do() {
+fn kernels_step_as_the_reference_operations_do() {
     // The last one is wide enough for matrices that are orthogonalised in f32.
     for shape in shapes().into_iter().chain([shape(16, 64, 1, (1, 1), 132, "L")]) {
         let run = |engine: Engine| {
@@ -146,7 +146,7 @@ fn kernels_step_as_the_readable_operations_do() {
 }
 
 #[test]
-fn in_bf16_the_readable_step_rounds_what_the_kernels_round() {
+fn in_bf16_the_reference_step_rounds_what_the_kernels_round() {
     // Wide enough for matrices that the kernels orthogonalise in f32; narrower ones they take in f64, unrounded.
     let shape = shape(16, 64, 1, (1, 1), 132, "L");
     let before = random_model(&shape, 4);

@@ -106,7 +106,7 @@ impl<T: Element> Cpu<T> {
             }
             Op::Attend { shape, qkv, out, log_sum } => {
                 let shape = self.shape(shape);
-                self.attention.reserve(shape.scratch_numbers());
+                self.attention.reserve(shape.workspace_elements());
                 let ([out, log_sum], [q, k, v]) = self.memory.split([out, log_sum], qkv);
                 attention::forward(shape, attention::Inputs { q, k, v }, out, log_sum, &self.attention);
             }

@@ -69,8 +69,8 @@ impl<T: Element> Cpu<T> {
             least_moment: LEAST_MOMENT,
             compute_dtype: self.muon_compute_dtype(),
         };
-        self.muon.narrow.reserve(muon::narrow_numbers(rows, columns));
-        self.muon.wide.reserve(muon::wide_numbers(rows, columns));
+        self.muon.narrow.reserve(muon::narrow_elements(rows, columns));
+        self.muon.wide.reserve(muon::wide_elements(rows, columns));
         let regions: Vec<Region> = members
             .iter()
             .flat_map(|member| [member.parameter, member.gradient, member.momentum, member.second])

@@ -110,7 +110,7 @@ fn shopping(scribe: &mut Scribe) {
     );
 }
 
-/// A walk, and the same way back.
+/// A walk, and the same backward pass.
 fn walking(scribe: &mut Scribe) {
     let places = scribe.several("places", 3);
     scribe.write("walking", &[("a", &places[0]), ("b", &places[1]), ("c", &places[2])]);

@@ -144,7 +144,7 @@ pub(super) struct Buffers<T> {
 impl<T: Element> Buffers<T> {
     /// Gives the buffers the sizes for `dims`; memory is only taken where they grow.
     fn fit(&mut self, dims: &Dims, training: bool) {
-        self.attention.reserve(dims.attention(dims.window).scratch_numbers());
+        self.attention.reserve(dims.attention(dims.window).workspace_elements());
         if self.dims.as_ref() == Some(dims) {
             return;
         }

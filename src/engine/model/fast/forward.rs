@@ -71,7 +71,7 @@ struct Layer<'a, T> {
 }
 
 impl<T: Element> Layer<'_, T> {
-    /// From the layer's normalised input to what its heads take up.
+    /// From the layer's normalised input to what its heads attend to.
     fn attention(
         &self,
         window: usize,

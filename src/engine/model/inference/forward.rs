@@ -145,7 +145,7 @@ impl<'a> Pass<'a> {
         self.tokens = self.wanted.iter().map(Range::len).sum();
     }
 
-    /// Adds what the heads take up to the stream.
+    /// Adds what the heads attend to to the stream.
     fn attend(
         &self,
         layer: usize,
@@ -164,7 +164,7 @@ impl<'a> Pass<'a> {
         let spans = self.runs.spans(last, layer, rows, [k, v], size);
         let (heads, groups, compute_dtype) = (shape.n_head, shape.n_kv_head, self.fast.compute_dtype);
         let ragged = ragged_attention::Shape { heads, groups, size, window, compute_dtype };
-        scratch.reserve(ragged_attention::scratch_numbers(ragged, &spans));
+        scratch.reserve(ragged_attention::workspace_elements(ragged, &spans));
         let taken = sized(hidden, elements);
         ragged_attention::forward(ragged, q, &spans, taken, scratch);
         let whole = attention::Shape { rows: 1, length: count, heads, groups, size, window, compute_dtype };

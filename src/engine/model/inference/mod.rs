@@ -8,7 +8,7 @@
 //! Decoding takes a way of its own ([`step`]): one token a row, over kernels that read the weights once for all rows, give a
 //! row the same bits whichever rows are beside it, and allocate nothing.
 //!
-//! Works in f32, where asked for with weights that are rounded to bf16. The readable reference implementation is [`super::forward`] with its own cache.
+//! Works in f32, where asked for with weights that are rounded to bf16. Its reference implementation is [`super::forward`] with its own cache.
 
 mod buffers;
 mod forward;

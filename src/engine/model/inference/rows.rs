@@ -61,7 +61,7 @@ impl Clone for Layer {
 }
 
 impl Row {
-    /// An empty row that will take up about `capacity` tokens.
+    /// An empty row that will hold about `capacity` tokens.
     pub(in crate::model) fn new(shape: &ModelShape, capacity: usize) -> Self {
         let layer = |window| Layer { window, first: 0, pages: Vec::new(), spare: None };
         Self {

@@ -127,7 +127,7 @@ pub(in crate::model) struct StepBuffers {
     logits: Vec<f32>,
 }
 
-/// Has each row take up its new token: the capped logits after it, row after row.
+/// Feeds its new token to each row: the capped logits after it, row after row.
 pub(in crate::model) fn step<'b>(
     shape: &ModelShape,
     weights: &StepWeights<'_>,
@@ -196,7 +196,7 @@ fn embed(weights: &StepWeights<'_>, ids: &[u32], rows: &[Row], width: usize, buf
     stream[..x0.len()].copy_from_slice(x0);
 }
 
-/// Cosines and sines of the rows' positions, as the readable table has them.
+/// Cosines and sines of the rows' positions, as the reference table has them.
 fn turn(weights: &StepWeights<'_>, rows: &[Row], buffers: &mut StepBuffers) {
     let StepBuffers { cos, sin, .. } = buffers;
     cos.clear();
@@ -209,7 +209,7 @@ fn turn(weights: &StepWeights<'_>, rows: &[Row], buffers: &mut StepBuffers) {
     }
 }
 
-/// Adds what the heads take up to the stream; the cache takes up the layer's keys and values.
+/// Adds what the heads attend to to the stream; the cache takes up the layer's keys and values.
 fn attend(
     shape: &ModelShape,
     layer: &LayerWeights<'_>,

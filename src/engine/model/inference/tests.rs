@@ -1,4 +1,4 @@
-//! Passes over runs against the readable operations: logits, scores, pages that rows share.
+//! Passes over runs against the reference operations: logits, scores, pages that rows share.
 
 use candle_core::Tensor;
 
@@ -6,7 +6,7 @@ use crate::model::testing::{distance, random_batch, random_model, shapes};
 use crate::model::{Continuation, Engine, Gpt, ModelError};
 use nanochat_plan::ModelShape;
 
-/// Two models of the same weights, one for the kernels, one for the readable operations.
+/// Two models of the same weights, one for the kernels, one for the reference operations.
 fn references(shape: &ModelShape, seed: u64) -> [Gpt; 2] {
     [Engine::Kernels, Engine::Reference].map(|engine| {
         let mut model = random_model(shape, seed);
@@ -29,7 +29,7 @@ fn apart(a: &[f32], b: &[f32]) -> f32 {
 const ROUNDING: f64 = 1e-5;
 
 #[test]
-fn cached_logits_equal_the_readable_ones_however_the_tokens_are_cut() {
+fn cached_logits_equal_the_reference_ones_however_the_tokens_are_cut() {
     for shape in shapes() {
         let [kernels, reference] = references(&shape, 40);
         let length = shape.sequence_len + 9;
