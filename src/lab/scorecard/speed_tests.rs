@@ -25,7 +25,7 @@ fn only_cell(project: &mut Project) -> CellSummary {
 }
 
 #[test]
-fn drift_over_a_sitting_cancels_in_blocks() {
+fn drift_over_a_session_cancels_in_blocks() {
     let drift = [1.0, 1.3, 0.8, 1.1];
     let scaled = |seconds: f64| drift.map(|factor| seconds * factor);
     let (mut project, mut recorded) = in_blocks(&scaled(0.2), &[(F32, &scaled(0.22))]);
