@@ -214,7 +214,7 @@ fn text(document: &Bench) -> String {
     let mut text = format!("{}: {} of {}, {dtype}", document.measured, document.run_id, document.experiment);
     text.push_str(&format!(", {threads} thread{}\n", if threads == 1 { "" } else { "s" }));
     if document.warmup > 0 {
-        let counted = document.repeats.unwrap_or_default() - document.warmup;
+        let counted = document.repeats.unwrap_or_default().saturating_sub(document.warmup);
         text.push_str(&format!("{counted} steps count, after {} of warm-up\n", document.warmup));
     }
     if let Some(evaluation) = &document.evaluation {

@@ -12,6 +12,21 @@ use super::{Element, vectorized};
 /// Matrices whose smaller side is at most this are orthogonalised in f64.
 const WIDE_SIDE: usize = 128;
 
+/// Coefficients of the five Polar Express iterations (Amsel et al., 2025, arXiv 2505.16932, safety factor 2e-2, cushion 2).
+pub const POLAR_EXPRESS: [[f64; 3]; 5] = [
+    [8.156554524902461, -22.48329292557795, 15.878769915207462],
+    [4.042929935166739, -2.808917465908714, 0.5000178451051316],
+    [3.8916678022926607, -2.772484153217685, 0.5060648178503393],
+    [3.285753657755655, -2.3681294933425376, 0.46449024233003106],
+    [2.3465413258596377, -1.7097828382687081, 0.42323551169305323],
+];
+/// The spectrum is brought below 1 by this factor on the Frobenius norm.
+pub const NORM_MARGIN: f64 = 1.01;
+/// Least norm that is divided by.
+pub const LEAST_NORM: f64 = 1e-6;
+/// Least second moment that is divided by the root of.
+pub const LEAST_MOMENT: f64 = 1e-10;
+
 /// What one step multiplies by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coefficients {

@@ -92,8 +92,10 @@ impl Merged {
             let Some(later) = after.first() else { continue };
             before.iter_mut().for_each(|earlier| retire(earlier, later));
         }
-        let figment = stated.iter().fold(Figment::new(), |figment, layer| figment.merge(Serialized::defaults(layer)));
-        let values = figment.extract().unwrap_or_else(|error| unreachable!("JSON values merge into JSON: {error}"));
+        // What is no mapping was reported where it was read, and says nothing here.
+        let mappings = stated.iter().filter(|layer| layer.is_object());
+        let figment = mappings.fold(Figment::new(), |figment, layer| figment.merge(Serialized::defaults(layer)));
+        let values = figment.extract().unwrap_or_else(|error| unreachable!("JSON objects merge into JSON: {error}"));
         Self { layers, stated, values }
     }
 

@@ -1,6 +1,5 @@
 //! AdamW and Muon by the processor's kernels. Both work in f32 alone.
 
-use nanochat_kernels::gemm::ComputeDtype;
 use nanochat_kernels::{Element, Scratch, adamw, muon};
 use rayon::prelude::*;
 
@@ -9,20 +8,6 @@ use crate::ops::{MuonMember, Op, Region};
 
 /// Weight of the new mean squares in Muon's second moment.
 const NEW_SECOND: f32 = 1.0 - 0.9;
-/// Coefficients of the five Polar Express iterations (Amsel et al., 2025, arXiv 2505.16932, safety factor 2e-2, cushion 2).
-const POLAR_EXPRESS: [[f64; 3]; 5] = [
-    [8.156554524902461, -22.48329292557795, 15.878769915207462],
-    [4.042929935166739, -2.808917465908714, 0.5000178451051316],
-    [3.8916678022926607, -2.772484153217685, 0.5060648178503393],
-    [3.285753657755655, -2.3681294933425376, 0.46449024233003106],
-    [2.3465413258596377, -1.7097828382687081, 0.42323551169305323],
-];
-/// The spectrum is brought below 1 by this factor on the Frobenius norm.
-const NORM_MARGIN: f64 = 1.01;
-/// Least norm that is divided by.
-const LEAST_NORM: f64 = 1e-6;
-/// Least second moment that is divided by the root of.
-const LEAST_MOMENT: f64 = 1e-10;
 
 /// Memory that Muon works in, kept from step to step.
 #[derive(Debug, Default)]
@@ -63,11 +48,11 @@ impl<T: Element> Cpu<T> {
             learning_rate: self.settings.muon_learning_rates[group],
             weight_decay: self.settings.muon_weight_decay,
             new_second: NEW_SECOND,
-            polynomials: &POLAR_EXPRESS,
-            norm_margin: NORM_MARGIN,
-            least_norm: LEAST_NORM,
-            least_moment: LEAST_MOMENT,
-            compute_dtype: self.muon_compute_dtype(),
+            polynomials: &muon::POLAR_EXPRESS,
+            norm_margin: muon::NORM_MARGIN,
+            least_norm: muon::LEAST_NORM,
+            least_moment: muon::LEAST_MOMENT,
+            compute_dtype: self.compute_dtype,
         };
         self.muon.narrow.reserve(muon::narrow_elements(rows, columns));
         self.muon.wide.reserve(muon::wide_elements(rows, columns));
@@ -90,10 +75,6 @@ impl<T: Element> Cpu<T> {
                 workspaces.wide.with(|wide| muon::step(state, &by, muon::Workspace { narrow, wide }));
             });
         });
-    }
-
-    fn muon_compute_dtype(&self) -> ComputeDtype {
-        self.compute_dtype
     }
 }
 
