@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::program::Project;
+use super::program::{Project, one_line};
 
 const SPEC: &str = "\
 schema: nanochat.experiment/v1
@@ -112,7 +112,7 @@ fn a_run_is_recorded_in_every_variant() {
 fn what_can_not_serve_is_refused() {
     let missing = StandIn::new("cat log.txt", r#""rustbpe":"ModuleNotFoundError""#);
     let refused = run(&missing, &[]).exits(1);
-    assert!(refused.stderr().contains("rustbpe"), "{}", refused.stderr());
+    assert!(refused.told().contains("rustbpe"), "{}", refused.stderr());
     let checked = missing.project.run(&["baseline", "check", "checkout", "tiny.yaml", "--python", "./python"]).exits(1);
     assert!(checked.stdout().contains("can't be used as the baseline"), "{}", checked.stdout());
 
@@ -120,12 +120,12 @@ fn what_can_not_serve_is_refused() {
     dirty.project.run(&["baseline", "check", "checkout", "tiny.yaml", "--python", "./python"]).exits(0);
     dirty.project.write("checkout/log.txt", "changed");
     let refused = run(&dirty, &[]).exits(1);
-    assert!(refused.stderr().contains("log.txt"), "{}", refused.stderr());
+    assert!(refused.told().contains("log.txt"), "{}", refused.stderr());
 
     let other = StandIn::new("cat log.txt", "");
     other.project.write("tiny.yaml", &SPEC.replace("COMMIT", &"0".repeat(40)).replace("DIGITS", &"0".repeat(12)));
     let refused = run(&other, &[]).exits(1);
-    assert!(refused.stderr().contains(&other.commit), "{}", refused.stderr());
+    assert!(refused.told().contains(&other.commit), "{}", refused.stderr());
     assert!(other.project.files("results").is_empty());
 }
 
@@ -173,7 +173,7 @@ fn both_arms_take_turns_and_a_failing_baseline_leaves_ours_standing() {
         "baseline.cell={model.depth: 1}",
     ];
     let refused = stand_in.project.run(&[&arguments[..], &control].concat()).exits(2);
-    assert!(refused.stderr().contains("a cell of its own, not the baseline"), "{}", refused.stderr());
+    assert!(refused.told().contains("a cell of its own, not the baseline"), "{}", refused.stderr());
 }
 
 #[test]
@@ -181,6 +181,6 @@ fn initial_weights_are_asked_for_where_they_are_missing() {
     let stand_in = StandIn::new("cat log.txt", "");
     let ran =
         stand_in.project.run(&["run", "tiny.yaml", "--allow-hardware-mismatch", "--set", "init=baseline"]).exits(1);
-    let said = format!("{}{}", ran.stdout(), ran.stderr());
+    let said = one_line(&(ran.stdout() + &ran.stderr()));
     assert!(said.contains("nanochat baseline weights"), "{said}");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::program::{Project, root};
+use super::program::{Project, one_line, root};
 
 /// A model that trains in a blink.
 const TINY: &str = "\
@@ -104,8 +104,7 @@ fn benchmarks_that_measure_nothing_are_refused() {
     project.write("tiny.yaml", TINY);
     for (steps, message) in [("13", "the plan has 12 steps, 13 were asked for"), ("2", "leave none to measure")] {
         let ran = project.run(&[&["bench", "train", "tiny.yaml", "--steps", steps][..], &SETTINGS].concat()).exits(2);
-        let one_line = ran.stderr().split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
-        assert!(one_line.contains(message), "{one_line}");
+        assert!(ran.told().contains(message), "{}", ran.stderr());
     }
 }
 
@@ -139,14 +138,13 @@ fn benchmarks_of_two_moments_are_compared() {
     assert!(markdown.stdout().contains("| tokens a second | tok/s |"), "{}", markdown.stdout());
     project.run(&["compare", "before.json", "after.json", "--format", "html"]).exits(0);
     let ran = project.run(&["compare", "before.json", "tiny.yaml"]).exits(2);
-    assert!(ran.stderr().contains("tiny.yaml"), "{}", ran.stderr());
+    assert!(ran.told().contains("tiny.yaml"), "{}", ran.stderr());
     let old = std::fs::read_to_string(project.path().join("before.json")).unwrap();
     project.write("old.json", &old.replace("nanochat.bench/v1", "nanochat.bench_train/v1"));
     for arguments in [&["compare", "old.json", "after.json"][..], &["validate", "old.json"]] {
         let ran = project.run(arguments).exits(2);
-        let said = format!("{}{}", ran.stdout(), ran.stderr());
-        let one_line = said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
-        assert!(one_line.contains("an earlier version"), "{said}");
+        let said = one_line(&(ran.stdout() + &ran.stderr()));
+        assert!(said.contains("an earlier version"), "{said}");
     }
 }
 
@@ -226,5 +224,5 @@ fn inference_is_measured_against_the_machine() {
     project.run(&[&none[..], &SETTINGS].concat()).exits(2);
     let other = root().join("fixtures/parity/checkpoint").to_string_lossy().into_owned();
     let ran = project.run(&[&["bench", "infer", "tiny.yaml", "--weights", &other][..], &SETTINGS].concat()).exits(2);
-    assert!(ran.stderr().contains("spec of its shape") || ran.stderr().contains("its"), "{}", ran.stderr());
+    assert!(ran.told().contains("spec of its shape") || ran.told().contains("its"), "{}", ran.stderr());
 }

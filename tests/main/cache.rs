@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::program::Project;
+use super::program::{Project, one_line};
 
 /// A run with an evaluation, on a tokenizer of its own.
 const TINY: &str = "\
@@ -115,6 +115,6 @@ fn a_cache_that_cant_be_written_is_told_and_stops_nobody() {
     let place = project.write("in-the-way", "a file");
     let ran = project.command(RUN).env("NANOCHAT_CACHE", place).output().unwrap();
     assert!(ran.status.success());
-    let told = String::from_utf8_lossy(&ran.stderr);
+    let told = one_line(&String::from_utf8_lossy(&ran.stderr));
     assert!(told.contains("the cache can't write"), "{told}");
 }

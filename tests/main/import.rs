@@ -119,12 +119,12 @@ fn what_does_not_belong_together_is_refused() {
     for (set, told) in refused {
         let project = project(SPEC);
         let ran = import(&project, &["--set", set]).exits(1);
-        assert!(ran.stderr().contains(told), "{set}: {}", ran.stderr());
+        assert!(ran.told().contains(told), "{set}: {}", ran.stderr());
     }
     let project = project(SPEC);
     import(&project, &[]).exits(0);
     let again = import(&project, &[]).exits(1);
-    assert!(again.stderr().contains("has already started"), "{}", again.stderr());
+    assert!(again.told().contains("has already started"), "{}", again.stderr());
     let missing = project.run(&["import", "followed.yaml", "--from", "nowhere"]);
     assert_ne!(missing.code(), 0);
 }

@@ -32,11 +32,6 @@ fn json(ran: &Ran) -> Value {
     serde_json::from_str(&ran.stdout()).unwrap_or_else(|error| panic!("{error}: {}{}", ran.stdout(), ran.stderr()))
 }
 
-/// Text on one line, without the frame that errors are printed in.
-fn one_line(text: &str) -> String {
-    text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
-}
-
 #[test]
 fn generation_is_told_as_a_document_and_is_the_baselines() {
     let project = Project::new();
@@ -119,14 +114,14 @@ fn hostile_prompts_are_text_or_clear_errors() {
     ];
     for (arguments, input, message) in refused {
         let ran = run(&project, &[&["generate"], arguments].concat(), input).exits(2);
-        assert!(one_line(&ran.stderr()).contains(message), "{arguments:?}: {}", ran.stderr());
+        assert!(ran.told().contains(message), "{arguments:?}: {}", ran.stderr());
         assert!(ran.stdout().is_empty());
     }
     let warm = run(&project, &["generate", "--temperature=-1"], b"").exits(1);
-    assert!(one_line(&warm.stderr()).contains("a temperature is 0 or a positive number"), "{}", warm.stderr());
+    assert!(warm.told().contains("a temperature is 0 or a positive number"), "{}", warm.stderr());
     let many = ["generate", "--samples", "4000000000000", "--max-tokens", "100000"];
     let many = run(&project, &many, b"").exits(1);
-    assert!(one_line(&many.stderr()).contains("key/value cache of 4000000000000 rows"), "{}", many.stderr());
+    assert!(many.told().contains("key/value cache of 4000000000000 rows"), "{}", many.stderr());
     run(&project, &["generate", "--prompt-file", "empty.txt", "--max-tokens", "2"], b"").exits(0);
     project.run(&["generate", "--checkpoint", "experiments"]).exits(2);
 }
@@ -158,7 +153,7 @@ fn a_conversation_is_had_line_by_line() {
     assert!(told.ends_with('\n'));
     assert_eq!(replies(&greedy, b""), "");
     let broken = run(&project, &greedy, b"What?\n\xff\xfe\n").exits(2);
-    assert!(one_line(&broken.stderr()).contains("line 2 of standard input is not UTF-8"), "{}", broken.stderr());
+    assert!(broken.told().contains("line 2 of standard input is not UTF-8"), "{}", broken.stderr());
     let long = "word ".repeat(100_000) + "\nand then?\n";
     assert!(!run(&project, &greedy, long.as_bytes()).exits(0).stdout().is_empty());
 }

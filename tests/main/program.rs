@@ -85,12 +85,22 @@ impl Ran {
         String::from_utf8_lossy(&self.0.stderr).into_owned()
     }
 
+    /// Standard error as one line: where its lines break depends on how long the paths in it are.
+    pub fn told(&self) -> String {
+        one_line(&self.stderr())
+    }
+
     /// Fails the test unless the exit code is `code`, showing what was printed.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code(), code, "stdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr());
         self
     }
+}
+
+/// A message without the line breaks and margins of the terminal.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
 }
 
 /// The project's own root.

@@ -122,9 +122,9 @@ fn what_the_machine_cannot_hold_is_refused_with_the_estimate_before_anything_is_
     project.write("tiny.yaml", TINY);
     let huge = ["run", "tiny.yaml", "--set", "hardware.device_batch_size=8", "--set", "model.n_embd=131072"];
     let ran = project.run(&huge).exits(2);
-    assert!(ran.stderr().contains("is estimated to need") && ran.stderr().contains("GiB"), "{}", ran.stderr());
+    assert!(ran.told().contains("is estimated to need") && ran.told().contains("GiB"), "{}", ran.stderr());
     let elsewhere = project.run(&["run", "tiny.yaml", "--profile", "metal"]).exits(2);
-    assert!(elsewhere.stderr().contains("on metal this is estimated to take"), "{}", elsewhere.stderr());
+    assert!(elsewhere.told().contains("on metal this is estimated to take"), "{}", elsewhere.stderr());
     assert!(project.files("results").is_empty() && project.files("reports").is_empty());
 }
 
@@ -156,7 +156,7 @@ fn a_run_that_was_interrupted_goes_on_bit_for_bit() {
     assert_eq!(open[0]["step"], stopped["steps"], "{open:?}");
 
     let rest = parts.run(RUN).exits(0);
-    assert!(rest.stderr().contains("continues from its checkpoint"), "{}", rest.stderr());
+    assert!(rest.told().contains("continues from its checkpoint"), "{}", rest.stderr());
     let [a, b] = [&whole, &parts].map(|project| json(project, &format!("{}/summary.json", run_folders(project)[0])));
     for key in ["weights_sha256", "loss_trace_sha256", "final_val_bpb", "min_val_bpb", "steps", "tokens"] {
         assert_eq!(a[key], b[key], "{key}");
@@ -186,6 +186,6 @@ fn missing_data_is_an_error_that_leaves_nothing_behind() {
         &TINY.replace("source: synthetic, seed: 3, bytes: 400000", "source: parquet, path: nowhere"),
     );
     let ran = project.run(RUN).exits(2);
-    assert!(ran.stderr().contains("nowhere"), "{}", ran.stderr());
+    assert!(ran.told().contains("nowhere"), "{}", ran.stderr());
     assert!(project.files("results").is_empty() && project.files("reports").is_empty());
 }

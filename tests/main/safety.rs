@@ -45,7 +45,7 @@ fn known_failure_1_an_evaluation_that_fails_leaves_a_finished_run_and_its_checkp
     // Nothing to continue with: the question can't be posed, which shows when it is.
     bundle(&project, 0, "{\"context\": \"a\", \"continuation\": \"\"}\n");
     let ran = project.run(RUN).exits(0);
-    assert!(ran.stderr().contains("evaluation at step 6 failed, training continues"), "{}", ran.stderr());
+    assert!(ran.told().contains("evaluation at step 6 failed, training continues"), "{}", ran.stderr());
     let summary = summary(&project);
     assert_eq!((summary["status"].as_str(), summary["steps"].as_u64()), (Some("finished"), Some(12)));
     let reason = summary["reason"].as_str().unwrap();
@@ -65,7 +65,7 @@ fn known_failure_6_too_few_examples_are_told_before_training() {
     bundle(&project, 3, &"{\"context\": \"a\", \"continuation\": \"b\"}\n".repeat(3));
     let ran = project.run(RUN).exits(1);
     let told = "task `birds` wants 3 examples before each question, and has 3 examples in all";
-    assert!(ran.stderr().contains(told), "{}", ran.stderr());
+    assert!(ran.told().contains(told), "{}", ran.stderr());
     assert!(project.files("results/tiny").iter().all(|file| !file.contains("step_")));
 
     // The failure is on record, the record holds together, and a later look tells of it.
@@ -77,7 +77,7 @@ fn known_failure_6_too_few_examples_are_told_before_training() {
     let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
     assert_eq!(plan["outlook"][0]["state"], "failed", "{plan:#}");
     let again = project.run(RUN).exits(1);
-    assert!(again.stderr().contains(told), "{}", again.stderr());
+    assert!(again.told().contains(told), "{}", again.stderr());
 }
 
 /// A loss that explodes: the run fails with step and tensor, its last good checkpoint is there, and nothing of it is NaN.
@@ -87,14 +87,14 @@ fn a_run_that_diverges_keeps_its_last_good_checkpoint() {
     // The rates rise to their peak only after the first checkpoint.
     project.write("tiny.yaml", &SPEC.replace("warmup_steps: 2", "warmup_steps: 2, unembedding_lr: 1000.0"));
     let ran = project.run(RUN).exits(1);
-    assert!(ran.stderr().contains("the loss "), "{}", ran.stderr());
+    assert!(ran.told().contains("the loss "), "{}", ran.stderr());
     let summary = summary(&project);
     let reason = summary["reason"].as_str().unwrap();
     assert_eq!(summary["status"], "failed");
     assert!(reason.contains(" at step ") && reason.contains('`'), "{reason}");
     let rolled = project.run(&[RUN, &["--set", "on_divergence=rollback"]].concat()).exits(1);
-    assert!(rolled.stderr().contains("back to step 0, continuing with the data after step"), "{}", rolled.stderr());
-    assert!(rolled.stderr().contains("after 3 rollbacks"), "{}", rolled.stderr());
+    assert!(rolled.told().contains("back to step 0, continuing with the data after step"), "{}", rolled.stderr());
+    assert!(rolled.told().contains("after 3 rollbacks"), "{}", rolled.stderr());
 }
 
 #[cfg(unix)]
@@ -114,7 +114,7 @@ fn a_disk_without_room_stops_the_run_and_costs_nothing_that_was_saved() {
         super::program::Ran(shell.output().unwrap())
     };
     let ran = limited(&project).exits(1);
-    assert!(ran.stderr().contains("cannot write `") && ran.stderr().contains("model.safetensors"), "{}", ran.stderr());
+    assert!(ran.told().contains("cannot write `") && ran.told().contains("model.safetensors"), "{}", ran.stderr());
     let failed = summary(&project);
     assert_eq!((failed["status"].as_str(), failed["steps"].as_u64()), (Some("failed"), Some(4)));
     let files = project.files("results/tiny");
@@ -136,5 +136,5 @@ fn a_place_that_cannot_be_written_is_told_by_its_path() {
     project.write("results", "");
     let ran = project.run(RUN);
     assert_eq!(ran.code(), 1, "{}", ran.stderr());
-    assert!(ran.stderr().contains("results"), "{}", ran.stderr());
+    assert!(ran.told().contains("results"), "{}", ran.stderr());
 }

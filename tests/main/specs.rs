@@ -34,7 +34,7 @@ fn broken_specs_are_refused_with_place_and_way_out_in_every_format() {
         let file = broken(&project, name);
         let shown = project.run(&["validate", &file]).exits(2);
         assert!(shown.stdout().contains(&format!("invalid  {file}")), "{name}: {}", shown.stdout());
-        assert!(shown.stderr().contains(code) && shown.stderr().contains("╭─["), "{name}: {}", shown.stderr());
+        assert!(shown.told().contains(code) && shown.told().contains("╭─["), "{name}: {}", shown.stderr());
 
         let printed = project.run(&["validate", &file, "--format", "json"]).exits(2).stdout();
         let report: Value = serde_json::from_str(&printed).unwrap();
@@ -50,7 +50,7 @@ fn broken_specs_are_refused_with_place_and_way_out_in_every_format() {
 
         for command in ["plan", "run"] {
             let refused = project.run(&[command, &file]).exits(2);
-            assert!(refused.stdout().is_empty() && refused.stderr().contains(code), "{name}: {}", refused.stderr());
+            assert!(refused.stdout().is_empty() && refused.told().contains(code), "{name}: {}", refused.stderr());
         }
     }
     assert!(project.files("results").is_empty() && project.files("reports").is_empty());
@@ -63,7 +63,7 @@ fn warnings_are_not_called_problems() {
     project.write("d20.yaml", &spec.replace("~/.cache/nanochat", "nowhere"));
     let shown = project.run(&["validate", "d20.yaml"]).exits(0);
     assert!(shown.stdout().starts_with("ok "), "{}", shown.stdout());
-    assert!(shown.stderr().contains("d20.yaml has 3 warnings"), "{}", shown.stderr());
+    assert!(shown.told().contains("d20.yaml has 3 warnings"), "{}", shown.stderr());
 }
 
 /// Ten thousand cells, each planned; filters narrow them; the resolved spec plans to the same run ids.
