@@ -9,7 +9,7 @@ pub mod run;
 
 pub use nanochat_artifacts as artifacts;
 pub use nanochat_engine::{
-    cache, checkpoint, data, device, evals, generate, model, ops, optim, tokenizer, train, trained,
+    cache, checkpoint, data, device, engines, evals, generate, model, ops, optim, tokenizer, train, trained,
 };
 pub use nanochat_experiment as experiment;
 pub use nanochat_export as export;

@@ -8,11 +8,12 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use nanochat::data::{Corpus, Loader, Split, train_tokenizer};
+use nanochat::engines::{self, Setup};
 use nanochat::generate::{Prompt, Request, Sampling, Token, continuations};
-use nanochat::model::{Gpt, Gradients};
-use nanochat::optim::{LearningRates, MuonAdamW, StepSettings};
+use nanochat::model::Gpt;
+use nanochat::optim::{LearningRates, StepSettings};
 use nanochat::plan::{DataPlan, ModelShape, Precision};
 
 /// From here on an allocation counts as large: below every buffer of activations or parameters that the test's model has,
@@ -85,15 +86,6 @@ struct Step {
     large_allocations: u64,
 }
 
-/// Ids (u32) and targets (i64).
-fn tensors(loader: &mut Loader) -> (Tensor, Tensor) {
-    let batch = loader.next_batch().unwrap();
-    let dims = (batch.batch_size, batch.sequence_len);
-    let targets: Vec<i64> = batch.targets.iter().map(|target| i64::from(*target)).collect();
-    let ids = Tensor::from_slice(&batch.inputs, dims, &Device::Cpu).unwrap();
-    (ids, Tensor::from_vec(targets, dims, &Device::Cpu).unwrap())
-}
-
 /// Trains some steps of two micro-steps, each on another batch.
 fn train(precision: Precision, steps: usize) -> Vec<Step> {
     let corpus = Corpus::open(&DataPlan::Synthetic { seed: 1, bytes: 200_000 }, std::path::Path::new("")).unwrap();
@@ -101,22 +93,20 @@ fn train(precision: Precision, steps: usize) -> Vec<Step> {
     let shape = shape(tokenizer.vocab_size());
     let mut loader = Loader::new(Arc::new(corpus), tokenizer, Split::Train, ROWS, shape.sequence_len).unwrap();
     // All batches are there before anything is counted: the data's memory goes with the documents' lengths.
-    let batches: Vec<_> = (0..2 * steps).map(|_| tensors(&mut loader)).collect();
+    let batches: Vec<_> = (0..2 * steps).map(|_| loader.next_batch().unwrap()).collect();
     drop(loader);
-    let mut model = Gpt::initialized(&shape, 5, &Device::Cpu).unwrap();
-    model.set_precision(precision);
     let rates = LearningRates { embedding: 0.2, unembedding: 0.004, matrix: 0.02, scalar: 0.5 };
     let settings = StepSettings { lr_multiplier: 1.0, muon_momentum: 0.95, muon_weight_decay: 0.1 };
-    let mut optimizer = MuonAdamW::new(&model, &rates).unwrap();
-    let mut gradients = Gradients::zeros(model.parameters()).unwrap();
+    let setup = Setup { batch: batches[0].size(), micro_steps: 2, rates, precision };
+    let mut engine = engines::open(Gpt::initialized(&shape, 5, &Device::Cpu).unwrap(), &setup).unwrap();
     let mut done = Vec::with_capacity(steps);
     for pair in batches.chunks(2) {
         let before = LARGE_ALLOCATIONS.load(Ordering::Relaxed);
-        gradients.reset().unwrap();
-        for (ids, targets) in pair {
-            model.accumulate_gradients(ids, targets, 0.5, &mut gradients).unwrap();
+        engine.zero_gradients().unwrap();
+        for (number, batch) in pair.iter().enumerate() {
+            engine.micro_step(batch, number, 0.5, &mut |_| {}).unwrap();
         }
-        optimizer.step(&mut model, &gradients, &settings).unwrap();
+        engine.optimizer_step(&settings).unwrap();
         let large_allocations = LARGE_ALLOCATIONS.load(Ordering::Relaxed) - before;
         done.push(Step { live_bytes: LIVE_BYTES.load(Ordering::Relaxed), large_allocations });
     }
@@ -137,7 +127,7 @@ fn after_the_second_step_no_allocation_grows() {
         let steps = train(precision, 12);
         assert!(steps[0].large_allocations > steps[1].large_allocations, "buffers are made once: {steps:?}");
         for (number, step) in steps.iter().enumerate().skip(2) {
-            // Products in f32 take their packed operands' room anew, and give it back.
+            // Products in f32 and f64 take their packed operands' room anew, and give it back.
             assert!(
                 step.large_allocations <= steps[1].large_allocations,
                 "step {number} in {precision:?} takes more than the second: {steps:?}"

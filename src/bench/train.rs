@@ -11,8 +11,9 @@ use crate::hardware::process_age_seconds;
 use crate::run::open_device;
 use nanochat_artifacts::{Bench, BenchEvaluation, BenchFigure, Better, Measured, loss_trace_sha256};
 use nanochat_engine::device::memory;
+use nanochat_engine::engines::{self, Setup};
 use nanochat_engine::model::Part;
-use nanochat_engine::train::{Event, Inputs, NoCheckpoints, Phase, Trainer};
+use nanochat_engine::train::{Event, Inputs, NoCheckpoints, Phase, TrainError, Trainer};
 use nanochat_plan::RunPlan;
 
 /// How training is measured.
@@ -97,10 +98,10 @@ pub fn train(
     let tokenizer = resources.tokenizer(plan, &corpus)?;
     let tokenizer_sha256 = tokenizer.sha256();
     startup.end("tokenizer", startup.seconds());
-    let model = resources.model(plan, &device)?;
+    let engine = engines::open(resources.model(plan, &device)?, &Setup::of(plan)).map_err(TrainError::from)?;
     let shortened = without_interruptions(plan);
     let mut trainer =
-        Trainer::new(Inputs { plan: &shortened, corpus, tokenizer, model, device: device.clone(), bundle: None })?;
+        Trainer::new(Inputs { plan: &shortened, corpus, tokenizer, engine, device: device.clone(), bundle: None })?;
     startup.end("model", startup.seconds());
     let measured = measure(&mut trainer, options, &startup, plan, observe)?;
     if let Some(first_forward) = measured.first_forward {
@@ -184,7 +185,7 @@ fn measure(
             measured.evaluation = Some(BenchEvaluation { tokens, seconds, val_bpb });
         }
         Event::EvaluationFailed { reason, .. } => measured.evaluation_failed = Some(reason.to_string()),
-        Event::MicroStep { .. } | Event::RolledBack(_) => {}
+        Event::MicroStep(_) | Event::Losses(_) | Event::RolledBack(_) => {}
     };
     trainer.run(&|| done.get() >= options.steps, &mut NoCheckpoints, &mut watch)?;
     if options.evaluate {

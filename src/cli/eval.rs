@@ -8,7 +8,7 @@ use serde::Serialize;
 use nanochat_engine::data::Split;
 use nanochat_engine::evals::core::{Bundle, CoreOptions, CoreResult, Method, evaluate};
 use nanochat_engine::evals::{EvalError, SplitBits};
-use nanochat_engine::model::Engine;
+use nanochat_engine::model::Backend;
 use nanochat_engine::trained::Trained;
 
 use super::context::CheckpointArgs;
@@ -97,7 +97,7 @@ pub fn execute(args: Args) -> CliResult {
     let bundle = bundle.map_err(CliError::invalid)?;
     let mut trained = args.checkpoint.open()?;
     if args.readable {
-        trained.model.set_engine(Engine::Reference);
+        trained.model.set_backend(Backend::Reference);
     }
     let wants_bpb = bundle.is_none() || args.data.is_some();
     let bpb = if wants_bpb { Some(bpb(&trained, &args)?) } else { None };

@@ -67,7 +67,7 @@ impl Progress {
                     "warning      {reason} at step {from}: back to step {to}, continuing with the data after step {from}"
                 ));
             }
-            RunStep::Training(train::Event::Phase(_) | train::Event::MicroStep { .. }) => {}
+            RunStep::Training(train::Event::Phase(_) | train::Event::MicroStep(_) | train::Event::Losses(_)) => {}
         }
     }
 

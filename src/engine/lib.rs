@@ -5,6 +5,7 @@ pub mod cache;
 pub mod checkpoint;
 pub mod data;
 pub mod device;
+pub mod engines;
 pub mod evals;
 pub mod generate;
 pub mod model;
@@ -13,8 +14,6 @@ pub mod optim;
 pub mod random;
 #[cfg(test)]
 mod scalar;
-#[cfg(test)]
-mod step_tests;
 pub mod tokenizer;
 pub mod train;
 pub mod trained;

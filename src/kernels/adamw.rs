@@ -11,7 +11,7 @@ use super::{Element, vectorized};
 const BLOCK: usize = 1 << 14;
 
 /// What one step multiplies by.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Coefficients<T> {
     /// Factor on the parameter: 1 − learning rate · weight decay.
     pub keep: T,

@@ -23,7 +23,7 @@ pub struct Head<'a, T> {
     /// Projection (at least `vocab` rows × width).
     pub weight: &'a [T],
     /// Target of each token; below 0: ignored.
-    pub targets: &'a [i64],
+    pub targets: &'a [i32],
     /// Channels.
     pub width: usize,
     /// Entries of the vocabulary.
@@ -49,7 +49,7 @@ pub fn chunk_rows(vocab: usize) -> usize {
 }
 
 /// Writes every token's loss to `losses` (0 where ignored), and the gradients of `factor` times their sum where asked for.
-/// `logits` is scratch for [`chunk_rows`] × vocab elements.
+/// `logits` is a workspace of some rows of vocab elements, of which a chunk of tokens takes one each.
 pub fn cross_entropy<T: Element>(
     head: Head<'_, T>,
     mut gradients: Option<HeadGradients<'_, T>>,
@@ -57,7 +57,8 @@ pub fn cross_entropy<T: Element>(
     logits: &mut [T],
 ) {
     let Head { width, vocab, compute_dtype, .. } = head;
-    let rows = chunk_rows(vocab);
+    let rows = logits.len() / vocab;
+    debug_assert!(rows > 0, "the workspace holds no row of logits");
     let factor = gradients.as_ref().map(|gradients| T::of(gradients.factor));
     for (chunk, losses) in losses.chunks_mut(rows).enumerate() {
         let count = losses.len();

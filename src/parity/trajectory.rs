@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
 use nanochat_engine::data::Batch;
+use nanochat_engine::engines::{self, Setup};
 use nanochat_engine::model::Gpt;
 use nanochat_engine::tokenizer::Tokenizer;
 use nanochat_engine::train::{Event, Inputs, NoCheckpoints, Trainer};
@@ -75,13 +76,14 @@ fn train(
 ) -> Result<Seen, ParityError> {
     let model = Gpt::from_tensors(&plan.model, &weights, device).computing(path)?;
     let (corpus, tokenizer, device) = (Arc::new(open_corpus(data)?), Arc::new(tokenizer), device.clone());
-    let inputs = Inputs { plan, corpus, tokenizer, model, device, bundle: None };
+    let engine = engines::open(model, &Setup::of(plan)).computing(path)?;
+    let inputs = Inputs { plan, corpus, tokenizer, engine, device, bundle: None };
     let mut trainer = Trainer::new(inputs).computing(path)?;
     let mut seen = Seen::default();
     let mut failure = None;
     let mut observe = |event: Event<'_>| match event {
-        Event::MicroStep { batch, loss } => {
-            seen.losses.push(f64::from(loss));
+        Event::Losses(losses) => seen.losses.extend(losses.iter().map(|loss| f64::from(*loss))),
+        Event::MicroStep(batch) => {
             seen.hashes.push(batch.sha256());
             if seen.first_batches.len() < FIRST_BATCHES {
                 seen.first_batches.push(batch.clone());

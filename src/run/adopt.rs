@@ -4,9 +4,10 @@ use std::path::Path;
 
 use nanochat_artifacts::{RunFolder, create_folder, write_document};
 use nanochat_engine::checkpoint::{Checkpoints, RunLock, baseline};
+use nanochat_engine::engines::{self, Setup};
 use nanochat_engine::model::Gpt;
 use nanochat_engine::optim::{GroupState, from_baseline};
-use nanochat_engine::train::{Inputs, Trainer};
+use nanochat_engine::train::{Inputs, TrainError, Trainer};
 use nanochat_plan::{ModelShape, RunPlan};
 
 use super::resources::{Resources, open_device};
@@ -63,8 +64,9 @@ pub fn adopt(
     let corpus = resources.corpus(&plan.data)?;
     let tokenizer = resources.tokenizer(plan, &corpus)?;
     let model = Gpt::from_tensors(&shape, &loaded.weights.into_iter().collect(), &device)?;
+    let engine = engines::open(model, &Setup::of(plan)).map_err(TrainError::from)?;
     let text = tokenizer.to_json()?;
-    let mut trainer = Trainer::new(Inputs { plan, corpus, tokenizer, model, device: device.clone(), bundle: None })?;
+    let mut trainer = Trainer::new(Inputs { plan, corpus, tokenizer, engine, device: device.clone(), bundle: None })?;
     trainer.adopt(loaded.step, &state)?;
     write_document(&folder.plan(), plan)?;
     let store = Checkpoints::open(&folder.checkpoints())?;

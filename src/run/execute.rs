@@ -11,6 +11,7 @@ use nanochat_artifacts::{
 };
 use nanochat_engine::checkpoint::{Checkpoints, RunLock, tensors_sha256};
 use nanochat_engine::device::memory;
+use nanochat_engine::engines::{self, Setup};
 use nanochat_engine::train::{self, Ending, Inputs, Snapshot, TrainError, Trainer};
 use nanochat_plan::RunPlan;
 
@@ -47,7 +48,7 @@ pub fn execute(
     let device = open_device(plan)?;
     let corpus = resources.corpus(&plan.data)?;
     let tokenizer = resources.tokenizer(plan, &corpus)?;
-    let model = resources.model(plan, &device)?;
+    let engine = engines::open(resources.model(plan, &device)?, &Setup::of(plan)).map_err(TrainError::from)?;
     // A task that can't be evaluated is an error now, not at its first evaluation.
     let bundle = resources.bundle(plan)?;
     write_document(&folder.plan(), plan)?;
@@ -56,7 +57,7 @@ pub fn execute(
         plan,
         corpus: corpus.clone(),
         tokenizer: tokenizer.clone(),
-        model,
+        engine,
         device: device.clone(),
         bundle,
     })?;
@@ -121,7 +122,7 @@ fn resume(
         observe(Step::Warning(format!("checkpoint {name} is damaged and was skipped: {reason}")));
     }
     let step = loaded.step;
-    trainer.restore(Snapshot { step, tensors: loaded.tensors, state: loaded.state })?;
+    trainer.restore(Snapshot::loaded(step, loaded.tensors, loaded.state))?;
     Ok(Some(step))
 }
 
@@ -147,7 +148,7 @@ fn conclude(
     let file_hash = |path: &Path| -> Result<(String, String), RunError> {
         Ok((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), file_sha256(path)?))
     };
-    let weights = trainer.model().parameters().iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+    let weights = trainer.weights()?;
     Ok(Summary {
         schema: "nanochat.summary/v1".to_string(),
         run_id: plan.run_id.clone(),

@@ -52,15 +52,15 @@ impl<'a> StoreSink<'a> {
 }
 
 impl CheckpointSink for StoreSink<'_> {
-    fn save(&mut self, snapshot: Snapshot, scheduled: bool) -> Result<(), TrainError> {
+    fn save(&mut self, snapshot: &Snapshot<'_>, scheduled: bool) -> Result<(), TrainError> {
         let keep = self.kept(snapshot.step, scheduled);
         let content = Content { tensors: &snapshot.tensors, state: &snapshot.state, files: &self.files };
         self.store.save_content(snapshot.step, &content, keep)?;
         Ok(())
     }
 
-    fn load(&mut self, step: u64) -> Result<Snapshot, TrainError> {
+    fn load(&mut self, step: u64) -> Result<Snapshot<'static>, TrainError> {
         let loaded = self.store.load(step, &self.device)?;
-        Ok(Snapshot { step, tensors: loaded.tensors, state: loaded.state })
+        Ok(Snapshot::loaded(step, loaded.tensors, loaded.state))
     }
 }

@@ -7,14 +7,26 @@ use super::ops::{Arena, HeadGradients, Op, Ops, WriteMode};
 use super::{Batch, Network};
 
 impl Network {
-    /// The losses of a batch, and of a training pass the gradients of `factor` times their sum, accumulated.
+    /// Sets all gradients to zero, before the first micro-step of a step.
+    pub fn zero_gradients(&self, ops: &mut impl Ops) {
+        ops.run(&Op::Zero { out: self.gradients() });
+    }
+
+    /// The losses of a batch, and of a training pass their mean, and the gradients of `factor` times their sum, accumulated.
     pub fn micro_step(&self, ops: &mut impl Ops, batch: Batch<'_>, factor: f64) {
-        ops.load_batch(batch, factor);
+        self.load(ops, batch, factor);
         self.forward(ops);
         self.head(ops);
         if self.activations.pass() == Pass::Training {
             self.backward(ops);
         }
+    }
+
+    /// Takes the batch of the next passes, with a factor on the gradient of every loss.
+    pub fn load(&self, ops: &mut impl Ops, batch: Batch<'_>, factor: f64) {
+        debug_assert_eq!(batch.ids.len(), self.tokens(), "the network is for batches of another size");
+        debug_assert_eq!(batch.targets.len(), self.tokens(), "the network is for batches of another size");
+        ops.load_batch(batch, factor);
     }
 
     /// From ids to the normalised input of the head.
@@ -103,7 +115,7 @@ impl Network {
         self.project(ops, (layer, LayerMatrix::MlpOutput), wide, stream, WriteMode::Accumulate);
     }
 
-    /// Losses; of a training pass also the gradients of the head's input and of the projection.
+    /// Losses; of a training pass also their mean, and the gradients of the head's input and of the projection.
     pub fn head(&self, ops: &mut impl Ops) {
         let training = self.activations.pass() == Pass::Training;
         let gradients = training
@@ -117,5 +129,8 @@ impl Network {
             logits: self.slot(Slot::Logits),
             gradients,
         });
+        if training {
+            ops.run(&Op::MeanLoss { losses: self.slot(Slot::Losses), means: self.mean_losses() });
+        }
     }
 }

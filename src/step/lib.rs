@@ -19,8 +19,8 @@ mod tests;
 pub use cpu::Cpu;
 pub use network::Network;
 pub use ops::{
-    AdamW, Arena, Attention, Batch, HeadGradients, Heads, MUON_GROUPS, Matrix, MuonMember, Op, Ops, Region, Settings,
+    Arena, Attention, Batch, Coefficients, HeadGradients, Heads, MUON_GROUPS, Matrix, MuonMember, Op, Ops, Region,
     ValueMix, WriteMode,
 };
-pub use optimizer::{Optimizer, Rates, StepRates};
+pub use optimizer::{ADAMW_GROUPS, AdamWRule, LearningRates, Optimizer, StepSettings, adamw_rule};
 pub use record::{Hazard, Recorder};

@@ -1,7 +1,7 @@
 //! A model's layouts with the regions that operations take.
 
 use nanochat_plan::ModelShape;
-use nanochat_plan::activations::{ActivationLayout, LayerSlot, Slot};
+use nanochat_plan::activations::{ActivationLayout, BatchSize, LayerSlot, Pass, Slot};
 use nanochat_plan::parameters::{LayerMatrix, Parameter, ParameterLayout};
 use nanochat_plan::shape::{head_dim, kv_dim, window_sizes};
 
@@ -14,17 +14,39 @@ pub struct Network {
     pub(crate) parameters: ParameterLayout,
     pub(crate) activations: ActivationLayout,
     pub(crate) windows: Vec<usize>,
+    pub(crate) micro_steps: usize,
 }
 
 impl Network {
-    /// Of a shape and the slots of a pass.
-    pub fn new(shape: &ModelShape, activations: ActivationLayout) -> Self {
+    /// For passes of that kind over batches of that size, `micro_steps` of which make a training step.
+    pub fn new(shape: &ModelShape, batch: BatchSize, pass: Pass, micro_steps: usize) -> Self {
         Self {
             shape: shape.clone(),
             parameters: ParameterLayout::new(shape),
-            activations,
+            activations: ActivationLayout::new(shape, batch, pass),
             windows: window_sizes(shape),
+            micro_steps,
         }
+    }
+
+    /// The arenas that its passes need, with their elements; an optimizer needs those of moments besides.
+    pub fn arenas(&self) -> Vec<(Arena, usize)> {
+        let elements = self.parameters.elements();
+        let mut arenas = vec![(Arena::Weights, elements), (Arena::Activations, self.activations.elements())];
+        if self.activations.pass() == Pass::Training {
+            arenas.extend([(Arena::Gradients, elements), (Arena::Losses, self.micro_steps)]);
+        }
+        arenas
+    }
+
+    /// The arenas of an optimizer's moments, with their elements.
+    pub fn moments(&self) -> [(Arena, usize); 2] {
+        [(Arena::First, self.parameters.elements()), (Arena::Second, self.parameters.second_elements())]
+    }
+
+    /// The model's shape.
+    pub fn shape(&self) -> &ModelShape {
+        &self.shape
     }
 
     /// The parameters.
@@ -76,6 +98,16 @@ impl Network {
         let entry = self.parameters.get(parameter);
         let entry = entry.unwrap_or_else(|| unreachable!("the step asks for {parameter:?}, which the shape lacks"));
         Region::new(arena, entry.span)
+    }
+
+    /// All gradients.
+    pub fn gradients(&self) -> Region {
+        Region { arena: Arena::Gradients, offset: 0, len: self.parameters.elements() }
+    }
+
+    /// The mean losses of a step's micro-steps.
+    pub fn mean_losses(&self) -> Region {
+        Region { arena: Arena::Losses, offset: 0, len: self.micro_steps }
     }
 
     /// A buffer, which the pass must have.

@@ -1,5 +1,6 @@
 //! The operations that a step is made of, and what carries them out.
 
+use nanochat_kernels::adamw;
 use nanochat_plan::parameters::Span;
 
 /// A flat arena of one device.
@@ -15,6 +16,8 @@ pub enum Arena {
     Second,
     /// Activations and workspaces.
     Activations,
+    /// The mean loss of every micro-step of a step.
+    Losses,
 }
 
 /// Consecutive elements of an arena.
@@ -195,6 +198,8 @@ pub enum Op<'a> {
         logits: Region,
         gradients: Option<HeadGradients>,
     },
+    /// The mean over the batch's targets, into the element that the batch is numbered with.
+    MeanLoss { losses: Region, means: Region },
     /// Backward pass of [`Op::Backout`].
     BackoutBackward {
         dnormed: Region,
@@ -266,7 +271,7 @@ pub enum Op<'a> {
     },
     /// Adds rows to those of a table that the batch's ids name, in the order of the batch.
     ScatterAdd { rows: Region, width: usize, table: Region },
-    /// AdamW's step of one parameter, by the settings of that group.
+    /// AdamW's step of one parameter, by the coefficients of that group.
     AdamW { parameter: Region, gradient: Region, first: Region, second: Region, group: usize },
     /// Muon's step of matrices of one shape, at the learning rate of that group.
     Muon { group: usize, rows: usize, columns: usize, members: &'a [MuonMember] },
@@ -335,6 +340,7 @@ impl Op<'_> {
                 updates: gradients.map(|gradients| gradients.dweight).into_iter().collect(),
                 workspaces: vec![logits],
             },
+            Op::MeanLoss { losses, means } => access(&[losses], &[], &[means]),
             Op::BackoutBackward { dnormed, normed, inverse, middle, lambda, dstream, dmiddle, dlambda, .. } => {
                 access(&[dnormed, normed, inverse, middle, lambda], &[dstream, dmiddle], &[dlambda])
             }
@@ -384,23 +390,8 @@ pub struct Batch<'a> {
     pub ids: &'a [i32],
     /// Targets, each within the vocabulary or −1, which is ignored.
     pub targets: &'a [i32],
-}
-
-/// AdamW's coefficients of one group for one step, in f32 as the baseline holds them.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct AdamW {
-    /// 1 − learning rate × weight decay.
-    pub keep: f32,
-    /// Weight of the new gradient in the first moment.
-    pub new_first: f32,
-    /// Weight of the new square in the second moment.
-    pub new_second: f32,
-    /// Bias correction of the second moment.
-    pub second_bias: f32,
-    /// Learning rate over the bias correction of the first moment.
-    pub step_size: f32,
-    /// Added to the root of the second moment.
-    pub epsilon: f32,
+    /// Its place among the micro-steps of a step, from 0.
+    pub number: usize,
 }
 
 /// Most groups that Muon steps: the shapes of matrices that a model has.
@@ -408,9 +399,9 @@ pub const MUON_GROUPS: usize = 8;
 
 /// All that changes from step to step, small enough for one buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Settings {
-    /// AdamW's coefficients by group.
-    pub adamw: [AdamW; 6],
+pub struct Coefficients {
+    /// AdamW's coefficients by group, in f32 as the baseline holds them.
+    pub adamw: [adamw::Coefficients<f32>; 6],
     /// Muon's learning rates by group.
     pub muon_learning_rates: [f32; MUON_GROUPS],
     /// Muon's momentum.
@@ -424,8 +415,8 @@ pub trait Ops {
     /// Takes the ids and targets of the next micro-step, and the factor on the gradient of every loss.
     fn load_batch(&mut self, batch: Batch<'_>, factor: f64);
 
-    /// Takes the settings of the next optimizer step.
-    fn load_settings(&mut self, settings: &Settings);
+    /// Takes the coefficients of the next optimizer step.
+    fn load_coefficients(&mut self, coefficients: &Coefficients);
 
     /// Carries one operation out. The regions of an operation that are written share no element with its others.
     fn run(&mut self, op: &Op<'_>);

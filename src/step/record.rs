@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ops::{Access, Arena, Batch, Op, Ops, Region, Settings};
+use super::ops::{Access, Arena, Batch, Coefficients, Op, Ops, Region};
 
 /// The operations of a step, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub enum Hazard {
 impl Ops for Recorder {
     fn load_batch(&mut self, _: Batch<'_>, _: f64) {}
 
-    fn load_settings(&mut self, _: &Settings) {}
+    fn load_coefficients(&mut self, _: &Coefficients) {}
 
     fn run(&mut self, op: &Op<'_>) {
         let name = format!("{op:?}");

@@ -1,13 +1,13 @@
 use nanochat_kernels::gemm::ComputeDtype;
 use nanochat_plan::ModelShape;
-use nanochat_plan::activations::{ActivationLayout, BatchSize, Pass, Slot};
+use nanochat_plan::activations::{BatchSize, Pass, Slot};
 use nanochat_plan::parameters::{Group, Parameter};
 use nanochat_plan::shape::head_dim;
 
-use super::{Arena, Batch, Cpu, Network, Optimizer, Rates, Recorder, Region, StepRates};
+use super::{Arena, Batch, Cpu, LearningRates, Network, Optimizer, Recorder, Region, StepSettings};
 
-const RATES: Rates = Rates { embedding: 0.3, unembedding: 0.008, matrix: 0.02, scalar: 0.5 };
-const AT: StepRates = StepRates { lr_multiplier: 1.0, muon_momentum: 0.85, muon_weight_decay: 0.1 };
+const RATES: LearningRates = LearningRates { embedding: 0.3, unembedding: 0.008, matrix: 0.02, scalar: 0.5 };
+const AT: StepSettings = StepSettings { lr_multiplier: 1.0, muon_momentum: 0.85, muon_weight_decay: 0.1 };
 
 fn shapes() -> Vec<ModelShape> {
     let shape = |n_layer, (n_head, n_kv_head), n_embd, window_pattern: &str| ModelShape {
@@ -36,7 +36,7 @@ fn stream(seed: u64) -> impl FnMut() -> f64 {
 const SIZE: BatchSize = BatchSize { rows: 2, length: 9 };
 
 fn network(shape: &ModelShape, pass: Pass) -> Network {
-    Network::new(shape, ActivationLayout::new(shape, SIZE, pass))
+    Network::new(shape, SIZE, pass, 2)
 }
 
 fn batch(shape: &ModelShape) -> (Vec<i32>, Vec<i32>) {
@@ -49,14 +49,7 @@ fn batch(shape: &ModelShape) -> (Vec<i32>, Vec<i32>) {
 
 /// Arenas with random weights and rotary angles.
 fn cpu<T: nanochat_kernels::Element>(network: &Network) -> Cpu<T> {
-    let elements = network.parameters().elements();
-    let arenas = [
-        (Arena::Weights, elements),
-        (Arena::Gradients, elements),
-        (Arena::First, elements),
-        (Arena::Second, network.parameters().second_elements()),
-        (Arena::Activations, network.activations().elements()),
-    ];
+    let arenas: Vec<_> = network.arenas().into_iter().chain(network.moments()).collect();
     let mut cpu = Cpu::new(&arenas, ComputeDtype::Full);
     let mut next = stream(3);
     for entry in network.parameters().entries() {
@@ -79,7 +72,7 @@ fn cpu<T: nanochat_kernels::Element>(network: &Network) -> Cpu<T> {
 
 /// Sum of the losses of a batch.
 fn loss(network: &Network, cpu: &mut Cpu<f64>, (ids, targets): &(Vec<i32>, Vec<i32>)) -> f64 {
-    network.micro_step(cpu, Batch { ids, targets }, 1.0);
+    network.micro_step(cpu, Batch { ids, targets, number: 0 }, 1.0);
     cpu.read(network.slot(Slot::Losses)).iter().sum()
 }
 
@@ -130,6 +123,7 @@ fn loaded(network: &Network) -> Vec<Region> {
         all(Arena::Second, parameters.second_elements()),
         network.slot(Slot::Cosines),
         network.slot(Slot::Sines),
+        network.mean_losses(),
     ]
 }
 
@@ -140,10 +134,10 @@ fn no_operation_reads_what_is_not_there_or_writes_what_it_reads() {
             let network = network(&shape, pass);
             let (ids, targets) = batch(&shape);
             let mut recorder = Recorder::default();
-            network.micro_step(&mut recorder, Batch { ids: &ids, targets: &targets }, 1.0);
+            network.micro_step(&mut recorder, Batch { ids: &ids, targets: &targets, number: 0 }, 1.0);
             assert_eq!(recorder.hazards(&loaded(&network)), []);
             let mut again = Recorder::default();
-            network.micro_step(&mut again, Batch { ids: &targets, targets: &ids }, 0.5);
+            network.micro_step(&mut again, Batch { ids: &targets, targets: &ids, number: 1 }, 0.5);
             assert_eq!(recorder, again, "the sequence depends on the batch");
             if pass == Pass::Training {
                 let optimizer = Optimizer::new(network.parameters(), shape.n_embd, RATES);
@@ -161,7 +155,7 @@ fn what_is_kept_for_the_backward_pass_stays() {
         let network = network(&shape, Pass::Training);
         let (ids, targets) = batch(&shape);
         let mut recorder = Recorder::default();
-        network.micro_step(&mut recorder, Batch { ids: &ids, targets: &targets }, 1.0);
+        network.micro_step(&mut recorder, Batch { ids: &ids, targets: &targets, number: 0 }, 1.0);
         let head = recorder.operations().iter().position(|(name, _)| name == "Head").unwrap();
         let workspaces = [
             Slot::Wide,
@@ -219,9 +213,8 @@ fn a_step_has_the_same_bits_for_any_number_of_threads() {
                 let optimizer = Optimizer::new(network.parameters(), shape.n_embd, RATES);
                 let (mut cpu, (ids, targets)) = (cpu::<f32>(&network), batch(&shape));
                 for step in 1..=3 {
-                    cpu.write(Region { arena: Arena::Gradients, offset: 0, len: network.parameters().elements() })
-                        .fill(0.0);
-                    network.micro_step(&mut cpu, Batch { ids: &ids, targets: &targets }, 0.1);
+                    network.zero_gradients(&mut cpu);
+                    network.micro_step(&mut cpu, Batch { ids: &ids, targets: &targets, number: 0 }, 0.1);
                     optimizer.step(&mut cpu, &AT, step);
                 }
                 let before = self::cpu::<f32>(&network);

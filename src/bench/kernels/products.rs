@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Error, Tensor};
 
 use super::{Sizes, Stopwatch, Work, elements, slope_sum, tensor, variable};
-use nanochat_engine::model::{Engine, Gpt, Gradients};
+use nanochat_engine::engines::{self, Setup};
+use nanochat_engine::model::{Backend, Gpt, Gradients};
 use nanochat_engine::ops::reference;
-use nanochat_engine::optim::{LearningRates, MuonAdamW, StepSettings};
+use nanochat_engine::optim::{LearningRates, StepSettings};
 use nanochat_kernels::gemm::{ComputeDtype, Matrix, Threads, WriteMode, multiply};
 use nanochat_kernels::{Scratch, attention, head};
+use nanochat_plan::activations::BatchSize;
 use nanochat_plan::shape::window_sizes;
 
 /// Iterations of Muon's orthogonalisation.
@@ -123,14 +125,14 @@ fn attention_of(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>, window: usize)
 pub(super) fn head(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>) -> candle_core::Result<()> {
     let (tokens, width, vocab) = (sizes.tokens, sizes.width, sizes.model.vocab_size);
     let (x, weight) = (elements(tokens * width, 1), elements(vocab * width, 2));
-    let targets: Vec<i64> = sizes.ids().into_iter().map(i64::from).collect();
+    let targets: Vec<i32> = sizes.ids().into_iter().map(|id| id as i32).collect();
     let (mut losses, mut logits) = (vec![0f32; tokens], vec![0f32; head::chunk_rows(vocab).min(tokens) * vocab]);
     let (mut dx, mut dweight) = (x.clone(), weight.clone());
     let input =
         head::Head { x: &x, weight: &weight, targets: &targets, width, vocab, compute_dtype: sizes.compute_dtype };
     let reference = || {
         let (x, weight) = (variable(&x, &[tokens, width])?, variable(&weight, &[vocab, width])?);
-        let targets = Tensor::from_slice(&targets, tokens, &Device::Cpu)?;
+        let targets = Tensor::from_iter(targets.iter().map(|target| i64::from(*target)), &Device::Cpu)?;
         let logits = reference::soft_cap(&reference::linear(&x, &weight, ComputeDtype::Full)?)?;
         reference::cross_entropy(&logits, &targets)?.sum_all()?.backward().map(drop)
     };
@@ -151,28 +153,31 @@ pub(super) fn optimizer(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>) -> can
     let plan = sizes.plan;
     let rates = LearningRates { embedding: 0.2, unembedding: 0.004, matrix: 0.02, scalar: 0.5 };
     let settings = StepSettings { lr_multiplier: 1.0, muon_momentum: 0.95, muon_weight_decay: 0.1 };
-    let arm = |engine: Engine| {
-        let mut model = Gpt::initialized(&plan.model, plan.seed, &Device::Cpu).map_err(Error::wrap)?;
-        model.set_engine(engine);
-        model.set_precision(plan.dtype);
-        let optimizer = MuonAdamW::new(&model, &rates).map_err(Error::wrap)?;
-        Ok::<_, Error>((model, optimizer))
-    };
-    let (mut model, mut optimizer) = arm(Engine::Kernels)?;
+    let batch = BatchSize { rows: 1, length: 1 };
+    let setup = Setup { batch, micro_steps: 1, rates, precision: plan.dtype };
+    let model = Gpt::initialized(&plan.model, plan.seed, &Device::Cpu).map_err(Error::wrap)?;
     let copied = |(name, values): (&String, &Tensor)| {
         Ok((name.clone(), tensor(&elements(values.elem_count(), 9), values.dims())?))
     };
     let gradients = model.parameters().iter().map(copied).collect::<candle_core::Result<BTreeMap<_, _>>>()?;
     let gradients = Gradients::from_tensors(gradients);
-    let mut reference = if stopwatch.options.references { Some(arm(Engine::Reference)?) } else { None };
     let flops = muon_flops(&model);
+    let arm = |backend: Backend| {
+        let mut model = model.clone();
+        model.set_backend(backend);
+        let mut engine = engines::open(model, &setup).map_err(Error::wrap)?;
+        engine.load_gradients(&gradients).map_err(Error::wrap)?;
+        Ok::<_, Error>(engine)
+    };
+    let mut kernels = arm(Backend::Kernels)?;
+    let mut reference = if stopwatch.options.references { Some(arm(Backend::Reference)?) } else { None };
     stopwatch.case(
         "optimizer step",
         &format!("{} parameters", plan.parameters.total),
         Work::Flops(flops),
-        || drop(optimizer.step(&mut model, &gradients, &settings)),
+        || drop(kernels.optimizer_step(&settings)),
         || match &mut reference {
-            Some((model, optimizer)) => optimizer.step(model, &gradients, &settings).map_err(Error::wrap),
+            Some(engine) => engine.optimizer_step(&settings).map_err(Error::wrap),
             None => Ok(()),
         },
     )

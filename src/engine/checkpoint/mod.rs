@@ -24,4 +24,4 @@ pub use error::CheckpointError;
 pub use files::{Disk, FileOperations};
 pub use lock::RunLock;
 pub use store::{Checkpoints, Content, Loaded};
-pub use tensors::{load_tensors, save_tensors, tensors_sha256, with_bytes};
+pub use tensors::{Stored, StoredTensor, load_tensors, save_tensors, tensors_sha256, with_bytes};

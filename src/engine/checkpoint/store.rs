@@ -17,7 +17,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use super::manifest::{self, Entry, Hashing, Manifest};
-use super::{CheckpointError, Disk, FileOperations, tensors};
+use super::{CheckpointError, Disk, FileOperations, Stored, tensors};
 
 const STATE: &str = "state.json";
 const TENSORS: &str = ".safetensors";
@@ -38,9 +38,9 @@ pub struct Checkpoints {
 
 /// What a checkpoint holds.
 #[derive(Debug, Clone, Copy)]
-pub struct Content<'a> {
+pub struct Content<'a, T = Tensor> {
     /// Groups of tensors by name, such as `model` and `optimizer`; each becomes `<name>.safetensors`.
-    pub tensors: &'a BTreeMap<String, BTreeMap<String, Tensor>>,
+    pub tensors: &'a BTreeMap<String, BTreeMap<String, T>>,
     /// Everything small. Floats come back bit for bit; JSON has no NaN and no infinities.
     pub state: &'a serde_json::Value,
     /// Further files by name, for what is too big for JSON.
@@ -90,10 +90,10 @@ impl Checkpoints {
     }
 
     /// Saves a step's tensors and state; see [`Checkpoints::save_content`].
-    pub fn save(
+    pub fn save<T: Stored>(
         &self,
         step: u64,
-        tensors: &BTreeMap<String, BTreeMap<String, Tensor>>,
+        tensors: &BTreeMap<String, BTreeMap<String, T>>,
         state: &serde_json::Value,
         keep: usize,
     ) -> Result<PathBuf, CheckpointError> {
@@ -105,7 +105,12 @@ impl Checkpoints {
     ///
     /// When it fails, every checkpoint that was whole before still is, except that a fault between two renames may
     /// leave the one being replaced under another name, where [`Checkpoints::latest`] finds it.
-    pub fn save_content(&self, step: u64, content: &Content<'_>, keep: usize) -> Result<PathBuf, CheckpointError> {
+    pub fn save_content<T: Stored>(
+        &self,
+        step: u64,
+        content: &Content<'_, T>,
+        keep: usize,
+    ) -> Result<PathBuf, CheckpointError> {
         let named = named_parts(content)?;
         self.tidy()?;
         let partial = self.folder.join(format!("{PARTIAL}{}", folder_name(step)));
@@ -196,7 +201,12 @@ impl Checkpoints {
     }
 
     /// Makes the folder and writes every part and, last, the manifest.
-    fn write_parts(&self, step: u64, folder: &Path, parts: &BTreeMap<String, Part<'_>>) -> Result<(), CheckpointError> {
+    fn write_parts(
+        &self,
+        step: u64,
+        folder: &Path,
+        parts: &BTreeMap<String, Part<'_, impl Stored>>,
+    ) -> Result<(), CheckpointError> {
         self.files.create_folder(folder).map_err(CheckpointError::io("create the folder", folder))?;
         let mut entries = BTreeMap::new();
         for (name, part) in parts {
@@ -351,13 +361,13 @@ impl Checkpoints {
 }
 
 /// One file to write.
-enum Part<'a> {
-    Tensors(&'a BTreeMap<String, Tensor>),
+enum Part<'a, T> {
+    Tensors(&'a BTreeMap<String, T>),
     State(&'a serde_json::Value),
     Bytes(&'a [u8]),
 }
 
-impl Part<'_> {
+impl<T: Stored> Part<'_, T> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         match self {
             Self::Tensors(group) => tensors::write(group, out),
@@ -368,7 +378,7 @@ impl Part<'_> {
 }
 
 /// The parts by file name; refuses names and tensors that can't be stored.
-fn named_parts<'a>(content: &Content<'a>) -> Result<BTreeMap<String, Part<'a>>, CheckpointError> {
+fn named_parts<'a, T: Stored>(content: &Content<'a, T>) -> Result<BTreeMap<String, Part<'a, T>>, CheckpointError> {
     let mut parts = BTreeMap::from([(STATE.to_string(), Part::State(content.state))]);
     for (name, group) in content.tensors {
         tensors::check(group)?;

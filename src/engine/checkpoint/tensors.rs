@@ -2,6 +2,7 @@
 //!
 //! The format: <https://github.com/huggingface/safetensors>, little-endian, row-major.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -14,26 +15,119 @@ use sha2::{Digest, Sha256};
 use super::CheckpointError;
 use crate::cache::hex;
 
+/// What can be stored: a tensor of some device, or elements that somebody keeps.
+pub trait Stored {
+    /// Its element type.
+    fn dtype(&self) -> DType;
+
+    /// Its dimensions.
+    fn dims(&self) -> &[usize];
+
+    /// Hands its elements, row-major and little-endian, to `use_bytes`.
+    fn with_bytes(
+        &self,
+        name: &str,
+        use_bytes: &mut dyn FnMut(&[u8]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError>;
+}
+
+impl Stored for Tensor {
+    fn dtype(&self) -> DType {
+        self.dtype()
+    }
+
+    fn dims(&self) -> &[usize] {
+        self.dims()
+    }
+
+    fn with_bytes(
+        &self,
+        name: &str,
+        use_bytes: &mut dyn FnMut(&[u8]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        with_bytes(name, self, use_bytes)
+    }
+}
+
+/// A tensor, or f32 elements of an engine's memory, which are stored without a copy.
+#[derive(Debug, Clone)]
+pub enum StoredTensor<'a> {
+    /// A tensor.
+    Tensor(Tensor),
+    /// Elements on the host, row-major.
+    Elements {
+        /// Dimensions.
+        dims: Vec<usize>,
+        /// As many elements as they say.
+        elements: &'a [f32],
+    },
+}
+
+impl StoredTensor<'_> {
+    /// The elements in f32.
+    pub fn elements(&self) -> Result<Cow<'_, [f32]>, candle_core::Error> {
+        match self {
+            Self::Tensor(tensor) => Ok(Cow::Owned(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)),
+            Self::Elements { elements, .. } => Ok(Cow::Borrowed(elements)),
+        }
+    }
+
+    /// The same as a tensor on the CPU, or where it is.
+    pub fn to_tensor(&self) -> Result<Tensor, candle_core::Error> {
+        match self {
+            Self::Tensor(tensor) => Ok(tensor.clone()),
+            Self::Elements { dims, elements } => Tensor::from_slice(elements, dims.as_slice(), &Device::Cpu),
+        }
+    }
+}
+
+impl Stored for StoredTensor<'_> {
+    fn dtype(&self) -> DType {
+        match self {
+            Self::Tensor(tensor) => tensor.dtype(),
+            Self::Elements { .. } => DType::F32,
+        }
+    }
+
+    fn dims(&self) -> &[usize] {
+        match self {
+            Self::Tensor(tensor) => tensor.dims(),
+            Self::Elements { dims, .. } => dims,
+        }
+    }
+
+    fn with_bytes(
+        &self,
+        name: &str,
+        use_bytes: &mut dyn FnMut(&[u8]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        match self {
+            Self::Tensor(tensor) => with_bytes(name, tensor, use_bytes),
+            Self::Elements { elements, .. } => use_bytes(bytemuck::cast_slice(elements)),
+        }
+    }
+}
+
 /// Named tensors.
-pub(super) type Group = BTreeMap<String, Tensor>;
+pub(super) type Group<T = Tensor> = BTreeMap<String, T>;
 
 /// SHA-256 over names, element types, shapes and bytes in name order, as 64 hex digits: the hash of a set of weights.
 ///
 /// Two sets have one hash exactly when every tensor is bitwise the same, wherever the tensors live. Each tensor
 /// contributes its name, a zero byte, its element type (`f32`), a zero byte, its rank and dimensions as 64-bit
 /// little-endian integers, and its elements, row-major and little-endian.
-pub fn tensors_sha256(tensors: &BTreeMap<String, Tensor>) -> Result<String, CheckpointError> {
+pub fn tensors_sha256<T: Stored>(tensors: &BTreeMap<String, T>) -> Result<String, CheckpointError> {
     let mut hasher = Sha256::new();
     for (name, tensor) in tensors {
         hasher.update(name.as_bytes());
         hasher.update([0]);
         hasher.update(tensor.dtype().as_str());
         hasher.update([0]);
-        hasher.update((tensor.rank() as u64).to_le_bytes());
+        hasher.update((tensor.dims().len() as u64).to_le_bytes());
         for &dimension in tensor.dims() {
             hasher.update((dimension as u64).to_le_bytes());
         }
-        with_bytes(name, tensor, |bytes| {
+        tensor.with_bytes(name, &mut |bytes| {
             hasher.update(bytes);
             Ok(())
         })?;
@@ -63,7 +157,7 @@ pub fn load_tensors(path: &Path, device: &Device) -> Result<BTreeMap<String, Ten
 }
 
 /// Refuses what can't be stored, before anything is written.
-pub(super) fn check(group: &Group) -> Result<(), CheckpointError> {
+pub(super) fn check<T: Stored>(group: &Group<T>) -> Result<(), CheckpointError> {
     for (name, tensor) in group {
         dtype_name(tensor.dtype()).ok_or_else(|| unsupported(name, tensor.dtype()))?;
         if name == "__metadata__" {
@@ -74,14 +168,14 @@ pub(super) fn check(group: &Group) -> Result<(), CheckpointError> {
 }
 
 /// Writes a group as one safetensors file.
-pub(super) fn write(group: &Group, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write<T: Stored>(group: &Group<T>, out: &mut dyn Write) -> io::Result<()> {
     // Wider elements first, then by name, so that every tensor lies at a multiple of its element size.
-    let mut ordered: Vec<(&String, &Tensor)> = group.iter().collect();
+    let mut ordered: Vec<(&String, &T)> = group.iter().collect();
     ordered.sort_by_key(|(name, tensor)| (std::cmp::Reverse(tensor.dtype().size_in_bytes()), name.as_str()));
     let mut header = serde_json::Map::new();
     let mut offset = 0usize;
     for (name, tensor) in &ordered {
-        let end = offset + tensor.elem_count() * tensor.dtype().size_in_bytes();
+        let end = offset + tensor.dims().iter().product::<usize>() * tensor.dtype().size_in_bytes();
         let entry = serde_json::json!({
             "dtype": dtype_name(tensor.dtype()).unwrap_or_default(),
             "shape": tensor.dims(),
@@ -96,11 +190,11 @@ pub(super) fn write(group: &Group, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(&header)?;
     for (name, tensor) in ordered {
         let mut outcome = Ok(());
-        with_bytes(name, tensor, |bytes| {
+        let written = tensor.with_bytes(name, &mut |bytes| {
             outcome = out.write_all(bytes);
             Ok(())
-        })
-        .map_err(io::Error::other)?;
+        });
+        written.map_err(io::Error::other)?;
         outcome?;
     }
     Ok(())

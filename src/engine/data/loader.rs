@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use nanochat_artifacts::bytes_sha256;
+use nanochat_plan::activations::BatchSize;
 
 use crate::tokenizer::Tokenizer;
 
@@ -17,11 +18,12 @@ use super::{Corpus, DataError, LoaderState, Split};
 /// Fewest buffered documents before a choice.
 const BUFFER: usize = 1000;
 
-/// One micro-batch, row-major.
+/// One micro-batch, row-major. Every id is of the tokenizer's vocabulary: whoever uses a batch with a model of that vocabulary
+/// needs to check nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Token ids, `(batch_size, sequence_len)`.
-    pub inputs: Vec<u32>,
+    pub inputs: Vec<i32>,
     /// The token after each, `(batch_size, sequence_len)`.
     pub targets: Vec<i32>,
     /// Rows.
@@ -31,6 +33,21 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Rows, and tokens a row.
+    pub fn size(&self) -> BatchSize {
+        BatchSize { rows: self.batch_size, length: self.sequence_len }
+    }
+
+    /// As the micro-step numbered `number` from 0 takes it.
+    pub fn micro_step(&self, number: usize) -> nanochat_step::Batch<'_> {
+        nanochat_step::Batch { ids: &self.inputs, targets: &self.targets, number }
+    }
+
+    /// How many targets are not ignored.
+    pub fn counted(&self) -> usize {
+        self.targets.iter().filter(|target| **target >= 0).count()
+    }
+
     /// SHA-256, 64 hex digits, of the inputs, then the targets, as little-endian 32-bit integers.
     pub fn sha256(&self) -> String {
         let inputs = self.inputs.iter().flat_map(|token| token.to_le_bytes());
@@ -83,8 +100,8 @@ impl Loader {
         let mut row = Vec::with_capacity(self.sequence_len + 1);
         for _ in 0..self.batch_size {
             self.fill_row(&mut row)?;
-            batch.inputs.extend_from_slice(&row[..self.sequence_len]);
-            batch.targets.extend(row[1..].iter().map(|&token| token as i32));
+            batch.inputs.extend(row[..self.sequence_len].iter().map(|token| *token as i32));
+            batch.targets.extend(row[1..].iter().map(|token| *token as i32));
         }
         Ok(batch)
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
 use serde::Serialize;
 
 use super::EvalError;
@@ -45,24 +44,34 @@ pub fn bits_per_byte_of_split(
     Ok(SplitBits { value, tokens: batches * a_batch, batch_size, sequence_len })
 }
 
-/// Sum of the losses over the sum of the bytes of all targets that have bytes, in bits.
-///
-/// `token_bytes` has one length a token, 0 for those that don't count (special tokens); negative targets don't count
-/// either. The model gives losses in f32; they are summed in f64, where the baseline sums in f32, so the two differ by
-/// the baseline's rounding, some 1e-7 of the value.
-///
-/// Errors: a batch that can't be read, a model that fails, targets without any bytes.
+/// The same as [`bits_per_byte_by`] by a model.
 pub fn bits_per_byte(
     model: &Gpt,
     batches: impl IntoIterator<Item = Result<Batch, DataError>>,
     token_bytes: &[u32],
 ) -> Result<f64, EvalError> {
+    let mut evaluation = model.evaluation();
+    let mut losses = |batch: &Batch| Ok(evaluation.losses(batch.size(), batch.micro_step(0))?);
+    bits_per_byte_by(&mut losses, batches, token_bytes)
+}
+
+/// Sum of the losses over the sum of the bytes of all targets that have bytes, in bits.
+///
+/// `token_bytes` has one length a token, 0 for those that don't count (special tokens); negative targets don't count
+/// either. `losses` gives the loss of every position of a batch, row after row, in f32; they are summed in f64, where the baseline sums in f32, so the two differ by
+/// the baseline's rounding, some 1e-7 of the value.
+///
+/// Errors: a batch that can't be read, a model that fails, targets without any bytes.
+pub fn bits_per_byte_by<E: From<EvalError>>(
+    losses: &mut dyn FnMut(&Batch) -> Result<Vec<f32>, E>,
+    batches: impl IntoIterator<Item = Result<Batch, DataError>>,
+    token_bytes: &[u32],
+) -> Result<f64, E> {
     let (mut nats, mut bytes) = (0f64, 0u64);
     for batch in batches {
-        let batch = batch?;
+        let batch = batch.map_err(EvalError::from)?;
         let lengths = target_lengths(&batch.targets, token_bytes)?;
-        let losses = losses(model, &batch)?;
-        for (loss, length) in losses.into_iter().zip(lengths) {
+        for (loss, length) in losses(&batch)?.into_iter().zip(lengths) {
             if length > 0 {
                 nats += f64::from(loss);
                 bytes += u64::from(length);
@@ -70,18 +79,9 @@ pub fn bits_per_byte(
         }
     }
     if bytes == 0 {
-        return Err(EvalError::NoBytes);
+        return Err(EvalError::NoBytes.into());
     }
     Ok(nats / (std::f64::consts::LN_2 * bytes as f64))
-}
-
-/// Loss of every position of a batch, row-major.
-fn losses(model: &Gpt, batch: &Batch) -> Result<Vec<f32>, EvalError> {
-    let shape = (batch.batch_size, batch.sequence_len);
-    let targets: Vec<i64> = batch.targets.iter().map(|&target| target.into()).collect();
-    let ids = Tensor::from_slice(&batch.inputs, shape, model.device())?;
-    let targets = Tensor::from_vec(targets, shape, model.device())?;
-    Ok(model.losses(&ids, &targets)?.flatten_all()?.to_vec1::<f32>()?)
 }
 
 /// Bytes of every target; 0 for those that don't count.

@@ -12,5 +12,5 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-pub use bits_per_byte::{SplitBits, bits_per_byte, bits_per_byte_of_split};
+pub use bits_per_byte::{SplitBits, bits_per_byte, bits_per_byte_by, bits_per_byte_of_split};
 pub use error::EvalError;

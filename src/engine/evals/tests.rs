@@ -13,7 +13,7 @@ fn model() -> Gpt {
 }
 
 fn batch(seed: u32) -> Batch {
-    let inputs: Vec<u32> = (0..16).map(|at| (at * 7 + seed * 13) % 70).collect();
+    let inputs: Vec<i32> = (0..16).map(|at| ((at * 7 + seed * 13) % 70) as i32).collect();
     let targets = (0..16).map(|at| if at % 5 == 4 { -1 } else { ((at * 11 + seed * 3) % 70) as i32 }).collect();
     Batch { inputs, targets, batch_size: 2, sequence_len: 8 }
 }
@@ -29,7 +29,8 @@ fn bits_per_byte_is_the_sum_of_losses_over_the_sum_of_bytes() {
     let (mut nats, mut bytes) = (0.0, 0);
     for seed in 0..3 {
         let batch = batch(seed);
-        let ids = Tensor::from_slice(&batch.inputs, (2, 8), &Device::Cpu).unwrap();
+        let ids: Vec<u32> = batch.inputs.iter().map(|id| *id as u32).collect();
+        let ids = Tensor::from_vec(ids, (2, 8), &Device::Cpu).unwrap();
         let logits = model.logits(&ids).unwrap().to_vec3::<f32>().unwrap().concat();
         for (row, &target) in logits.iter().zip(&batch.targets).filter(|(_, target)| **target > 0) {
             if target % 4 == 0 {
@@ -110,8 +111,8 @@ fn a_thousand_evaluations() {
     let task = Task { label, kind: TaskKind::MultipleChoice, shots: 3, delimiter, random_baseline: 33.0, items };
     let bundle = Bundle { tasks: vec![task] };
     let batch = |seed: u32| {
-        let inputs: Vec<u32> = (0..128).map(|at| (at * 7 + seed * 13) % 256).collect();
-        let targets = inputs.iter().map(|input| (*input as i32 + 1) % 256).collect();
+        let inputs: Vec<i32> = (0..128).map(|at| ((at * 7 + seed * 13) % 256) as i32).collect();
+        let targets = inputs.iter().map(|input| (*input + 1) % 256).collect();
         Batch { inputs, targets, batch_size: 4, sequence_len: 32 }
     };
     let resident = || crate::device::memory::resident_bytes() as i64;

@@ -6,7 +6,7 @@ use super::engine::{Batch, continuations};
 use super::tool::{Tool, ToolIds};
 use super::*;
 use crate::model::testing::{random_model, shape};
-use crate::model::{Engine, Gpt};
+use crate::model::{Backend, Gpt};
 use crate::tokenizer::{Content, Conversation, Message, Role, Tokenizer};
 use nanochat_plan::ModelShape;
 use std::ops::ControlFlow;
@@ -149,7 +149,7 @@ fn rows_that_end_leave_the_batch() {
         assert_eq!(cut.end, end);
     }
     assert!(cut.iter().any(|sample| sample.tokens.len() < 5) && cut.iter().any(|sample| sample.tokens.len() > 5));
-    model.set_engine(Engine::Reference);
+    model.set_backend(Backend::Reference);
     let reference = continuations(&model, request, &mut |_| ControlFlow::Continue(())).unwrap();
     for (reference, cut) in reference.iter().zip(&cut) {
         assert_eq!(reference.ids(), cut.ids());

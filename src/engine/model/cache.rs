@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::ModelError;
-use super::inference::Row;
+use super::inference::{Buffers, Row};
 use nanochat_plan::ModelShape;
 use nanochat_plan::shape::head_dim;
 
@@ -11,6 +11,8 @@ use nanochat_plan::shape::head_dim;
 #[derive(Debug)]
 pub struct KvCache {
     store: Store,
+    /// What the kernels' passes over it work on; empty before the first.
+    buffers: Buffers,
 }
 
 /// Where a cache's elements lie.
@@ -35,7 +37,7 @@ pub(super) struct Tensors {
 impl KvCache {
     /// An empty cache for the kernels.
     pub(super) fn paged(shape: &ModelShape, rows: usize, capacity: usize) -> Self {
-        Self { store: Store::Paged(vec![Row::new(shape, capacity); rows]) }
+        Self::of(Store::Paged(vec![Row::new(shape, capacity); rows]))
     }
 
     /// An empty cache for the reference operations, with room for `capacity` tokens (at least one) in each of `rows`.
@@ -50,11 +52,25 @@ impl KvCache {
         let dims = (rows, capacity, shape.n_kv_head, head_dim(shape));
         let zeros = || Tensor::zeros(dims, dtype, device);
         let layers = (0..shape.n_layer).map(|_| Ok([zeros()?, zeros()?])).collect::<Result<_, candle_core::Error>>()?;
-        Ok(Self { store: Store::Tensors(Tensors { layers, length: 0, capacity, tokens: vec![Vec::new(); rows] }) })
+        Ok(Self::of(Store::Tensors(Tensors { layers, length: 0, capacity, tokens: vec![Vec::new(); rows] })))
+    }
+
+    fn of(store: Store) -> Self {
+        Self { store, buffers: Buffers::default() }
     }
 
     pub(super) fn store_mut(&mut self) -> &mut Store {
         &mut self.store
+    }
+
+    /// Where its elements lie, and what passes over it work on.
+    pub(super) fn parts_mut(&mut self) -> (&mut Store, &mut Buffers) {
+        (&mut self.store, &mut self.buffers)
+    }
+
+    /// Exchanges what passes over it work on, so that one cache after the other can use the same memory.
+    pub(super) fn exchange(&mut self, buffers: &mut Buffers) {
+        std::mem::swap(&mut self.buffers, buffers);
     }
 
     /// The tokens held, by row.
@@ -140,7 +156,7 @@ impl KvCache {
             }
             Store::Tensors(tensors) => Store::Tensors(tensors.repeat(rows, capacity)?),
         };
-        Ok(Self { store })
+        Ok(Self::of(store))
     }
 }
 

@@ -3,8 +3,8 @@
 use candle_core::DType;
 
 use super::cache::Store;
-use super::fast::with_weights;
-use super::inference::{self, StepBuffers, StepWeights};
+use super::inference::{self, Buffers, StepBuffers, StepWeights};
+use super::weights::with_weights;
 use super::{Gpt, KvCache, ModelError};
 use nanochat_plan::ModelShape;
 use nanochat_plan::shape::{kv_dim, window_sizes};
@@ -20,6 +20,8 @@ const PREFILL_TOKENS: usize = 512;
 pub struct Decoder<'a> {
     model: &'a Gpt,
     kernels: Option<Kernels<'a>>,
+    /// What passes over prompts work on.
+    buffers: Buffers,
     /// What the reference operations gave last.
     logits: Vec<f32>,
 }
@@ -32,13 +34,18 @@ struct Kernels<'a> {
 impl Gpt {
     /// Calls `work` with a decoder, on the current thread pool, which it doesn't leave between steps.
     pub fn decoding<R: Send>(&self, work: impl FnOnce(&mut Decoder<'_>) -> R + Send) -> Result<R, ModelError> {
-        let Some((_, DType::F32)) = self.fast() else {
-            return Ok(work(&mut Decoder { model: self, kernels: None, logits: Vec::new() }));
+        let Some((_, DType::F32)) = self.by_kernels() else {
+            return Ok(work(&mut Decoder {
+                model: self,
+                kernels: None,
+                buffers: Buffers::default(),
+                logits: Vec::new(),
+            }));
         };
         with_weights::<f32, _>(self.parameters(), |weights| {
             let weights = StepWeights::new(self.shape(), weights, self.narrow())?;
             let kernels = Some(Kernels { weights, buffers: StepBuffers::default() });
-            let mut decoder = Decoder { model: self, kernels, logits: Vec::new() };
+            let mut decoder = Decoder { model: self, kernels, buffers: Buffers::default(), logits: Vec::new() };
             Ok(rayon::scope(|_| work(&mut decoder)))
         })
     }
@@ -68,10 +75,13 @@ impl Decoder<'_> {
         if ids.is_empty() {
             return Err(ModelError::Batch { what: "ids", expected: "u32", got: "a row without tokens".into() });
         }
-        for ids in ids.chunks(PREFILL_TOKENS) {
+        cache.exchange(&mut self.buffers);
+        let fed = ids.chunks(PREFILL_TOKENS).try_for_each(|ids| {
             self.logits = self.model.next_logits(&[ids], cache)?.pop().unwrap_or_default();
-        }
-        Ok(&self.logits)
+            Ok(())
+        });
+        cache.exchange(&mut self.buffers);
+        fed.map(|()| self.logits.as_slice())
     }
 
     /// Feeds one token to each row of a cache: the capped logits after it, row after row.

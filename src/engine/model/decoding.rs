@@ -3,7 +3,8 @@
 use candle_core::{DType, IndexOp, Tensor};
 
 use super::cache::Store;
-use super::{Continuation, Gpt, KvCache, ModelError, TokenScore, inference};
+use super::inference::{self, Buffers};
+use super::{Continuation, Gpt, KvCache, ModelError, TokenScore};
 
 /// Tokens that a padded batch may hold where the kernels can't work.
 const PADDED_TOKENS: usize = 4096;
@@ -11,7 +12,7 @@ const PADDED_TOKENS: usize = 4096;
 impl Gpt {
     /// An empty key/value cache for `batch` rows with room for `capacity` tokens; it grows when more come.
     pub fn new_cache(&self, batch: usize, capacity: usize) -> Result<KvCache, ModelError> {
-        if let Some((_, DType::F32)) = self.fast() {
+        if let Some((_, DType::F32)) = self.by_kernels() {
             return Ok(KvCache::paged(self.shape(), batch, capacity));
         }
         let dtype = self.parameters().values().next().map_or(DType::F32, Tensor::dtype);
@@ -75,10 +76,10 @@ impl Gpt {
         wanted: impl Fn(usize) -> usize,
         cache: &mut KvCache,
     ) -> Result<Vec<f32>, ModelError> {
-        let (Some((fast, DType::F32)), Store::Paged(rows)) = (self.kernels(), cache.store_mut()) else {
+        let (Some((model, DType::F32)), (Store::Paged(rows), buffers)) = (self.on_cpu(), cache.parts_mut()) else {
             return Err(ModelError::ForeignCache);
         };
-        self.with_inference(|buffers| inference::extend(&fast, new, wanted, rows, buffers))
+        inference::extend(&model, new, wanted, rows, buffers)
     }
 
     /// What the model makes of the judged tokens of each sequence, in the order of the sequences.
@@ -94,10 +95,8 @@ impl Gpt {
         if let Some(id) = sequences.iter().flat_map(|sequence| sequence.tokens).find(|id| **id as usize >= vocab_size) {
             return Err(ModelError::OutsideVocabulary { what: "ids", value: i64::from(*id), vocab_size });
         }
-        match self.fast() {
-            Some((fast, DType::F32)) => {
-                self.with_inference(|buffers| inference::scores(&fast, sequences, batch_tokens, buffers))
-            }
+        match self.by_kernels() {
+            Some((model, DType::F32)) => inference::scores(&model, sequences, batch_tokens, &mut Buffers::default()),
             _ => self.padded_scores(sequences, batch_tokens.min(PADDED_TOKENS)),
         }
     }

@@ -1,43 +1,36 @@
 //! The model as others use it.
 
-use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var, WithDType};
 
-use super::fast::{Fast, Workspace};
 use super::forward::Forward;
-use super::inference::{self, Buffers, Narrow};
+use super::inference::{self, Narrow};
+use super::passes::Passes;
+use super::weights::OnCpu;
 use super::{Gradients, ModelError, Parameters, initialize, parameters};
 use crate::ops::Element;
 use crate::ops::reference::cross_entropy;
 use nanochat_kernels::gemm::ComputeDtype;
+use nanochat_plan::activations::{BatchSize, Pass};
 use nanochat_plan::{ModelShape, Precision, rows_at_once, shape};
+use nanochat_step::Batch;
 
 /// A transformer of some shape with its parameters on one device.
-///
-/// An optimizer changes the parameters in place: whoever keeps a tensor of [`Gpt::parameters`] across a step copies it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Gpt {
     shape: ModelShape,
     parameters: Parameters,
     device: Device,
-    engine: Engine,
+    backend: Backend,
     precision: Precision,
-    /// The kernels' buffers, a [`Workspace`] of the parameters' type; none before the first use.
-    workspace: Mutex<Option<Box<dyn Any + Send>>>,
-    /// The buffers of passes without gradients.
-    inference: Mutex<Buffers>,
     /// The weights of matrix products rounded to bf16, where decoding shall read these.
     narrow: Option<Narrow>,
-    /// Rows that the reference operations take at a time, where a test wants fewer than fit.
-    pub(super) rows_at_once: Option<usize>,
 }
 
 /// What computes a model's passes on the CPU; other devices always take the reference operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Engine {
+pub enum Backend {
     /// Hand-written kernels.
     #[default]
     Kernels,
@@ -74,29 +67,25 @@ impl Gpt {
         Ok(Self::new(shape, parameters::from_tensors(shape, tensors, device)?, device))
     }
 
+    /// A model on the CPU of tensors that are known to fit, without a copy.
+    pub(crate) fn from_owned(shape: &ModelShape, tensors: HashMap<String, Tensor>) -> Result<Self, ModelError> {
+        shape::validate(shape)?;
+        Ok(Self::new(shape, tensors.into_iter().collect(), &Device::Cpu))
+    }
+
     fn new(shape: &ModelShape, parameters: Parameters, device: &Device) -> Self {
         let (shape, device) = (shape.clone(), device.clone());
-        Self {
-            shape,
-            parameters,
-            device,
-            engine: Engine::default(),
-            precision: Precision::F32,
-            workspace: Mutex::default(),
-            inference: Mutex::default(),
-            narrow: None,
-            rows_at_once: None,
-        }
+        Self { shape, parameters, device, backend: Backend::default(), precision: Precision::F32, narrow: None }
     }
 
     /// What computes the passes on the CPU.
-    pub fn engine(&self) -> Engine {
-        self.engine
+    pub fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// Chooses what computes the passes on the CPU.
-    pub fn set_engine(&mut self, engine: Engine) {
-        self.engine = engine;
+    pub fn set_backend(&mut self, backend: Backend) {
+        self.backend = backend;
     }
 
     /// The model's shape.
@@ -153,15 +142,19 @@ impl Gpt {
     pub fn to_dtype(&self, dtype: DType) -> Result<Self, ModelError> {
         let convert = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), tensor.to_dtype(dtype)?.copy()?));
         let parameters = self.parameters.iter().map(convert).collect::<Result<_, ModelError>>()?;
-        Ok(Self { engine: self.engine, precision: self.precision, ..Self::new(&self.shape, parameters, &self.device) })
+        Ok(Self {
+            backend: self.backend,
+            precision: self.precision,
+            ..Self::new(&self.shape, parameters, &self.device)
+        })
     }
 
     /// Logits after the soft cap, (B, T, V) in f32, of `ids` (B, T) in u32.
     pub fn logits(&self, ids: &Tensor) -> Result<Tensor, ModelError> {
         let rows = self.check_ids(ids)?;
-        match self.fast() {
-            Some((fast, DType::F64)) => self.fast_logits::<f64>(&fast, &rows),
-            Some((fast, _)) => self.fast_logits::<f32>(&fast, &rows),
+        match self.by_kernels() {
+            Some((_, DType::F64)) => self.kernel_logits::<f64>(&rows),
+            Some(_) => self.kernel_logits::<f32>(&rows),
             None => Ok(self.forward().logits(ids, None)?),
         }
     }
@@ -175,10 +168,10 @@ impl Gpt {
     pub fn losses(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
         let rows = self.check_ids(ids)?;
         let checked = self.check_targets(ids, targets)?;
-        match self.fast() {
-            Some((fast, DType::F64)) => self.fast_losses::<f64>(&fast, &rows, &checked),
-            Some((fast, _)) => self.fast_losses::<f32>(&fast, &rows, &checked),
-            None => self.reference_losses(ids, targets),
+        match self.by_kernels() {
+            Some((_, DType::F64)) => self.kernel_losses::<f64>(&rows, &checked),
+            Some(_) => self.kernel_losses::<f32>(&rows, &checked),
+            None => self.reference_losses(ids, targets, self.rows_at_once(ids)?),
         }
     }
 
@@ -210,19 +203,20 @@ impl Gpt {
             return Err(ModelError::NothingToPredict);
         }
         let factor = scale / counted as f64;
-        let losses = match self.fast() {
-            Some((fast, DType::F64)) => self.fast_gradients::<f64>(&fast, &rows, &checked, factor, into, observe)?,
-            Some((fast, _)) => self.fast_gradients::<f32>(&fast, &rows, &checked, factor, into, observe)?,
-            None => self.reference_gradients(ids, targets, factor, into, observe)?,
+        let losses = match self.by_kernels() {
+            Some((_, DType::F64)) => self.kernel_gradients::<f64>(&rows, &checked, factor, into, observe)?,
+            Some(_) => self.kernel_gradients::<f32>(&rows, &checked, factor, into, observe)?,
+            None => self.reference_gradients(ids, targets, self.rows_at_once(ids)?, factor, into, observe)?,
         };
         mean(&losses, &checked)
     }
 
-    /// Adds the gradient of `factor` times the sum of losses by candle's own `backward`; the losses.
-    fn reference_gradients(
+    /// Adds the gradient of `factor` times the sum of losses by candle's own `backward`, so many rows at a time; the losses.
+    pub(super) fn reference_gradients(
         &self,
         ids: &Tensor,
         targets: &Tensor,
+        rows_at_once: usize,
         factor: f64,
         into: &mut Gradients,
         observe: &mut dyn FnMut(Part),
@@ -234,7 +228,7 @@ impl Gpt {
         let forward =
             Forward { shape: &self.shape, parameters: &parameters, compute_dtype: compute_dtype(self.precision) };
         let mut all = Vec::new();
-        for (ids, targets) in self.slices(ids, targets)? {
+        for (ids, targets) in slices(ids, targets, rows_at_once)? {
             if !all.is_empty() {
                 observe(Part::Forward);
             }
@@ -250,84 +244,62 @@ impl Gpt {
         Ok(Tensor::cat(&all, 0)?)
     }
 
-    /// Cross-entropy of every position by the reference operations, (B, T).
-    fn reference_losses(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
-        let slices = self.slices(ids, targets)?.into_iter();
+    /// Cross-entropy of every position by the reference operations, (B, T), so many rows at a time.
+    pub(super) fn reference_losses(
+        &self,
+        ids: &Tensor,
+        targets: &Tensor,
+        rows_at_once: usize,
+    ) -> Result<Tensor, ModelError> {
+        let slices = slices(ids, targets, rows_at_once)?.into_iter();
         let all = slices.map(|(ids, targets)| losses(&self.forward(), &ids, &targets));
         Ok(Tensor::cat(&all.collect::<Result<Vec<_>, _>>()?, 0)?)
     }
 
-    /// Ids and targets (B, T) by as many rows as the reference operations take at a time.
-    fn slices(&self, ids: &Tensor, targets: &Tensor) -> Result<Vec<(Tensor, Tensor)>, ModelError> {
-        let (rows, length) = ids.dims2()?;
-        let most = self.rows_at_once.unwrap_or_else(|| rows_at_once(&self.shape, length));
-        let slice = |start: usize| {
-            let count = most.min(rows - start);
-            Ok((ids.narrow(0, start, count)?, targets.narrow(0, start, count)?))
-        };
-        (0..rows).step_by(most).map(slice).collect()
+    /// Rows that the reference operations take at a time.
+    fn rows_at_once(&self, ids: &Tensor) -> Result<usize, ModelError> {
+        Ok(rows_at_once(&self.shape, ids.dim(1)?))
     }
 
-    fn fast_logits<T: Element + candle_core::WithDType>(
-        &self,
-        fast: &Fast<'_>,
-        rows: &[Vec<u32>],
-    ) -> Result<Tensor, ModelError> {
-        let logits = self.with_workspace(|workspace| fast.logits::<T>(rows, workspace))?;
+    fn kernel_logits<T: Element + WithDType>(&self, rows: &[Vec<u32>]) -> Result<Tensor, ModelError> {
+        let (size, ids) = flat(rows);
+        let batch = Batch { ids: &ids, targets: &ids, number: 0 };
+        let logits = Passes::<T>::new(self, size, Pass::Evaluation)?.logits(batch);
         Ok(Tensor::from_vec(logits, (rows.len(), (), self.shape.vocab_size), &self.device)?)
     }
 
-    fn fast_losses<T: Element + candle_core::WithDType>(
-        &self,
-        fast: &Fast<'_>,
-        rows: &[Vec<u32>],
-        targets: &[i64],
-    ) -> Result<Tensor, ModelError> {
-        let losses = self.with_workspace(|workspace| fast.losses::<T>(rows, targets, workspace))?;
-        Ok(Tensor::from_vec(losses, (rows.len(), ()), &self.device)?)
+    fn kernel_losses<T: Element + WithDType>(&self, rows: &[Vec<u32>], targets: &[i32]) -> Result<Tensor, ModelError> {
+        let (size, ids) = flat(rows);
+        let mut passes = Passes::<T>::new(self, size, Pass::Evaluation)?;
+        let losses = passes.losses(Batch { ids: &ids, targets, number: 0 });
+        Ok(Tensor::from_slice(losses, (rows.len(), ()), &self.device)?)
     }
 
-    fn fast_gradients<T: Element + candle_core::WithDType>(
+    fn kernel_gradients<T: Element + WithDType>(
         &self,
-        fast: &Fast<'_>,
         rows: &[Vec<u32>],
-        targets: &[i64],
+        targets: &[i32],
         factor: f64,
-        into: &Gradients,
+        into: &mut Gradients,
         observe: &mut dyn FnMut(Part),
     ) -> Result<Tensor, ModelError> {
-        let losses =
-            self.with_workspace(|workspace| fast.gradients::<T>(rows, targets, factor, into, workspace, observe))?;
-        Ok(Tensor::from_vec(losses, (rows.len(), ()), &self.device)?)
+        let (size, ids) = flat(rows);
+        let mut passes = Passes::<T>::new(self, size, Pass::Training)?;
+        let losses = passes.gradients(Batch { ids: &ids, targets, number: 0 }, factor, into, observe)?;
+        Ok(Tensor::from_slice(losses, (rows.len(), ()), &self.device)?)
     }
 
-    /// The kernels and the type they work in, if they serve this model and are chosen.
-    pub(super) fn fast(&self) -> Option<(Fast<'_>, DType)> {
-        self.kernels().filter(|_| self.engine == Engine::Kernels)
+    /// The parameters as the kernels read them and the type they work in, if they serve this model and are chosen.
+    pub(super) fn by_kernels(&self) -> Option<(OnCpu<'_>, DType)> {
+        self.on_cpu().filter(|_| self.backend == Backend::Kernels)
     }
 
-    /// The kernels and the type they work in, if they serve this model.
-    pub(super) fn kernels(&self) -> Option<(Fast<'_>, DType)> {
-        let fast =
-            Fast { shape: &self.shape, parameters: &self.parameters, compute_dtype: compute_dtype(self.precision) };
-        let dtype = fast.serves()?;
-        Some((fast, dtype))
-    }
-
-    /// Calls `work` with the buffers of passes without gradients.
-    pub(super) fn with_inference<R>(&self, work: impl FnOnce(&mut Buffers) -> R) -> R {
-        // A poisoned lock only says that another pass panicked: what the buffers hold never matters.
-        work(&mut self.inference.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Calls `work` with the buffers that were used before, or fresh ones.
-    fn with_workspace<T: Element, R>(&self, work: impl FnOnce(&mut Workspace<T>) -> R) -> R {
-        let mut slot = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = slot.take().and_then(|kept| kept.downcast::<Workspace<T>>().ok());
-        let mut workspace = kept.unwrap_or_default();
-        let result = work(&mut workspace);
-        *slot = Some(workspace);
-        result
+    /// The parameters as the kernels read them and the type they work in, if they serve this model.
+    pub(super) fn on_cpu(&self) -> Option<(OnCpu<'_>, DType)> {
+        let compute_dtype = compute_dtype(self.precision);
+        let on_cpu = OnCpu { shape: &self.shape, parameters: &self.parameters, compute_dtype };
+        let dtype = on_cpu.serves()?;
+        Some((on_cpu, dtype))
     }
 
     pub(super) fn forward(&self) -> Forward<'_> {
@@ -349,7 +321,7 @@ impl Gpt {
     }
 
     /// Refuses targets of the wrong form or outside the vocabulary; gives them back in order.
-    fn check_targets(&self, ids: &Tensor, targets: &Tensor) -> Result<Vec<i64>, ModelError> {
+    fn check_targets(&self, ids: &Tensor, targets: &Tensor) -> Result<Vec<i32>, ModelError> {
         if targets.dims() != ids.dims() || targets.dtype() != DType::I64 {
             let got = format!("{:?} {} beside ids {:?}", targets.dims(), targets.dtype().as_str(), ids.dims());
             return Err(ModelError::Batch { what: "targets", expected: "i64", got });
@@ -358,9 +330,25 @@ impl Gpt {
         let vocab_size = self.shape.vocab_size;
         match values.iter().find(|value| **value < -1 || **value >= vocab_size as i64) {
             Some(value) => Err(ModelError::OutsideVocabulary { what: "targets", value: *value, vocab_size }),
-            None => Ok(values),
+            None => Ok(values.into_iter().map(|value| value as i32).collect()),
         }
     }
+}
+
+/// The size of a batch of rows, and all their ids.
+fn flat(rows: &[Vec<u32>]) -> (BatchSize, Vec<i32>) {
+    let ids = rows.iter().flatten().map(|id| *id as i32).collect();
+    (BatchSize { rows: rows.len(), length: rows.first().map_or(0, Vec::len) }, ids)
+}
+
+/// Ids and targets (B, T) by so many rows at a time.
+fn slices(ids: &Tensor, targets: &Tensor, rows_at_once: usize) -> Result<Vec<(Tensor, Tensor)>, ModelError> {
+    let rows = ids.dim(0)?;
+    let slice = |start: usize| {
+        let count = rows_at_once.min(rows - start);
+        Ok((ids.narrow(0, start, count)?, targets.narrow(0, start, count)?))
+    };
+    (0..rows).step_by(rows_at_once).map(slice).collect()
 }
 
 /// Cross-entropy of every position, (B, T), 0 where the target is −1; gradients flow through it.
@@ -382,12 +370,12 @@ pub fn compute_dtype(precision: Precision) -> ComputeDtype {
 }
 
 /// How many targets are not ignored.
-fn counted(targets: &[i64]) -> usize {
+fn counted(targets: &[i32]) -> usize {
     targets.iter().filter(|target| **target >= 0).count()
 }
 
 /// Sum of the losses over the number of counted targets, in f64.
-fn mean(losses: &Tensor, targets: &[i64]) -> Result<f32, ModelError> {
+fn mean(losses: &Tensor, targets: &[i32]) -> Result<f32, ModelError> {
     if counted(targets) == 0 {
         return Err(ModelError::NothingToPredict);
     }

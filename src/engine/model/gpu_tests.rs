@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::testing::{entries, random_batch, random_model, relative_distance, shapes};
-use super::{Engine, Gpt, Gradients};
+use super::{Backend, Gpt, Gradients};
 use crate::device::open_device;
 use nanochat_plan::{DeviceKind, ModelShape, Precision};
 
@@ -15,7 +15,7 @@ fn gpu() -> Option<Device> {
 fn on(device: &Device, shape: &ModelShape, seed: u64, precision: Precision) -> Gpt {
     let weights = random_model(shape, seed).parameters().clone().into_iter().collect();
     let mut model = Gpt::from_tensors(shape, &weights, device).unwrap();
-    model.set_engine(Engine::Reference);
+    model.set_backend(Backend::Reference);
     model.set_precision(precision);
     model
 }

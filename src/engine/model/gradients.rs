@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::{ModelError, Parameters};
-use crate::ops::tensors::update;
 
 /// One sum of gradients a parameter, of its shape and type, in name order.
 #[derive(Debug, Clone)]
@@ -35,14 +34,10 @@ impl Gradients {
         &self.tensors
     }
 
-    /// Back to zero, before the next step; on the CPU in place.
+    /// Back to zero, before the next step.
     pub fn reset(&mut self) -> Result<(), ModelError> {
         for tensor in self.tensors.values_mut() {
-            if tensor.device().is_cpu() && tensor.dtype() == DType::F32 && tensor.is_contiguous() {
-                update(tensor, |elements: &mut [f32]| elements.fill(0.0))?;
-            } else {
-                *tensor = tensor.zeros_like()?;
-            }
+            *tensor = tensor.zeros_like()?;
         }
         Ok(())
     }

@@ -11,14 +11,15 @@ mod cache;
 mod decoder;
 mod decoding;
 mod error;
-mod fast;
 mod forward;
 mod gpt;
 mod gradients;
 mod inference;
 mod initialize;
 mod parameters;
+mod passes;
 mod scores;
+mod weights;
 
 #[cfg(test)]
 mod gpu_tests;
@@ -34,11 +35,13 @@ pub(crate) use decoding::score_row;
 pub use error::ModelError;
 pub(crate) use error::listed;
 pub use gpt::compute_dtype;
-pub use gpt::{Engine, Gpt, Part};
+pub use gpt::{Backend, Gpt, Part};
 pub use gradients::Gradients;
 pub use parameters::{
     BACKOUT_SCALAR, HEAD, INPUT_SCALARS, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING, layer_name,
     value_embedding_name,
 };
 pub use parameters::{Parameters, parameter_shapes};
+pub use passes::Evaluation;
+pub(crate) use passes::{load_angles, load_weights, on_device};
 pub use scores::{Continuation, TokenScore};

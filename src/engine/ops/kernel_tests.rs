@@ -447,8 +447,8 @@ fn the_heads_losses_and_gradients() {
     for (tokens, vocab, padded, width) in [(1, 2, 2, 3), (5, 50, 64, 8), (70, 40_000, 40_064, 4)] {
         let (x, weight) = (elements(tokens * width, 30), elements(padded * width, 31));
         let weight: Vec<f64> = weight.iter().map(|value| 10.0 * value).collect();
-        let targets: Vec<i64> =
-            (0..tokens as i64).map(|token| if token % 4 == 3 { -1 } else { token * 7 % vocab as i64 }).collect();
+        let targets: Vec<i32> =
+            (0..tokens as i32).map(|token| if token % 4 == 3 { -1 } else { token * 7 % vocab as i32 }).collect();
         let (x_var, weight_var) = (variable(&x, &[tokens, width]), variable(&weight, &[padded, width]));
         let logits = reference::linear(&x_var, &weight_var, ComputeDtype::Full)
             .unwrap()
@@ -457,8 +457,7 @@ fn the_heads_losses_and_gradients() {
             .contiguous()
             .unwrap();
         let capped = reference::soft_cap(&logits).unwrap();
-        let picked =
-            Tensor::from_vec(targets.iter().map(|target| (*target).max(0)).collect(), tokens, &Device::Cpu).unwrap();
+        let picked = Tensor::from_iter(targets.iter().map(|target| i64::from(*target).max(0)), &Device::Cpu).unwrap();
         let counted: Vec<f64> = targets.iter().map(|target| f64::from(u8::from(*target >= 0))).collect();
         let reference = (reference::cross_entropy(&capped, &picked).unwrap() * tensor(&counted, &[tokens])).unwrap();
         let expected = gradients(&reference, &vec![0.3; tokens], &[&x_var, &weight_var]);

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use super::imported::baseline_groups;
-use super::rules::{Rule, rules};
 use super::{LearningRates, OptimError, StepSettings};
 use nanochat_plan::ModelShape;
+use nanochat_plan::parameters::{Group, ParameterLayout};
+use nanochat_step::adamw_rule;
 
 /// Added to the root of AdamW's second moment.
 const EPSILON: f64 = 1e-10;
@@ -48,14 +49,15 @@ pub fn to_baseline(
     rates: &LearningRates,
     settings: &StepSettings,
 ) -> Result<Vec<SavedGroup>, OptimError> {
-    let rules: BTreeMap<String, Rule> = rules(shape, rates).into_iter().collect();
+    let layout = ParameterLayout::new(shape);
+    let group_of = |name: &String| layout.entries().iter().find(|entry| entry.parameter.name() == *name);
     let find = |kind: &str, name: &str| {
         let key = format!("{kind}.{name}");
         state.get(&key).ok_or_else(|| OptimError::State { problems: vec![format!("it has no `{key}`")] })
     };
     let groups = baseline_groups(shape).into_iter().map(|(kind, names)| {
-        let first = names.first().and_then(|name| rules.get(name));
-        let settings = group_settings(first, rates, settings);
+        let group = names.first().and_then(group_of).map_or(Group::Muon, |entry| entry.group);
+        let settings = group_settings(group, shape.n_embd, rates, settings);
         let state = match kind {
             "muon" => stacked(&names, &find)?,
             _ => names
@@ -71,31 +73,33 @@ pub fn to_baseline(
     groups.collect()
 }
 
-/// What the baseline keeps of a group beside its state, by the rule of its first parameter.
-fn group_settings(rule: Option<&Rule>, rates: &LearningRates, settings: &StepSettings) -> Vec<(&'static str, Setting)> {
+/// What the baseline keeps of a group beside its state.
+fn group_settings(
+    group: Group,
+    width: usize,
+    rates: &LearningRates,
+    settings: &StepSettings,
+) -> Vec<(&'static str, Setting)> {
     let rate = |initial: f64| {
         [("lr", Setting::Number(initial * settings.lr_multiplier)), ("initial_lr", Setting::Number(initial))]
     };
-    match rule {
-        Some(Rule::AdamW(rule)) => {
-            let own = [
-                ("betas", Setting::Pair(rule.betas)),
-                ("eps", Setting::Number(EPSILON)),
-                ("weight_decay", Setting::Number(rule.weight_decay)),
-            ];
-            rate(rule.learning_rate).into_iter().chain(own).collect()
-        }
-        _ => {
-            let own = [
-                ("momentum", Setting::Number(settings.muon_momentum)),
-                ("ns_steps", Setting::Whole(ITERATIONS)),
-                ("beta2", Setting::Number(SECOND_DECAY)),
-                ("weight_decay", Setting::Number(settings.muon_weight_decay)),
-            ];
-            // The factor for tall matrices is not in the group's rate there.
-            rate(rates.matrix).into_iter().chain(own).collect()
-        }
+    if group != Group::Muon {
+        let rule = adamw_rule(group, width, rates);
+        let own = [
+            ("betas", Setting::Pair(rule.betas)),
+            ("eps", Setting::Number(EPSILON)),
+            ("weight_decay", Setting::Number(rule.weight_decay)),
+        ];
+        return rate(rule.learning_rate).into_iter().chain(own).collect();
     }
+    let own = [
+        ("momentum", Setting::Number(settings.muon_momentum)),
+        ("ns_steps", Setting::Whole(ITERATIONS)),
+        ("beta2", Setting::Number(SECOND_DECAY)),
+        ("weight_decay", Setting::Number(settings.muon_weight_decay)),
+    ];
+    // The factor for tall matrices is not in the group's rate there.
+    rate(rates.matrix).into_iter().chain(own).collect()
 }
 
 /// The state of a group of matrices, stacked, at the first of them.

@@ -10,9 +10,8 @@ mod exported;
 mod imported;
 mod muon;
 mod muon_adamw;
-mod on_cpu;
-mod rules;
 mod schedule;
+mod state;
 
 #[cfg(test)]
 mod tests;
@@ -21,5 +20,6 @@ pub use error::OptimError;
 pub use exported::{SavedGroup, Setting, to_baseline};
 pub use imported::{GroupState, from_baseline};
 pub use muon_adamw::MuonAdamW;
-pub use rules::LearningRates;
-pub use schedule::{Schedule, StepSettings};
+pub use nanochat_step::{LearningRates, StepSettings};
+pub use schedule::Schedule;
+pub use state::{Moments, STEP, moment_names, moments_of};

@@ -3,22 +3,22 @@
 
 use candle_core::{D, Result, Tensor};
 
-use super::StepSettings;
 use crate::model::compute_dtype;
 use crate::ops::product;
 use nanochat_kernels::gemm::ComputeDtype;
 use nanochat_kernels::muon::{Coefficients, LEAST_MOMENT, LEAST_NORM, NORM_MARGIN, POLAR_EXPRESS};
 use nanochat_plan::Precision;
+use nanochat_step::Coefficients as StepCoefficients;
 
 /// Decay of the second moment.
 const BETA2: f32 = 0.9;
 
-/// What a step multiplies by; in f32 as the baseline holds it.
-pub(super) fn coefficients(learning_rate: f64, at: &StepSettings, precision: Precision) -> Coefficients {
+/// What a step of the matrices of Muon's group number `group` multiplies by.
+pub(super) fn coefficients(step: &StepCoefficients, group: usize, precision: Precision) -> Coefficients {
     Coefficients {
-        momentum: at.muon_momentum as f32,
-        learning_rate: (learning_rate * at.lr_multiplier) as f32,
-        weight_decay: at.muon_weight_decay as f32,
+        momentum: step.muon_momentum,
+        learning_rate: step.muon_learning_rates[group],
+        weight_decay: step.muon_weight_decay,
         new_second: 1.0 - BETA2,
         polynomials: &POLAR_EXPRESS,
         norm_margin: NORM_MARGIN,
@@ -26,11 +26,6 @@ pub(super) fn coefficients(learning_rate: f64, at: &StepSettings, precision: Pre
         least_moment: LEAST_MOMENT,
         compute_dtype: compute_dtype(precision),
     }
-}
-
-/// Dimensions of the second moment: one entry a row of a tall or square matrix, one a column of a wide one.
-pub(super) fn second_moment_dims(rows: usize, columns: usize) -> [usize; 2] {
-    if rows >= columns { [rows, 1] } else { [1, columns] }
 }
 
 /// One step in elementary operations: the new parameter, momentum and second moment, all of one matrix (rows, columns).

@@ -3,6 +3,7 @@
 use std::f64::consts::PI;
 
 use nanochat_plan::RunPlan;
+use nanochat_step::StepSettings;
 
 /// Muon's momentum rises over this many steps.
 const MOMENTUM_WARMUP_STEPS: u64 = 400;
@@ -22,17 +23,6 @@ pub struct Schedule {
     pub final_lr_frac: f64,
     /// Muon's weight decay at the first step (after scaling); it falls to 0 along a cosine.
     pub weight_decay: f64,
-}
-
-/// What the schedules give for one step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepSettings {
-    /// Factor on every learning rate.
-    pub lr_multiplier: f64,
-    /// Muon's momentum.
-    pub muon_momentum: f64,
-    /// Muon's weight decay.
-    pub muon_weight_decay: f64,
 }
 
 impl Schedule {

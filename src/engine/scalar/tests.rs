@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 
 use super::{Number, Tape, evaluate};
 use crate::model::testing::{entries, random_batch, random_model, shapes};
-use crate::model::{Engine, Gpt, Gradients};
+use crate::model::{Backend, Gpt, Gradients};
 
 /// A function of two numbers on a tape.
 type Function = fn(&mut Tape, Number, Number) -> Number;
@@ -54,20 +54,20 @@ fn error(ours: &[f64], oracle: &[f64]) -> f64 {
 
 /// Holds both engines of the model, in one float type, against the scalar one.
 fn compare(mut model: Gpt, rows: usize, length: usize, bound: f64) {
-    for engine in [Engine::Reference, Engine::Kernels] {
-        model.set_engine(engine);
+    for engine in [Backend::Reference, Backend::Kernels] {
+        model.set_backend(engine);
         compare_engine(&model, engine, rows, length, bound);
     }
 }
 
-fn compare_engine(model: &Gpt, engine: Engine, rows: usize, length: usize, bound: f64) {
+fn compare_engine(model: &Gpt, backend: Backend, rows: usize, length: usize, bound: f64) {
     let (ids, targets) = random_batch(model.shape(), rows, length, 20);
     let weights: BTreeMap<String, Vec<f64>> =
         model.parameters().iter().map(|(name, tensor)| (name.clone(), entries(tensor))).collect();
     let oracle = evaluate(model.shape(), &weights, &ids.to_vec2().unwrap(), &targets.to_vec2().unwrap());
     let check = |what: &str, ours: &Tensor, oracle: &[f64]| {
         let error = error(&entries(ours), oracle);
-        assert!(error < bound, "{what} of {:?} by {engine:?}: {error:e}", model.shape());
+        assert!(error < bound, "{what} of {:?} by {backend:?}: {error:e}", model.shape());
     };
     check("logits", &model.logits(&ids).unwrap(), &oracle.logits.concat().concat());
     check("losses", &model.losses(&ids, &targets).unwrap(), &oracle.losses.concat());

@@ -1,9 +1,8 @@
 //! When a run has diverged, and where it may go back to.
 
-use candle_core::Tensor;
-
 use super::{Snapshot, TrainError};
-use crate::model::{Gpt, Gradients};
+use crate::checkpoint::{Stored, StoredTensor};
+use crate::engines::{Engine, Group};
 
 /// How often a run may go back.
 pub(super) const MOST_ROLLBACKS: usize = 3;
@@ -16,8 +15,8 @@ pub(super) fn scheduled_before(step: u64, every: u64) -> u64 {
 }
 
 /// Refuses a step's loss that is no number or has exploded.
-pub(super) fn refuse(loss: f64, step: u64, model: &Gpt, gradients: &Gradients) -> Result<(), TrainError> {
-    let limit = EXPLODED * (model.shape().vocab_size as f64).ln();
+pub(super) fn refuse(loss: f64, step: u64, engine: &dyn Engine) -> Result<(), TrainError> {
+    let limit = EXPLODED * (engine.shape().vocab_size as f64).ln();
     if loss.is_finite() && loss <= limit {
         return Ok(());
     }
@@ -26,19 +25,17 @@ pub(super) fn refuse(loss: f64, step: u64, model: &Gpt, gradients: &Gradients) -
     } else {
         format!("the loss became {loss}")
     };
-    let weights =
-        model.parameters().iter().find(|(_, tensor)| !is_finite(tensor)).map(|(name, _)| format!("weights `{name}`"));
-    let gradient = || {
-        let broken = gradients.tensors().iter().find(|(_, tensor)| !is_finite(tensor));
-        broken.map(|(name, _)| format!("gradient of `{name}`"))
-    };
+    let (weights, gradients) = (engine.weights()?, engine.gradients()?);
+    let broken = |group: &Group<'_>| group.iter().find(|(_, tensor)| !is_finite(tensor)).map(|(name, _)| name.clone());
+    let in_weights = broken(&weights).map(|name| format!("weights `{name}`"));
+    let in_gradient = || broken(&gradients).map(|name| format!("gradient of `{name}`"));
     let largest = || {
-        let sizes = gradients.tensors().iter().filter_map(|(name, tensor)| Some((name, norm(tensor)?)));
+        let sizes = gradients.iter().filter_map(|(name, tensor)| Some((name, norm(tensor)?)));
         sizes
             .max_by(|a, b| a.1.total_cmp(&b.1))
             .map(|(name, norm)| format!("largest gradient that of `{name}`, of norm {norm:.3e}"))
     };
-    let place = match weights.or_else(gradient) {
+    let place = match in_weights.or_else(in_gradient) {
         Some(place) => format!(", first seen in the {place}"),
         None => largest().map(|place| format!(", the {place}")).unwrap_or_default(),
     };
@@ -46,7 +43,7 @@ pub(super) fn refuse(loss: f64, step: u64, model: &Gpt, gradients: &Gradients) -
 }
 
 /// Refuses a snapshot that couldn't be gone on from: NaN or infinity in any tensor.
-pub(super) fn refuse_broken(snapshot: &Snapshot) -> Result<(), TrainError> {
+pub(super) fn refuse_broken(snapshot: &Snapshot<'_>) -> Result<(), TrainError> {
     for (group, tensors) in &snapshot.tensors {
         if let Some((name, _)) = tensors.iter().find(|(_, tensor)| tensor.dtype().is_float() && !is_finite(tensor)) {
             let what = format!("`{name}` of the {group} holds what is no finite number");
@@ -56,19 +53,12 @@ pub(super) fn refuse_broken(snapshot: &Snapshot) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Whether all entries are finite. Their sum of magnitudes is not where one of them isn't; where it overflows, they are
-/// looked at one by one.
-fn is_finite(tensor: &Tensor) -> bool {
-    let sum = tensor.abs().and_then(|values| values.sum_all()).and_then(|sum| sum.to_scalar::<f32>());
-    let each = || {
-        let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>());
-        values.is_ok_and(|values| values.iter().all(|value| value.is_finite()))
-    };
-    sum.is_ok_and(f32::is_finite) || each()
+/// Whether all entries are finite.
+fn is_finite(tensor: &StoredTensor<'_>) -> bool {
+    tensor.elements().is_ok_and(|values| values.iter().all(|value| value.is_finite()))
 }
 
-fn norm(tensor: &Tensor) -> Option<f64> {
-    // Not every GPU has f64.
-    let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).ok()?;
+fn norm(tensor: &StoredTensor<'_>) -> Option<f64> {
+    let values = tensor.elements().ok()?;
     Some(values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt())
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::data::{Batch, Corpus, Loader, Split};
-use crate::evals::bits_per_byte;
-use crate::model::Gpt;
+use crate::engines::Engine;
+use crate::evals::bits_per_byte_by;
 use crate::tokenizer::Tokenizer;
 use nanochat_plan::RunPlan;
 
@@ -49,21 +49,21 @@ impl Evaluator {
         })
     }
 
-    /// Bits per byte of `model` on the validation split.
-    pub fn evaluate(&mut self, model: &Gpt) -> Result<f64, TrainError> {
+    /// Bits per byte of the engine's model on the validation split.
+    pub fn evaluate(&mut self, engine: &mut dyn Engine) -> Result<f64, TrainError> {
         if self.cache.is_none() && self.tokens() <= CACHED_TOKENS {
             let mut loader = self.loader()?;
             let batches = (0..self.batches).map(|_| loader.next_batch()).collect::<Result<Vec<_>, _>>()?;
             self.cache = Some(batches);
         }
-        let bpb = match &self.cache {
-            Some(batches) => bits_per_byte(model, batches.iter().cloned().map(Ok), &self.token_bytes)?,
+        let mut losses = |batch: &Batch| Ok(engine.evaluate(batch)?);
+        match &self.cache {
+            Some(batches) => bits_per_byte_by(&mut losses, batches.iter().cloned().map(Ok), &self.token_bytes),
             None => {
                 let mut loader = self.loader()?;
-                bits_per_byte(model, (0..self.batches).map(|_| loader.next_batch()), &self.token_bytes)?
+                bits_per_byte_by(&mut losses, (0..self.batches).map(|_| loader.next_batch()), &self.token_bytes)
             }
-        };
-        Ok(bpb)
+        }
     }
 
     fn tokens(&self) -> u64 {

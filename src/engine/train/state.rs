@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::StoredTensor;
 use crate::data::LoaderState;
+use crate::engines::Group;
 use nanochat_artifacts::{EvalRow, Rollback, StepRow};
 
-/// Named groups of tensors and one JSON state: what the checkpoint room stores.
-pub struct Snapshot {
+/// Named groups of tensors, which the engine may still hold, and one JSON state: what the checkpoint room stores.
+pub struct Snapshot<'a> {
     /// Steps done.
     pub step: u64,
     /// `model` and `optimizer`, by parameter name.
-    pub tensors: BTreeMap<String, BTreeMap<String, Tensor>>,
+    pub tensors: BTreeMap<String, Group<'a>>,
     /// Everything else, a serialised [`TrainState`].
     pub state: serde_json::Value,
 }
@@ -76,5 +77,19 @@ impl History {
     /// CORE metric at the last evaluation.
     pub fn core_metric(&self) -> Option<f64> {
         self.evals.iter().rev().find_map(|row| row.core_metric)
+    }
+}
+
+impl Snapshot<'static> {
+    /// What a checkpoint gave back.
+    pub fn loaded(
+        step: u64,
+        tensors: BTreeMap<String, BTreeMap<String, candle_core::Tensor>>,
+        state: serde_json::Value,
+    ) -> Self {
+        let stored = |group: BTreeMap<String, candle_core::Tensor>| {
+            group.into_iter().map(|(name, tensor)| (name, StoredTensor::Tensor(tensor))).collect()
+        };
+        Self { step, tensors: tensors.into_iter().map(|(name, group)| (name, stored(group))).collect(), state }
     }
 }

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::*;
-use crate::checkpoint::tensors_sha256;
-use crate::data::{Corpus, Loader, Split};
-use crate::model::Gpt;
+use crate::checkpoint::{StoredTensor, tensors_sha256};
+use crate::data::{Batch, Corpus, Loader, Split};
+use crate::engines::{self, Engine, Group, Setup};
+use crate::model::{Gpt, Gradients, Part};
+use crate::optim::{OptimError, StepSettings};
 use crate::tokenizer::Tokenizer;
 use nanochat_experiment::expand;
 use nanochat_experiment::{LoadOptions, load};
-use nanochat_plan::RunPlan;
+use nanochat_plan::{ModelShape, RunPlan};
 
 const SPEC: &str = "schema: nanochat.experiment/v1
 name: case
@@ -41,30 +43,124 @@ fn tokenizer() -> Arc<Tokenizer> {
     Arc::new(Tokenizer::from_ranks((0..=255).map(|byte| vec![byte]).chain(pairs).collect()).unwrap())
 }
 
-fn trainer(plan: &RunPlan) -> Trainer<'_> {
-    let corpus = Arc::new(Corpus::open(&plan.data, Path::new(".")).unwrap());
+fn engine(plan: &RunPlan) -> Box<dyn Engine> {
     let model = Gpt::initialized(&plan.model, plan.seed, &Device::Cpu).unwrap();
-    Trainer::new(Inputs { plan, corpus, tokenizer: tokenizer(), model, device: Device::Cpu, bundle: None }).unwrap()
+    engines::open(model, &Setup::of(plan)).unwrap()
 }
 
-/// Snapshots in memory; their tensors are copied, since the trainer changes them in place.
+fn trainer(plan: &RunPlan) -> Trainer<'_> {
+    with_engine(plan, engine(plan))
+}
+
+fn with_engine(plan: &RunPlan, engine: Box<dyn Engine>) -> Trainer<'_> {
+    let corpus = Arc::new(Corpus::open(&plan.data, Path::new(".")).unwrap());
+    Trainer::new(Inputs { plan, corpus, tokenizer: tokenizer(), engine, device: Device::Cpu, bundle: None }).unwrap()
+}
+
+/// A trainer whose loss is no number at the batch of that hash.
+fn poisoned<'a>(plan: &'a RunPlan, hash: &str) -> Trainer<'a> {
+    let engine = Poisoned { engine: engine(plan), hash: hash.to_string(), places: Vec::new() };
+    with_engine(plan, Box::new(engine))
+}
+
+/// An engine that gives no number as the mean loss of one batch.
+struct Poisoned {
+    engine: Box<dyn Engine>,
+    hash: String,
+    /// Micro-steps of this step that were of that batch.
+    places: Vec<usize>,
+}
+
+impl Engine for Poisoned {
+    fn shape(&self) -> &ModelShape {
+        self.engine.shape()
+    }
+
+    fn steps(&self) -> u64 {
+        self.engine.steps()
+    }
+
+    fn zero_gradients(&mut self) -> Result<(), OptimError> {
+        self.places.clear();
+        self.engine.zero_gradients()
+    }
+
+    fn micro_step(
+        &mut self,
+        batch: &Batch,
+        number: usize,
+        scale: f64,
+        observe: &mut dyn FnMut(Part),
+    ) -> Result<(), OptimError> {
+        self.places.extend((batch.sha256() == self.hash).then_some(number));
+        self.engine.micro_step(batch, number, scale, observe)
+    }
+
+    fn mean_losses(&mut self) -> Result<Vec<f32>, OptimError> {
+        let mut losses = self.engine.mean_losses()?;
+        self.places.iter().for_each(|place| losses[*place] = f32::NAN);
+        Ok(losses)
+    }
+
+    fn optimizer_step(&mut self, at: &StepSettings) -> Result<(), OptimError> {
+        self.engine.optimizer_step(at)
+    }
+
+    fn synchronize(&mut self) -> Result<(), OptimError> {
+        self.engine.synchronize()
+    }
+
+    fn evaluate(&mut self, batch: &Batch) -> Result<Vec<f32>, OptimError> {
+        self.engine.evaluate(batch)
+    }
+
+    fn model(&self) -> Result<Gpt, OptimError> {
+        self.engine.model()
+    }
+
+    fn weights(&self) -> Result<Group<'_>, OptimError> {
+        self.engine.weights()
+    }
+
+    fn optimizer_state(&self) -> Result<Group<'_>, OptimError> {
+        self.engine.optimizer_state()
+    }
+
+    fn gradients(&self) -> Result<Group<'_>, OptimError> {
+        self.engine.gradients()
+    }
+
+    fn load_weights(&mut self, model: Gpt) -> Result<(), OptimError> {
+        self.engine.load_weights(model)
+    }
+
+    fn load_optimizer_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), OptimError> {
+        self.engine.load_optimizer_state(state)
+    }
+
+    fn load_gradients(&mut self, gradients: &Gradients) -> Result<(), OptimError> {
+        self.engine.load_gradients(gradients)
+    }
+}
+
+/// Snapshots in memory.
 #[derive(Default)]
 struct Memory(BTreeMap<u64, (BTreeMap<String, BTreeMap<String, Tensor>>, serde_json::Value)>);
 
 impl CheckpointSink for Memory {
-    fn save(&mut self, snapshot: Snapshot, _: bool) -> Result<(), TrainError> {
-        let copied = |group: BTreeMap<String, Tensor>| {
-            group.into_iter().map(|(name, tensor)| (name, tensor.copy().unwrap())).collect()
+    fn save(&mut self, snapshot: &Snapshot<'_>, _: bool) -> Result<(), TrainError> {
+        let copied = |group: &Group<'_>| {
+            group.iter().map(|(name, tensor)| (name.clone(), tensor.to_tensor().unwrap().copy().unwrap())).collect()
         };
-        let tensors = snapshot.tensors.into_iter().map(|(name, group)| (name, copied(group))).collect();
-        self.0.insert(snapshot.step, (tensors, snapshot.state));
+        let tensors = snapshot.tensors.iter().map(|(name, group)| (name.clone(), copied(group))).collect();
+        self.0.insert(snapshot.step, (tensors, snapshot.state.clone()));
         Ok(())
     }
 
-    fn load(&mut self, step: u64) -> Result<Snapshot, TrainError> {
+    fn load(&mut self, step: u64) -> Result<Snapshot<'static>, TrainError> {
         let missing = || TrainError::State { reason: format!("no step {step}") };
         let (tensors, state) = self.0.get(&step).cloned().ok_or_else(missing)?;
-        Ok(Snapshot { step, tensors, state })
+        Ok(Snapshot::loaded(step, tensors, state))
     }
 }
 
@@ -78,14 +174,14 @@ fn batch_hashes(plan: &RunPlan, count: usize) -> Vec<String> {
 }
 
 fn weights(trainer: &Trainer<'_>) -> String {
-    tensors_sha256(trainer.model().parameters()).unwrap()
+    tensors_sha256(&trainer.weights().unwrap()).unwrap()
 }
 
 /// Runs to the end; the hashes of the batches that were trained on, in order, those of steps that came to nothing included.
 fn run(trainer: &mut Trainer<'_>, sink: &mut Memory) -> (Result<Ending, TrainError>, Vec<String>) {
     let mut seen = Vec::new();
     let ending = trainer.run(&|| false, sink, &mut |event| {
-        if let Event::MicroStep { batch, .. } = event {
+        if let Event::MicroStep(batch) = event {
             seen.push(batch.sha256());
         }
     });
@@ -95,9 +191,8 @@ fn run(trainer: &mut Trainer<'_>, sink: &mut Memory) -> (Result<Ending, TrainErr
 #[test]
 fn a_loss_that_is_no_number_stops_the_run_with_step_and_tensor() {
     let plan = plan("");
-    let mut trainer = trainer(&plan);
     // Two micro-steps a step: the eleventh batch belongs to the sixth step, number 5.
-    trainer.poisoned = batch_hashes(&plan, 12).get(10).cloned();
+    let mut trainer = poisoned(&plan, &batch_hashes(&plan, 12)[10]);
     let mut sink = Memory::default();
     let (ending, _) = run(&mut trainer, &mut sink);
     let error = ending.unwrap_err().to_string();
@@ -111,8 +206,7 @@ fn a_loss_that_is_no_number_stops_the_run_with_step_and_tensor() {
 fn a_rollback_goes_on_from_the_checkpoint_with_the_data_after_the_divergence() {
     let plan = plan("on_divergence: rollback\n");
     let hashes = batch_hashes(&plan, 24);
-    let mut rolled = trainer(&plan);
-    rolled.poisoned = Some(hashes[10].clone());
+    let mut rolled = poisoned(&plan, &hashes[10]);
     let mut sink = Memory::default();
     let (ending, seen) = run(&mut rolled, &mut sink);
     assert_eq!(ending.unwrap(), Ending::Finished);
@@ -125,10 +219,8 @@ fn a_rollback_goes_on_from_the_checkpoint_with_the_data_after_the_divergence() {
 
     // The same by hand: a run that is put back to step 3 while its loader stays where the divergence left it.
     let undisturbed = RunPlan { on_divergence: nanochat_plan::OnDivergence::Stop, ..plan.clone() };
-    let mut by_hand = trainer(&undisturbed);
     let mut kept = Memory::default();
-    by_hand.poisoned = Some(hashes[10].clone());
-    run(&mut by_hand, &mut kept).0.unwrap_err();
+    run(&mut poisoned(&undisturbed, &hashes[10]), &mut kept).0.unwrap_err();
     let (tensors, mut state) = kept.0.remove(&3).unwrap();
     let mut ahead = Loader::new(
         Arc::new(Corpus::open(&plan.data, Path::new(".")).unwrap()),
@@ -140,22 +232,20 @@ fn a_rollback_goes_on_from_the_checkpoint_with_the_data_after_the_divergence() {
     .unwrap();
     (0..12).for_each(|_| drop(ahead.next_batch().unwrap()));
     state["loader"] = serde_json::to_value(ahead.state()).unwrap();
-    by_hand.poisoned = None;
-    by_hand.restore(Snapshot { step: 3, tensors, state }).unwrap();
+    let mut by_hand = trainer(&undisturbed);
+    by_hand.restore(Snapshot::loaded(3, tensors, state)).unwrap();
     run(&mut by_hand, &mut Memory::default()).0.unwrap();
     assert_eq!(weights(&rolled), weights(&by_hand));
 
     // Stopped on the way and gone on, before the divergence and after it, it comes the same way.
     for stop_at in [4, 5, 7] {
         let mut sink = Memory::default();
-        let mut first = trainer(&plan);
-        first.poisoned = Some(hashes[10].clone());
+        let mut first = poisoned(&plan, &hashes[10]);
         let count = std::cell::Cell::new(0);
         let stop = || count.replace(count.get() + 1) == stop_at;
         assert_eq!(first.run(&stop, &mut sink, &mut |_| {}).unwrap(), Ending::Stopped);
         let at = first.step();
-        let mut second = trainer(&plan);
-        second.poisoned = Some(hashes[10].clone());
+        let mut second = poisoned(&plan, &hashes[10]);
         second.restore(sink.load(at).unwrap()).unwrap();
         run(&mut second, &mut sink).0.unwrap();
         assert_eq!(weights(&second), weights(&rolled), "stopped at step {at}");
@@ -192,10 +282,10 @@ fn what_is_no_number_is_never_saved() {
     divergence::refuse_broken(&snapshot).unwrap();
     let large = Tensor::full(3e38f32, 64, &Device::Cpu).unwrap();
     let group = snapshot.tensors.get_mut("optimizer").unwrap();
-    group.insert("large".into(), large);
+    group.insert("large".into(), StoredTensor::Tensor(large));
     divergence::refuse_broken(&snapshot).expect("a sum that overflows is no infinity in the tensor");
     let broken = Tensor::full(f32::INFINITY, 1, &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap();
-    snapshot.tensors.get_mut("optimizer").unwrap().insert("momentum".into(), broken);
+    snapshot.tensors.get_mut("optimizer").unwrap().insert("momentum".into(), StoredTensor::Tensor(broken));
     let error = divergence::refuse_broken(&snapshot).unwrap_err().to_string();
     assert!(error.starts_with("`momentum` of the optimizer holds what is no finite number at step 0"), "{error}");
 }

@@ -8,9 +8,10 @@ use candle_core::{Device, Tensor};
 
 use crate::data::{Batch, Corpus, Loader, Split};
 use crate::device::memory;
+use crate::engines::{Engine, Group};
 use crate::evals::core::{self, Bundle, CoreOptions};
-use crate::model::{Gpt, Gradients, Part};
-use crate::optim::{LearningRates, MuonAdamW, Schedule, StepSettings};
+use crate::model::{Gpt, Part};
+use crate::optim::{Schedule, StepSettings};
 use crate::tokenizer::Tokenizer;
 use nanochat_artifacts::{EvalRow, Rollback, StepRow, training_seconds};
 use nanochat_plan::{OnDivergence, RunPlan};
@@ -29,9 +30,9 @@ pub struct Inputs<'a> {
     pub corpus: Arc<Corpus>,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
-    /// Model with starting weights.
-    pub model: Gpt,
-    /// Where tensors live.
+    /// What trains, with starting weights.
+    pub engine: Box<dyn Engine>,
+    /// Where it works.
     pub device: Device,
     /// The tasks of the CORE metric, where the plan asks for it.
     pub bundle: Option<Bundle>,
@@ -41,13 +42,10 @@ pub struct Inputs<'a> {
 pub enum Event<'a> {
     /// A phase of a step begins, and so the one before it ends.
     Phase(Phase),
-    /// One micro-batch went forward and backward.
-    MicroStep {
-        /// The batch.
-        batch: &'a Batch,
-        /// Its mean loss, nats per token.
-        loss: f32,
-    },
+    /// One micro-batch went forward and backward, or is on its way.
+    MicroStep(&'a Batch),
+    /// The mean losses of a step's micro-batches are known, in nats per token.
+    Losses(&'a [f32]),
     /// One optimizer step is done.
     Step(&'a StepRow),
     /// An evaluation is done.
@@ -88,31 +86,26 @@ pub enum Ending {
 /// One run in progress.
 pub struct Trainer<'a> {
     plan: &'a RunPlan,
-    model: Gpt,
-    optimizer: MuonAdamW,
+    engine: Box<dyn Engine>,
     schedule: Schedule,
     loader: Loader,
     evaluator: Evaluator,
     tokenizer: Arc<Tokenizer>,
     bundle: Option<Bundle>,
-    gradients: Gradients,
     history: History,
     clock: Clock,
     step: u64,
     device: Device,
-    /// The batch, by its hash, whose loss a test makes no number.
-    #[cfg(test)]
-    pub(super) poisoned: Option<String>,
 }
 
 /// Keeps snapshots: the caller, who knows where checkpoints go.
 pub trait CheckpointSink {
     /// Keeps one. `scheduled` tells those at the plan's own steps from those at a stop; the newest scheduled one must stay
     /// loadable where the plan rolls back.
-    fn save(&mut self, snapshot: Snapshot, scheduled: bool) -> Result<(), TrainError>;
+    fn save(&mut self, snapshot: &Snapshot<'_>, scheduled: bool) -> Result<(), TrainError>;
 
     /// Gives back the scheduled one of a step.
-    fn load(&mut self, step: u64) -> Result<Snapshot, TrainError>;
+    fn load(&mut self, step: u64) -> Result<Snapshot<'static>, TrainError>;
 }
 
 /// Keeps nothing: for measurements.
@@ -120,11 +113,11 @@ pub trait CheckpointSink {
 pub struct NoCheckpoints;
 
 impl CheckpointSink for NoCheckpoints {
-    fn save(&mut self, _: Snapshot, _: bool) -> Result<(), TrainError> {
+    fn save(&mut self, _: &Snapshot<'_>, _: bool) -> Result<(), TrainError> {
         Ok(())
     }
 
-    fn load(&mut self, _: u64) -> Result<Snapshot, TrainError> {
+    fn load(&mut self, _: u64) -> Result<Snapshot<'static>, TrainError> {
         Err(TrainError::State { reason: "nothing was kept".into() })
     }
 }
@@ -132,29 +125,22 @@ impl CheckpointSink for NoCheckpoints {
 impl<'a> Trainer<'a> {
     /// Sets a run up at step 0.
     pub fn new(inputs: Inputs<'a>) -> Result<Self, TrainError> {
-        let Inputs { plan, corpus, tokenizer, mut model, device, bundle } = inputs;
-        model.set_precision(plan.dtype);
+        let Inputs { plan, corpus, tokenizer, engine, device, bundle } = inputs;
         let (batch_size, sequence_len) = (plan.device_batch_size as usize, plan.model.sequence_len);
         let loader = Loader::new(corpus.clone(), tokenizer.clone(), Split::Train, batch_size, sequence_len)?;
         let evaluator = Evaluator::new(plan, corpus, tokenizer.clone())?;
-        let optimizer = MuonAdamW::new(&model, &LearningRates::of(plan))?;
-        let gradients = Gradients::zeros(model.parameters())?;
         Ok(Self {
-            optimizer,
+            engine,
             schedule: Schedule::of(plan),
             loader,
             evaluator,
             tokenizer,
             bundle,
-            gradients,
             history: History::default(),
             clock: Clock::start(0.0),
             step: 0,
             plan,
-            model,
             device,
-            #[cfg(test)]
-            poisoned: None,
         })
     }
 
@@ -168,13 +154,13 @@ impl<'a> Trainer<'a> {
         &self.history
     }
 
-    /// The model as it stands.
-    pub fn model(&self) -> &Gpt {
-        &self.model
+    /// The weights as they stand, by name.
+    pub fn weights(&self) -> Result<Group<'_>, TrainError> {
+        Ok(self.engine.weights()?)
     }
 
     /// Everything that the rest of the run depends on.
-    pub fn snapshot(&mut self) -> Result<Snapshot, TrainError> {
+    pub fn snapshot(&mut self) -> Result<Snapshot<'_>, TrainError> {
         self.note_resources();
         let state = TrainState {
             plan_hash: self.plan.plan_hash.clone(),
@@ -182,13 +168,13 @@ impl<'a> Trainer<'a> {
             history: self.history.clone(),
         };
         let state = serde_json::to_value(state).map_err(|error| TrainError::State { reason: error.to_string() })?;
-        let model = self.model.parameters().iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
-        let tensors = [("model".to_string(), model), ("optimizer".to_string(), self.optimizer.state()?)].into();
+        let (model, optimizer) = (self.engine.weights()?, self.engine.optimizer_state()?);
+        let tensors = [("model".to_string(), model), ("optimizer".to_string(), optimizer)].into();
         Ok(Snapshot { step: self.step, tensors, state })
     }
 
     /// Continues from a snapshot of the same plan.
-    pub fn restore(&mut self, mut snapshot: Snapshot) -> Result<(), TrainError> {
+    pub fn restore(&mut self, mut snapshot: Snapshot<'_>) -> Result<(), TrainError> {
         let state: TrainState = serde_json::from_value(snapshot.state)
             .map_err(|error| TrainError::State { reason: format!("its state is malformed: {error}") })?;
         if state.plan_hash != self.plan.plan_hash {
@@ -197,12 +183,14 @@ impl<'a> Trainer<'a> {
         }
         let mut group = |name: &str| {
             let missing = || TrainError::State { reason: format!("it has no tensors of the {name}") };
-            snapshot.tensors.remove(name).ok_or_else(missing)
+            let group = snapshot.tensors.remove(name).ok_or_else(missing)?;
+            let tensors = group.into_iter().map(|(name, stored)| Ok((name, stored.to_tensor()?)));
+            tensors.collect::<Result<BTreeMap<String, Tensor>, TrainError>>()
         };
         let model = group("model")?.into_iter().collect();
-        self.model = Gpt::from_tensors(&self.plan.model, &model, &self.device)?;
-        self.model.set_precision(self.plan.dtype);
-        self.optimizer.load_state(&group("optimizer")?)?;
+        self.engine.load_weights(Gpt::from_tensors(&self.plan.model, &model, &self.device)?)?;
+        drop(model);
+        self.engine.load_optimizer_state(&group("optimizer")?)?;
         self.loader.restore(state.loader)?;
         self.clock = Clock::start(state.history.elapsed_seconds);
         self.history = state.history;
@@ -213,9 +201,9 @@ impl<'a> Trainer<'a> {
     /// Takes over what another program has trained: its weights are the model's already, `optimizer` is its state by this
     /// program's names, and the batches of its `step` steps are passed over.
     pub fn adopt(&mut self, step: u64, optimizer: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
-        self.optimizer.load_state(optimizer)?;
-        if self.optimizer.steps() != step {
-            let reason = format!("its optimizer has taken {} steps, not {step}", self.optimizer.steps());
+        self.engine.load_optimizer_state(optimizer)?;
+        if self.engine.steps() != step {
+            let reason = format!("its optimizer has taken {} steps, not {step}", self.engine.steps());
             return Err(TrainError::State { reason });
         }
         for _ in 0..step * self.plan.grad_accum_steps {
@@ -292,7 +280,7 @@ impl<'a> Trainer<'a> {
         if *saved_at != Some(self.step) {
             let snapshot = self.snapshot()?;
             divergence::refuse_broken(&snapshot)?;
-            sink.save(snapshot, scheduled)?;
+            sink.save(&snapshot, scheduled)?;
             *saved_at = Some(self.step);
         }
         Ok(())
@@ -336,7 +324,7 @@ impl<'a> Trainer<'a> {
         let record = Rollback { from_step, to_step, reason: what, skipped_tokens };
         observe(Event::RolledBack(&record));
         self.history.rollbacks.push(record);
-        sink.save(self.snapshot()?, true)
+        sink.save(&self.snapshot()?, true)
     }
 
     fn reason_to_stop(&self, stop: &dyn Fn() -> bool) -> Option<Ending> {
@@ -354,38 +342,45 @@ impl<'a> Trainer<'a> {
     fn train_step(&mut self, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         let started = Instant::now();
         observe(Event::Phase(Phase::Optimizer));
-        self.gradients.reset()?;
-        let scale = 1.0 / self.plan.grad_accum_steps as f64;
-        let mut loss_sum = 0.0;
-        for _ in 0..self.plan.grad_accum_steps {
-            observe(Event::Phase(Phase::Data));
-            let batch = self.loader.next_batch()?;
-            if self.history.first_batch_sha256.is_none() {
-                self.history.first_batch_sha256 = Some(batch.sha256());
-            }
-            let (ids, targets) = tensors(&batch, &self.device)?;
-            let mut in_use = self.history.peak_device_bytes;
-            let part = &mut |part| {
-                // When the backward pass begins, all that the way forward leaves for it is there.
-                in_use = in_use.max(memory::device_bytes_in_use(&self.device));
-                observe(Event::Phase(Phase::Model(part)));
-            };
-            let loss = self.model.accumulate_gradients_observed(&ids, &targets, scale, &mut self.gradients, part)?;
-            self.history.peak_device_bytes = in_use;
-            #[cfg(test)]
-            let loss = if self.poisoned == Some(batch.sha256()) { f32::NAN } else { loss };
-            loss_sum += f64::from(loss);
-            observe(Event::MicroStep { batch: &batch, loss });
+        self.engine.zero_gradients()?;
+        for number in 0..self.plan.grad_accum_steps {
+            self.micro_step(number as usize, observe)?;
         }
         observe(Event::Phase(Phase::Optimizer));
-        let loss = loss_sum * scale;
-        divergence::refuse(loss, self.step, &self.model, &self.gradients)?;
+        let losses = self.engine.mean_losses()?;
+        observe(Event::Losses(&losses));
+        let loss = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() * self.scale();
+        divergence::refuse(loss, self.step, self.engine.as_ref())?;
         let settings = self.schedule.at(self.step);
-        self.optimizer.step(&mut self.model, &self.gradients, &settings)?;
+        self.engine.optimizer_step(&settings)?;
         // A GPU's work is only queued so far; a step's time is that until it is done.
-        self.device.synchronize()?;
+        self.engine.synchronize()?;
         let row = self.record_step(loss, &settings, started.elapsed().as_secs_f64());
         observe(Event::Step(&row));
+        Ok(())
+    }
+
+    /// Weight of a micro-step's mean loss in that of the step.
+    fn scale(&self) -> f64 {
+        1.0 / self.plan.grad_accum_steps as f64
+    }
+
+    fn micro_step(&mut self, number: usize, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+        observe(Event::Phase(Phase::Data));
+        let batch = self.loader.next_batch()?;
+        if self.history.first_batch_sha256.is_none() {
+            self.history.first_batch_sha256 = Some(batch.sha256());
+        }
+        let mut in_use = self.history.peak_device_bytes;
+        let part = &mut |part| {
+            // When the backward pass begins, all that the way forward leaves for it is there.
+            in_use = in_use.max(memory::device_bytes_in_use(&self.device));
+            observe(Event::Phase(Phase::Model(part)));
+        };
+        let scale = 1.0 / self.plan.grad_accum_steps as f64;
+        self.engine.micro_step(&batch, number, scale, part)?;
+        self.history.peak_device_bytes = in_use;
+        observe(Event::MicroStep(&batch));
         Ok(())
     }
 
@@ -434,22 +429,28 @@ impl<'a> Trainer<'a> {
     fn evaluate(&mut self, bpb: bool, core: bool) -> (EvalRow, Vec<TrainError>) {
         let started = Instant::now();
         let mut failures = Vec::new();
-        let val_bpb = bpb.then(|| self.evaluator.evaluate(&self.model));
+        let val_bpb = bpb.then(|| self.evaluator.evaluate(self.engine.as_mut()));
         let val_bpb = val_bpb.and_then(|result| result.map_err(|error| failures.push(error)).ok());
         let bundle = self.bundle.as_ref().filter(|_| core);
-        let result = bundle
-            .map(|bundle| core::evaluate(&self.model, &self.tokenizer, bundle, &CoreOptions::default(), &mut |_| {}));
-        let core_metric = result.and_then(|result| result.map_err(|error| failures.push(error.into())).ok());
+        let result = bundle.map(|bundle| self.evaluate_core(bundle));
+        let core_metric = result.and_then(|result| result.map_err(|error| failures.push(error)).ok());
         let row = EvalRow {
             step: self.step,
             tokens: self.step * self.plan.total_batch_size,
             val_bpb,
-            core_metric: core_metric.map(|result| result.core_metric),
+            core_metric,
             training_seconds: training_seconds(&self.history.steps),
             eval_seconds: started.elapsed().as_secs_f64(),
             rss_bytes: Some(memory::resident_bytes()),
         };
         (row, failures)
+    }
+
+    /// The CORE metric, by a copy of the model: its passes share beginnings, which a training pass doesn't.
+    fn evaluate_core(&self, bundle: &Bundle) -> Result<f64, TrainError> {
+        let model = self.engine.model()?;
+        let result = core::evaluate(&model, &self.tokenizer, bundle, &CoreOptions::default(), &mut |_| {})?;
+        Ok(result.core_metric)
     }
 
     /// Brings elapsed time and peak memory in the history up to date.
@@ -463,12 +464,4 @@ impl<'a> Trainer<'a> {
 /// Whether something that happens every `every` steps happens after `step` steps; never before the first, never for 0.
 fn due(step: u64, every: u64) -> bool {
     step > 0 && every > 0 && step.is_multiple_of(every)
-}
-
-/// Token ids (u32) and targets (i64), both (B, T).
-fn tensors(batch: &Batch, device: &Device) -> Result<(Tensor, Tensor), candle_core::Error> {
-    let shape = (batch.batch_size, batch.sequence_len);
-    let ids = Tensor::from_slice(&batch.inputs, shape, device)?;
-    let targets: Vec<i64> = batch.targets.iter().map(|&target| i64::from(target)).collect();
-    Ok((ids, Tensor::from_vec(targets, shape, device)?))
 }

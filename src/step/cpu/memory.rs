@@ -8,17 +8,20 @@ use crate::ops::{Arena, Region};
 /// Most regions that one operation has.
 const MOST_REGIONS: usize = 12;
 
+/// How many arenas there may be.
+const ARENAS: usize = 6;
+
 /// Arenas one after the other.
 #[derive(Debug)]
 pub(super) struct Memory<T> {
     elements: Vec<T>,
-    bases: [Option<usize>; 5],
+    bases: [Option<usize>; ARENAS],
 }
 
 impl<T: Element> Memory<T> {
     /// Arenas of these elements each, all zero.
     pub(super) fn new(arenas: &[(Arena, usize)]) -> Self {
-        let mut bases = [None; 5];
+        let mut bases = [None; ARENAS];
         let mut end: usize = 0;
         for (arena, elements) in arenas {
             bases[index(*arena)] = Some(end);
@@ -101,6 +104,7 @@ fn index(arena: Arena) -> usize {
         Arena::First => 2,
         Arena::Second => 3,
         Arena::Activations => 4,
+        Arena::Losses => 5,
     }
 }
 

@@ -9,7 +9,7 @@ use nanochat_kernels::{
 };
 
 use super::ops::{
-    Arena, Attention, Batch, HeadGradients, Heads, Matrix, Op, Ops, Region, Settings, ValueMix, WriteMode,
+    Arena, Attention, Batch, Coefficients, HeadGradients, Heads, Matrix, Op, Ops, Region, ValueMix, WriteMode,
 };
 use memory::Memory;
 use optimizer::MuonWorkspaces;
@@ -19,10 +19,11 @@ use optimizer::MuonWorkspaces;
 pub struct Cpu<T> {
     memory: Memory<T>,
     compute_dtype: ComputeDtype,
-    ids: Vec<u32>,
-    targets: Vec<i64>,
+    ids: Vec<i32>,
+    targets: Vec<i32>,
+    number: usize,
     factor: f64,
-    settings: Settings,
+    coefficients: Coefficients,
     attention: Scratch<T>,
     muon: MuonWorkspaces,
 }
@@ -35,11 +36,17 @@ impl<T: Element> Cpu<T> {
             compute_dtype,
             ids: Vec::new(),
             targets: Vec::new(),
+            number: 0,
             factor: 0.0,
-            settings: Settings::default(),
+            coefficients: Coefficients::default(),
             attention: Scratch::default(),
             muon: MuonWorkspaces::default(),
         }
+    }
+
+    /// What products round their operands to.
+    pub fn compute_dtype(&self) -> ComputeDtype {
+        self.compute_dtype
     }
 
     /// The elements of a region.
@@ -73,7 +80,7 @@ impl<T: Element> Cpu<T> {
             }
             Op::Gather { table, width, out } => {
                 let ([out], [table]) = self.memory.split([out], [table]);
-                embedding::gather(table, &self.ids, width, out);
+                embedding::gather(table, bytemuck::cast_slice(&self.ids), width, out);
             }
             Op::Norm { x, width, normed, inverse } => {
                 let ([normed, inverse], [x]) = self.memory.split([normed, inverse], [x]);
@@ -101,7 +108,7 @@ impl<T: Element> Cpu<T> {
             Op::MixValues { v, mix, heads, out, sigma } => {
                 let ValueMix { table, gate, x, width } = mix;
                 let ([out, sigma], [v, table, gate, x]) = self.memory.split([out, sigma], [v, table, gate, x]);
-                let mix = value::Mix { ids: &self.ids, table, gate, x, width };
+                let mix = value::Mix { ids: bytemuck::cast_slice(&self.ids), table, gate, x, width };
                 value::forward_mixed(v, mix, of(heads), out, sigma);
             }
             Op::Attend { shape, qkv, out, log_sum } => {
@@ -127,6 +134,7 @@ impl<T: Element> Cpu<T> {
             Op::Head { x, weight, width, vocab, losses, logits, gradients } => {
                 self.head([x, weight], [width, vocab], [losses, logits], gradients);
             }
+            Op::MeanLoss { losses, means } => self.mean_loss(losses, means),
             _ => self.backward(op),
         }
     }
@@ -173,7 +181,7 @@ impl<T: Element> Cpu<T> {
                 let ValueMix { table, gate, x, width } = mix;
                 let ([drows, dgates, dx], [dy, table, gate, x, sigma]) =
                     self.memory.split([drows, dgates, dx], [dy, table, gate, x, sigma]);
-                let mix = value::Mix { ids: &self.ids, table, gate, x, width };
+                let mix = value::Mix { ids: bytemuck::cast_slice(&self.ids), table, gate, x, width };
                 value::backward_mixed(dy, mix, sigma, of(heads), drows, dgates, dx);
             }
             Op::MixBackward { dnormed, normed, inverse, x, x0, lambdas, width, dstream, dx0, dlambdas } => {
@@ -206,7 +214,7 @@ impl<T: Element> Cpu<T> {
             }
             Op::ScatterAdd { rows, width, table } => {
                 let ([table], [rows]) = self.memory.split([table], [rows]);
-                embedding::scatter_add(rows, &self.ids, width, table);
+                embedding::scatter_add(rows, bytemuck::cast_slice(&self.ids), width, table);
             }
             _ => self.optimize(op),
         }
@@ -249,6 +257,15 @@ impl<T: Element> Cpu<T> {
         }
     }
 
+    /// In f64, and rounded once.
+    fn mean_loss(&mut self, losses: Region, means: Region) {
+        let counted = self.targets.iter().filter(|target| **target >= 0).count();
+        let mean = self.memory.read(losses).iter().map(|loss| loss.wide()).sum::<f64>() / counted as f64;
+        if let Some(element) = self.memory.write(means).get_mut(self.number) {
+            *element = T::of(mean);
+        }
+    }
+
     fn shape(&self, shape: Attention) -> attention::Shape {
         let Attention { rows, length, heads, groups, size, window } = shape;
         attention::Shape { rows, length, heads, groups, size, window, compute_dtype: self.compute_dtype }
@@ -264,14 +281,15 @@ impl<T: Element> Ops for Cpu<T> {
     fn load_batch(&mut self, batch: Batch<'_>, factor: f64) {
         debug_assert!(batch.ids.iter().all(|id| *id >= 0), "ids are checked where the batch is made");
         self.ids.clear();
-        self.ids.extend(batch.ids.iter().map(|id| *id as u32));
+        self.ids.extend_from_slice(batch.ids);
         self.targets.clear();
-        self.targets.extend(batch.targets.iter().map(|target| i64::from(*target)));
+        self.targets.extend_from_slice(batch.targets);
+        self.number = batch.number;
         self.factor = factor;
     }
 
-    fn load_settings(&mut self, settings: &Settings) {
-        self.settings = *settings;
+    fn load_coefficients(&mut self, coefficients: &Coefficients) {
+        self.coefficients = *coefficients;
     }
 
     fn run(&mut self, op: &Op<'_>) {

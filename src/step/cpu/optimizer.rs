@@ -28,15 +28,7 @@ impl<T: Element> Cpu<T> {
     }
 
     fn adamw(&mut self, changed: [Region; 3], gradient: Region, group: usize) {
-        let by = self.settings.adamw[group];
-        let by = adamw::Coefficients {
-            keep: by.keep,
-            new_first: by.new_first,
-            new_second: by.new_second,
-            second_bias: by.second_bias,
-            step_size: by.step_size,
-            epsilon: by.epsilon,
-        };
+        let by = self.coefficients.adamw[group];
         let (changed, [gradient]) = self.memory.split(changed, [gradient]);
         let [parameter, first, second] = changed.map(in_f32_mut);
         adamw::step(parameter, bytemuck::cast_slice(gradient), first, second, by);
@@ -44,9 +36,9 @@ impl<T: Element> Cpu<T> {
 
     fn muon(&mut self, group: usize, rows: usize, columns: usize, members: &[MuonMember]) {
         let by = muon::Coefficients {
-            momentum: self.settings.muon_momentum,
-            learning_rate: self.settings.muon_learning_rates[group],
-            weight_decay: self.settings.muon_weight_decay,
+            momentum: self.coefficients.muon_momentum,
+            learning_rate: self.coefficients.muon_learning_rates[group],
+            weight_decay: self.coefficients.muon_weight_decay,
             new_second: NEW_SECOND,
             polynomials: &muon::POLAR_EXPRESS,
             norm_margin: muon::NORM_MARGIN,

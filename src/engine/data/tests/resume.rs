@@ -40,8 +40,8 @@ fn rows_begin_with_bos_and_targets_are_the_next_inputs() {
     let batch = loader(&corpus, &tokenizer).next_batch().unwrap();
     assert_eq!((batch.inputs.len(), batch.targets.len()), (8 * 256, 8 * 256));
     for (inputs, targets) in batch.inputs.chunks(256).zip(batch.targets.chunks(256)) {
-        assert_eq!(inputs[0], tokenizer.bos_id());
-        assert!(inputs[1..].iter().zip(targets).all(|(&input, &target)| input as i32 == target));
+        assert_eq!(inputs[0], tokenizer.bos_id() as i32);
+        assert!(inputs[1..].iter().zip(targets).all(|(&input, &target)| input == target));
     }
 }
 

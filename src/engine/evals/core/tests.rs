@@ -332,7 +332,7 @@ fn rates() {
 }
 
 fn measure(name: &str, mut model: Gpt, tokenizer: &Tokenizer, bundle: &Bundle) {
-    use crate::model::Engine::{Kernels, Reference};
+    use crate::model::Backend::{Kernels, Reference};
     let examples: usize = bundle.tasks.iter().map(|task| task.items.len()).sum();
     let start = std::time::Instant::now();
     for task in &bundle.tasks {
@@ -342,7 +342,7 @@ fn measure(name: &str, mut model: Gpt, tokenizer: &Tokenizer, bundle: &Bundle) {
     let mut rates: Vec<(f64, String)> = Vec::new();
     for (engine, method) in [(Reference, Method::PerExample), (Kernels, Method::PerExample), (Kernels, Method::Shared)]
     {
-        model.set_engine(engine);
+        model.set_backend(engine);
         let mut best = 0.0f64;
         for _ in 0..if engine == Reference { 1 } else { 5 } {
             let options = CoreOptions { method, ..CoreOptions::default() };

@@ -6,18 +6,18 @@ use super::buffers::{Buffers, keep, sized};
 use super::rows::Row;
 use super::runs::{Before, Runs};
 use crate::model::ModelError;
-use crate::model::fast::{Fast, Weights};
 use crate::model::parameters::{
     BACKOUT_SCALAR, INPUT_SCALARS, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING, layer_name,
     value_embedding_name,
 };
+use crate::model::weights::{OnCpu, Weights};
 use nanochat_kernels::gemm::{Matrix, Threads, WriteMode, multiply};
 use nanochat_kernels::{attention, embedding, norm, ragged_attention, residual, rotary, smear, squared_relu, value};
 use nanochat_plan::shape::{MLP_EXPANSION, has_value_embedding, head_dim, kv_dim, window_sizes};
 
 /// A pass over some runs.
 pub(super) struct Pass<'a> {
-    fast: &'a Fast<'a>,
+    model: &'a OnCpu<'a>,
     weights: &'a Weights<'a, f32>,
     runs: &'a Runs,
     /// The tokens whose prediction is wanted.
@@ -27,14 +27,14 @@ pub(super) struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    pub(super) fn new(fast: &'a Fast<'a>, weights: &'a Weights<'a, f32>, runs: &'a Runs) -> Self {
-        Self { fast, weights, runs, wanted: runs.wanted().collect(), tokens: runs.ids.len() }
+    pub(super) fn new(model: &'a OnCpu<'a>, weights: &'a Weights<'a, f32>, runs: &'a Runs) -> Self {
+        Self { model, weights, runs, wanted: runs.wanted().collect(), tokens: runs.ids.len() }
     }
 
     /// Computes the head's normalised input for the wanted tokens, and has the rows of the cache that runs follow take
     /// their tokens up; how many are wanted.
     pub(super) fn run(&mut self, rows: &mut [Row], buffers: &mut Buffers) -> Result<usize, ModelError> {
-        let shape = self.fast.shape;
+        let shape = self.model.shape;
         let width = shape.n_embd;
         if self.tokens == 0 {
             return Ok(0);
@@ -78,7 +78,7 @@ impl<'a> Pass<'a> {
     /// Normalised embeddings, and the same smeared: the first stream.
     fn embed(&self, rows: &[Row], buffers: &mut Buffers) -> Result<(), ModelError> {
         let Buffers { embedded, x0, stream, unread, .. } = buffers;
-        let (width, tokens) = (self.fast.shape.n_embd, self.tokens);
+        let (width, tokens) = (self.model.shape.n_embd, self.tokens);
         let (before, beyond) = self.runs.predecessors(rows);
         let table = self.weights.get(TOKEN_EMBEDDING)?;
         let total = tokens + beyond.len();
@@ -98,7 +98,7 @@ impl<'a> Pass<'a> {
     /// What the layer takes in, and its norm.
     fn mix(&self, layer: usize, buffers: &mut Buffers) -> Result<(), ModelError> {
         let Buffers { stream, x0, next, normed, unread, .. } = buffers;
-        let (tokens, width) = (self.tokens, self.fast.shape.n_embd);
+        let (tokens, width) = (self.tokens, self.model.shape.n_embd);
         let lambdas = [self.weights.entry(RESIDUAL_SCALARS, layer)?, self.weights.entry(INPUT_SCALARS, layer)?];
         let elements = tokens * width;
         let (mixed, normed) = (sized(next, elements), sized(normed, elements));
@@ -109,7 +109,7 @@ impl<'a> Pass<'a> {
     /// The layer's keys and values of all tokens, head-major.
     fn keys_and_values(&self, layer: usize, buffers: &mut Buffers) -> Result<(), ModelError> {
         let Buffers { normed, tokens, k, v, cos, sin, unread, .. } = buffers;
-        let (shape, count) = (self.fast.shape, self.tokens);
+        let (shape, count) = (self.model.shape, self.tokens);
         let heads = rotary::Heads { length: count, count: shape.n_kv_head, size: head_dim(shape) };
         let elements = count * kv_dim(shape);
         let (projected, factors) = (sized(tokens, elements), sized(unread, count * shape.n_kv_head));
@@ -131,7 +131,7 @@ impl<'a> Pass<'a> {
 
     /// Leaves the wanted tokens alone in what is still to be read.
     fn keep_wanted(&mut self, buffers: &mut Buffers) {
-        let shape = self.fast.shape;
+        let shape = self.model.shape;
         let Buffers { next, normed, middle, cos, sin, .. } = buffers;
         for (buffer, width) in [(next, shape.n_embd), (normed, shape.n_embd), (middle, shape.n_embd)]
             .into_iter()
@@ -155,14 +155,14 @@ impl<'a> Pass<'a> {
         buffers: &mut Buffers,
     ) -> Result<(), ModelError> {
         let Buffers { next, normed, tokens, q, k, v, cos, sin, unread, hidden, attention: scratch, .. } = buffers;
-        let (shape, count) = (self.fast.shape, self.tokens);
+        let (shape, count) = (self.model.shape, self.tokens);
         let (size, elements) = (head_dim(shape), count * shape.n_embd);
         let heads = rotary::Heads { length: count, count: shape.n_head, size };
         let (projected, q) = (sized(tokens, elements), sized(q, elements));
         self.project(layer, "attn.c_q", &normed[..elements], projected, WriteMode::Overwrite)?;
         rotary::forward(projected, Buffers::angles(cos, sin), heads, q, sized(unread, count * shape.n_head));
         let spans = self.runs.spans(last, layer, rows, [k, v], size);
-        let (heads, groups, compute_dtype) = (shape.n_head, shape.n_kv_head, self.fast.compute_dtype);
+        let (heads, groups, compute_dtype) = (shape.n_head, shape.n_kv_head, self.model.compute_dtype);
         let ragged = ragged_attention::Shape { heads, groups, size, window, compute_dtype };
         scratch.reserve(ragged_attention::workspace_elements(ragged, &spans));
         let taken = sized(hidden, elements);
@@ -175,7 +175,7 @@ impl<'a> Pass<'a> {
     /// Adds the feed-forward part to the stream.
     fn feed_forward(&self, layer: usize, buffers: &mut Buffers) -> Result<(), ModelError> {
         let Buffers { next, normed, hidden, squared, unread, .. } = buffers;
-        let (width, count) = (self.fast.shape.n_embd, self.tokens);
+        let (width, count) = (self.model.shape.n_embd, self.tokens);
         let elements = count * width;
         let (hidden, squared) = (sized(hidden, MLP_EXPANSION * elements), sized(squared, MLP_EXPANSION * elements));
         norm::forward(&next[..elements], width, &mut normed[..elements], sized(unread, count));
@@ -189,7 +189,7 @@ impl<'a> Pass<'a> {
         let tokens = self.tokens;
         let (inputs, outputs) = (x.len() / tokens, y.len() / tokens);
         let weight = Matrix::new(self.weights.get(&layer_name(layer, matrix))?, outputs, inputs).transposed();
-        multiply(y, Matrix::new(x, tokens, inputs), weight, mode, Threads::Pool, self.fast.compute_dtype);
+        multiply(y, Matrix::new(x, tokens, inputs), weight, mode, Threads::Pool, self.model.compute_dtype);
         Ok(())
     }
 }

@@ -21,8 +21,8 @@ mod tree;
 
 use std::ops::Range;
 
-use super::fast::{Fast, with_weights};
 use super::parameters::HEAD;
+use super::weights::{OnCpu, with_weights};
 use super::{Continuation, ModelError, TokenScore};
 pub(super) use buffers::Buffers;
 use forward::Pass;
@@ -34,7 +34,7 @@ pub(super) use step::{Narrow, StepBuffers, StepWeights, narrowed, step};
 /// Feeds new tokens to each cached row that has some: the capped logits after the last `wanted` of a row's new tokens,
 /// row after row.
 pub(super) fn extend(
-    fast: &Fast<'_>,
+    model: &OnCpu<'_>,
     new: &[&[u32]],
     wanted: impl Fn(usize) -> usize,
     rows: &mut [Row],
@@ -46,14 +46,14 @@ pub(super) fn extend(
         runs.want(run, wanted(ids.len()));
     }
     let mut logits = Vec::new();
-    predict(fast, &runs, rows, buffers, |_, chunk| logits.extend_from_slice(chunk))?;
+    predict(model, &runs, rows, buffers, |_, chunk| logits.extend_from_slice(chunk))?;
     Ok(logits)
 }
 
 /// Scores of the judged tokens of each sequence. Sequences that begin alike share the work, `batch_tokens` (or one sequence)
 /// at a time.
 pub(super) fn scores(
-    fast: &Fast<'_>,
+    model: &OnCpu<'_>,
     sequences: &[Continuation<'_>],
     batch_tokens: usize,
     buffers: &mut Buffers,
@@ -72,8 +72,8 @@ pub(super) fn scores(
         }
         lookups.sort_unstable();
         let mut lookups = lookups.into_iter().peekable();
-        let vocab = fast.shape.vocab_size;
-        predict(fast, &grown.runs, &mut [], buffers, |first, chunk| {
+        let vocab = model.shape.vocab_size;
+        predict(model, &grown.runs, &mut [], buffers, |first, chunk| {
             let summaries = head::summaries(chunk, vocab);
             let end = first + summaries.len();
             while let Some((row, sequence, place)) = lookups.next_if(|(row, ..)| *row < end) {
@@ -88,19 +88,25 @@ pub(super) fn scores(
 
 /// Carries a pass out, and hands the capped logits of all wanted tokens on, a chunk at a time.
 fn predict(
-    fast: &Fast<'_>,
+    model: &OnCpu<'_>,
     runs: &Runs,
     rows: &mut [Row],
     buffers: &mut Buffers,
     take: impl FnMut(usize, &[f32]),
 ) -> Result<(), ModelError> {
-    with_weights::<f32, _>(fast.parameters, |weights| {
-        let mut pass = Pass::new(fast, weights, runs);
+    with_weights::<f32, _>(model.parameters, |weights| {
+        let mut pass = Pass::new(model, weights, runs);
         let wanted = pass.run(rows, buffers)?;
-        let (width, vocab) = (fast.shape.n_embd, fast.shape.vocab_size);
+        let (width, vocab) = (model.shape.n_embd, model.shape.vocab_size);
         let (x, logits) = buffers.head(wanted * width);
-        let head =
-            head::Head { x, weight: weights.get(HEAD)?, targets: &[], width, vocab, compute_dtype: fast.compute_dtype };
+        let head = head::Head {
+            x,
+            weight: weights.get(HEAD)?,
+            targets: &[],
+            width,
+            vocab,
+            compute_dtype: model.compute_dtype,
+        };
         head::capped_in_chunks(head, logits, take);
         Ok(())
     })

@@ -12,11 +12,11 @@ use half::bf16;
 use super::buffers::sized;
 use super::rows::Row;
 use crate::model::ModelError;
-use crate::model::fast::Weights;
 use crate::model::parameters::{
     BACKOUT_SCALAR, HEAD, INPUT_SCALARS, Parameters, RESIDUAL_SCALARS, SMEAR_GATE, SMEAR_SCALAR, TOKEN_EMBEDDING,
     layer_name, value_embedding_name,
 };
+use crate::model::weights::Weights;
 use crate::ops::reference::rotary_frequency;
 use nanochat_kernels::rows::{Elements, Epilogue, Product, multiply};
 use nanochat_kernels::smear::NO_PREDECESSOR;

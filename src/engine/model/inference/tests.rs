@@ -3,14 +3,14 @@
 use candle_core::Tensor;
 
 use crate::model::testing::{distance, random_batch, random_model, shapes};
-use crate::model::{Continuation, Engine, Gpt, ModelError};
+use crate::model::{Backend, Continuation, Gpt, ModelError};
 use nanochat_plan::ModelShape;
 
 /// Two models of the same weights, one for the kernels, one for the reference operations.
 fn references(shape: &ModelShape, seed: u64) -> [Gpt; 2] {
-    [Engine::Kernels, Engine::Reference].map(|engine| {
+    [Backend::Kernels, Backend::Reference].map(|engine| {
         let mut model = random_model(shape, seed);
-        model.set_engine(engine);
+        model.set_backend(engine);
         model
     })
 }
