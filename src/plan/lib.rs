@@ -16,7 +16,7 @@ mod words;
 
 pub use derive::{DeriveInputs, Derived, derive};
 pub use error::PlanError;
-pub use estimate::estimate;
+pub use estimate::{CACHED_TOKENS, arena_bytes, estimate};
 pub use hash::{deciding, plan_hash};
 pub use outlook::{Change, Outlook, OutlookState, PlanSet, Power};
 pub use profile::{Profile, Requirements};

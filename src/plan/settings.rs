@@ -94,7 +94,7 @@ impl Settings {
             device_count: profile.device_count,
             dtype: profile.dtype,
             threads: profile.threads,
-            estimate: estimate(&derived, profile),
+            estimate: estimate(&derived, profile, &self.eval),
             flops_per_token: derived.flops_per_token,
             total_batch_size: derived.total_batch_size,
             num_iterations: derived.num_iterations,
@@ -123,7 +123,7 @@ impl Settings {
 
     /// Refuses what doesn't fit in the profile's memory, or would go past the cap on wall clock.
     fn afford(&self, derived: &Derived) -> Result<(), PlanError> {
-        let cost = estimate(derived, &self.profile);
+        let cost = estimate(derived, &self.profile, &self.eval);
         if let Some(available) = self.profile.memory_gib.filter(|&available| cost.memory_gib > available) {
             return Err(PlanError::Memory { needed: cost.memory_gib, available });
         }

@@ -42,6 +42,11 @@ impl KernelEngine {
         Ok(Self { training, evaluation, optimizer, cpu, precision: setup.precision, steps: 0 })
     }
 
+    /// Bytes of all arenas: all that a step works on but what threads and products keep for themselves.
+    pub fn bytes(&self) -> usize {
+        self.cpu.bytes()
+    }
+
     /// What a region of each parameter holds, by name.
     fn named(&self, name: impl Fn(&Entry) -> String, dims: impl Fn(&Entry) -> Vec<usize>, arena: Arena) -> Group<'_> {
         let entries = self.training.parameters().entries().iter();

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use super::{Engine, Group, Setup, open};
+use super::{Engine, Group, KernelEngine, Setup, open};
 use crate::data::Batch;
 use crate::model::testing::{entries, random_batch, random_model, shape, shapes};
 use crate::model::{Backend, Gpt, Gradients};
 use crate::optim::{LearningRates, OptimError, Schedule, StepSettings};
 use nanochat_plan::activations::BatchSize;
-use nanochat_plan::{ModelShape, Precision};
+use nanochat_plan::{ModelShape, Precision, arena_bytes};
 
 const RATES: LearningRates = LearningRates { embedding: 0.3, unembedding: 0.008, matrix: 0.02, scalar: 0.5 };
 const SIZE: BatchSize = BatchSize { rows: 2, length: 9 };
@@ -109,6 +109,18 @@ fn evaluations_between_steps_change_nothing() {
             assert_eq!(train(evaluated.as_mut(), step), train(alone.as_mut(), step));
         }
         assert_eq!(all_entries(&alone.weights().unwrap()), all_entries(&evaluated.weights().unwrap()));
+    }
+}
+
+/// What the plan counts is what there is.
+#[test]
+fn arenas_are_as_large_as_planned() {
+    for shape in shapes() {
+        for micro_steps in [1, 2, 65] {
+            let setup = Setup { batch: SIZE, micro_steps, rates: RATES, precision: Precision::F32 };
+            let engine = KernelEngine::new(&random_model(&shape, 8), &setup).unwrap();
+            assert_eq!(engine.bytes() as u64, arena_bytes(&shape, SIZE, micro_steps), "{shape:?}");
+        }
     }
 }
 

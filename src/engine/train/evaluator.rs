@@ -6,12 +6,9 @@ use crate::data::{Batch, Corpus, Loader, Split};
 use crate::engines::Engine;
 use crate::evals::bits_per_byte_by;
 use crate::tokenizer::Tokenizer;
-use nanochat_plan::RunPlan;
+use nanochat_plan::{CACHED_TOKENS, RunPlan};
 
 use super::TrainError;
-
-/// Up to this many tokens the packed validation batches are kept in memory between evaluations (8 bytes a token).
-const CACHED_TOKENS: u64 = 8 << 20;
 
 /// Evaluates the validation split, always from its first batch on, as the baseline does.
 pub struct Evaluator {

@@ -30,6 +30,10 @@ impl<T: Element> Memory<T> {
         Self { elements: vec![T::ZERO; end], bases }
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        std::mem::size_of_val(self.elements.as_slice())
+    }
+
     fn start(&self, region: Region) -> usize {
         let base = self.bases[index(region.arena)];
         base.unwrap_or_else(|| unreachable!("{:?} is not here", region.arena)) + region.offset

@@ -49,6 +49,11 @@ impl<T: Element> Cpu<T> {
         self.compute_dtype
     }
 
+    /// Bytes of all arenas.
+    pub fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+
     /// The elements of a region.
     pub fn read(&self, region: Region) -> &[T] {
         self.memory.read(region)
