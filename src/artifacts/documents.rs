@@ -70,6 +70,12 @@ pub struct Summary {
     pub data_sha256: String,
     /// SHA-256 of the tokenizer's ranks and special tokens; empty as above.
     pub tokenizer_sha256: String,
+    /// SHA-256 of the starting weights, where a file holds them; not written where they are drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_weights_sha256: Option<String>,
+    /// SHA-256 of the evaluation's tasks; not written where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_sha256: Option<String>,
     /// SHA-256 of the first micro-batch: inputs, then targets, as little-endian i32.
     pub first_batch_sha256: Option<String>,
     /// SHA-256 of `steps.parquet` and `evals.parquet` by file name.

@@ -28,6 +28,8 @@ fn summary() -> Summary {
         loss_trace_sha256: None,
         data_sha256: "b".repeat(64),
         tokenizer_sha256: "c".repeat(64),
+        initial_weights_sha256: None,
+        bundle_sha256: None,
         first_batch_sha256: None,
         files_sha256: BTreeMap::from([("steps.parquet".into(), "d".repeat(64))]),
         rollbacks: Vec::new(),

@@ -102,7 +102,7 @@ impl Talk<'_> {
     fn at_a_terminal(mut self) -> CliResult {
         let failed = |error: ReadlineError| CliError::failed(miette::miette!("can't read from the terminal: {error}"));
         let mut editor = rustyline::DefaultEditor::new().map_err(failed)?;
-        println!("Ctrl-C stops a reply; `clear` starts over, `quit` or Ctrl-D ends");
+        outln!("Ctrl-C stops a reply; `clear` starts over, `quit` or Ctrl-D ends");
         loop {
             let line = match editor.readline("\nUser: ") {
                 Ok(line) => line,
@@ -115,11 +115,11 @@ impl Talk<'_> {
                 Line::Quit => return Ok(Exit::Done),
                 Line::Clear => {
                     self.chat.clear();
-                    println!("(cleared)");
+                    outln!("(cleared)");
                 }
                 Line::Words(words) => {
                     let _ = editor.add_history_entry(words);
-                    print!("\nAssistant: ");
+                    out!("\nAssistant: ");
                     let _ = std::io::stdout().flush();
                     self.reply(words)?;
                 }
@@ -160,7 +160,7 @@ impl Talk<'_> {
         let reply = reply.map_err(CliError::failed)?;
         out.end();
         if reply.end == End::Stopped {
-            eprintln!("(stopped)");
+            errln!("(stopped)");
         }
         Ok(())
     }

@@ -83,12 +83,18 @@ pub fn open_trained(
     device: &Device,
 ) -> Result<Trained, CliError> {
     let trained = Trained::open(path, step, tokenizer, device).map_err(CliError::invalid)?;
-    trained.remarks.iter().for_each(|remark| eprintln!("note: {remark}"));
+    trained.remarks.iter().for_each(|remark| errln!("note: {remark}"));
     Ok(trained)
 }
 
 /// The vocabulary size of a stored tokenizer.
 pub fn vocabulary_size(path: &Path) -> Result<usize, String> {
+    // In a pool of its own: the process's is made only once the spec has said how many threads it has.
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|error| error.to_string())?;
+    alone.install(|| read_vocabulary_size(path))
+}
+
+fn read_vocabulary_size(path: &Path) -> Result<usize, String> {
     let tokenizer = nanochat_engine::tokenizer::Tokenizer::load(path).map_err(|error| error.to_string())?;
     Ok(tokenizer.vocab_size())
 }
@@ -115,9 +121,9 @@ impl SpecArgs {
 
 fn warn(warning: &Warning) {
     match warning {
-        Warning::MissingPath(missing) => eprintln!("{:?}", miette::Report::new(missing.as_ref().clone())),
-        Warning::Machine(mismatch) => eprintln!("warning: {mismatch}; speed will not be judged"),
-        Warning::TooLarge(too_large) => eprintln!("warning: {too_large}; the run starts all the same"),
+        Warning::MissingPath(missing) => errln!("{:?}", miette::Report::new(missing.as_ref().clone())),
+        Warning::Machine(mismatch) => errln!("warning: {mismatch}; speed will not be judged"),
+        Warning::TooLarge(too_large) => errln!("warning: {too_large}; the run starts all the same"),
     }
 }
 

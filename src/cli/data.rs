@@ -117,7 +117,7 @@ pub fn execute(args: Args) -> CliResult {
         Command::Bigram { source, tokenizer, vocab_size } => bigram(&source.open()?, tokenizer.as_deref(), vocab_size),
         Command::Cache { clear, format } => cache(clear, format),
         Command::Hash { source } => {
-            println!("{}", source.open()?.sha256().map_err(CliError::failed)?);
+            outln!("{}", source.open()?.sha256().map_err(CliError::failed)?);
             Ok(Exit::Done)
         }
     }
@@ -136,13 +136,13 @@ fn inspect(corpus: &Corpus, show: usize, format: Format) -> CliResult {
         };
         let splits = splits.map(|(split, size)| (split.to_string(), json!({ "size": size, "shards": shards(split) })));
         let splits: serde_json::Map<_, _> = splits.into_iter().collect();
-        println!(
+        outln!(
             "{:#}",
             json!({ "data": corpus.description(), "sha256": sha256, "splits": splits, "documents": documents })
         );
         return Ok(Exit::Done);
     }
-    println!("{}\nsha256 {sha256}", corpus.description());
+    outln!("{}\nsha256 {sha256}", corpus.description());
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["split", "shards", "groups", "documents", "bytes"]);
@@ -155,9 +155,9 @@ fn inspect(corpus: &Corpus, show: usize, format: Format) -> CliResult {
             size.bytes.to_string(),
         ]);
     }
-    println!("{table}");
+    outln!("{table}");
     for document in documents {
-        println!("\n{document}");
+        outln!("\n{document}");
     }
     Ok(Exit::Done)
 }
@@ -176,14 +176,14 @@ fn cache(clear: bool, format: Format) -> CliResult {
         false => cache.contents(),
     };
     if format == Format::Json {
-        println!("{:#}", json!({ "kinds": contents, "cleared": clear }));
+        outln!("{:#}", json!({ "kinds": contents, "cleared": clear }));
         return Ok(Exit::Done);
     }
     let mut table = super::output::table(&["kind", "entries", "bytes"]);
     for (kind, usage) in &contents {
         table.add_row([kind.clone(), usage.entries.to_string(), usage.bytes.to_string()]);
     }
-    println!("{}{}\n{table}", folder.display(), if clear { ", now empty, held:" } else { ":" });
+    outln!("{}{}\n{table}", folder.display(), if clear { ", now empty, held:" } else { ":" });
     Ok(Exit::Done)
 }
 
@@ -193,7 +193,7 @@ fn bigram(corpus: &Corpus, stored: Option<&Path>, vocab_size: usize) -> CliResul
         None => train_tokenizer(corpus, vocab_size, CHARACTERS_PER_DOCUMENT, u64::MAX).map_err(CliError::failed)?,
     };
     let bits = bigram_bits_per_byte(corpus, &tokenizer).map_err(CliError::failed)?;
-    println!("{bits:.4} bits per byte on the validation split, {} tokens in the vocabulary", tokenizer.vocab_size());
+    outln!("{bits:.4} bits per byte on the validation split, {} tokens in the vocabulary", tokenizer.vocab_size());
     Ok(Exit::Done)
 }
 
@@ -204,6 +204,6 @@ fn synthesize(corpus: &Corpus, out: &Path, kind: Kind) -> CliResult {
         Kind::Text => ShardFormat::Text,
     };
     let written = write_shards(corpus, out, format).map_err(CliError::failed)?;
-    println!("wrote {} shards to {}, the last one validation", written.len(), out.display());
+    outln!("wrote {} shards to {}, the last one validation", written.len(), out.display());
     Ok(Exit::Done)
 }

@@ -157,18 +157,14 @@ fn print(report: &Report) {
     }
     cuda_rows(&report.cuda, &mut row);
     row("machine id", report.machine_id.clone());
-    println!("{lines}\n");
+    outln!("{lines}\n");
     for profile in &report.profiles {
         let verdict = if profile.matches { "matches".to_owned() } else { profile.differences.join("; ") };
-        println!("profile {:<12} {verdict}", profile.name);
+        outln!("profile {:<12} {verdict}", profile.name);
     }
-    println!();
+    outln!();
     for folder in &report.folders {
-        println!(
-            "folder  {:<12} {}",
-            folder.folder,
-            if folder.writable { "can be written" } else { "can't be written" }
-        );
+        outln!("folder  {:<12} {}", folder.folder, if folder.writable { "can be written" } else { "can't be written" });
     }
 }
 

@@ -65,7 +65,7 @@ impl CliError {
 
     /// Prints the error to standard error.
     pub fn print(&self) {
-        eprintln!("{:?}", self.report);
+        errln!("{:?}", self.report);
     }
 }
 

@@ -107,9 +107,9 @@ pub fn execute(args: Args) -> CliResult {
     } else {
         for (number, sample) in samples.iter().enumerate() {
             if samples.len() > 1 {
-                println!("--- {}", number + 1);
+                outln!("--- {}", number + 1);
             }
-            println!("{prompt}{}", tokenizer.decode(&sample.ids()));
+            outln!("{prompt}{}", tokenizer.decode(&sample.ids()));
         }
     }
     Ok(if stop.requested() { Exit::Interrupted } else { Exit::Done })

@@ -1,5 +1,9 @@
 //! The command line: clap types, printing, exit codes. It holds no logic; every command calls plain functions of the library.
 
+// First, since its macros print for all others.
+#[macro_use]
+mod output;
+
 mod bar;
 mod baseline;
 mod baseline_progress;
@@ -19,7 +23,6 @@ mod input;
 mod leaderboard;
 mod list;
 mod noise;
-mod output;
 mod parity;
 mod plan;
 mod plan_text;
@@ -120,11 +123,15 @@ pub fn main() -> std::process::ExitCode {
         Command::Import(args) => import::execute(args),
         Command::Export(args) => export::execute(args),
     };
-    match result {
-        Ok(exit) => exit.into(),
-        Err(error) => {
-            error.print();
-            error.exit().into()
+    let exit = result.unwrap_or_else(|error| {
+        error.print();
+        error.exit()
+    });
+    match output::failure() {
+        Some(reason) if exit == Exit::Done => {
+            errln!("can't write to standard output: {reason}");
+            Exit::Failed.into()
         }
+        _ => exit.into(),
     }
 }

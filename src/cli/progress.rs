@@ -22,7 +22,16 @@ impl Progress {
                 self.0.start(plan.num_iterations, "preparing data and tokenizer");
             }
             Event::Run { plan, step } => self.step(plan, step),
-            Event::AlreadyDone { plan, summary, environment } => self.done_before(plan, summary, environment),
+            Event::AlreadyDone { plan, summary, environment, checked } => {
+                self.done_before(plan, summary, environment, checked);
+            }
+            Event::OtherInputs { plan, what } => {
+                self.0.line(&format!(
+                    "changed      {}  other {} than recorded: made again",
+                    plan.run_id,
+                    what.join(", ")
+                ));
+            }
             Event::Ended { plan, summary } => self.end(plan, summary),
             Event::Failed { plan, error } => {
                 self.0.finish();
@@ -31,14 +40,15 @@ impl Progress {
         }
     }
 
-    fn done_before(&mut self, plan: &RunPlan, summary: &Summary, environment: Option<&Environment>) {
+    fn done_before(&mut self, plan: &RunPlan, summary: &Summary, environment: Option<&Environment>, checked: bool) {
         let made = environment.map(|environment| {
             let commit = environment.code_commit.as_deref();
             let commit = commit.map_or("an unknown commit", |commit| commit.get(..12).unwrap_or(commit));
             format!(", made at {commit} on {} ({})", environment.cpu, environment.finished_at)
         });
         let bpb = number(summary.final_val_bpb, 4);
-        self.0.line(&format!("done before  {}  val bpb {bpb}{}", plan.run_id, made.unwrap_or_default()));
+        let unchecked = if checked { "" } else { "; its inputs are not here to check" };
+        self.0.line(&format!("done before  {}  val bpb {bpb}{}{unchecked}", plan.run_id, made.unwrap_or_default()));
     }
 
     fn step(&mut self, plan: &RunPlan, step: RunStep<'_>) {

@@ -12,9 +12,35 @@ pub fn catch(mut on_signal: impl FnMut() -> ControlFlow<()> + Send + 'static) {
             std::process::exit(Exit::Interrupted as i32);
         }
     };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: signals can't be caught ({error}); an interrupt will lose unsaved work");
+    if let Err(error) = handle(handler) {
+        errln!("warning: signals can't be caught ({error}); an interrupt will lose unsaved work");
     }
+}
+
+/// Calls `handler`, on a thread of its own, at every interrupt, termination or hang-up. A hang-up that was ignored when the
+/// program began, as by `nohup`, stays ignored.
+#[cfg(unix)]
+fn handle(mut handler: impl FnMut() + Send + 'static) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let caught = [SIGINT, SIGTERM].into_iter().chain((!ignores_hang_up()).then_some(SIGHUP));
+    let mut signals = signal_hook::iterator::Signals::new(caught)?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || signals.forever().for_each(|_| handler()))?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn handle(handler: impl FnMut() + Send + 'static) -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(handler)
+}
+
+/// Whether the program was started with hang-ups ignored, where the system tells.
+#[cfg(unix)]
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
+    // Signals are counted from 1.
+    ignored >> (signal_hook::consts::SIGHUP - 1) & 1 == 1
 }
 
 /// Requests a stop at the first signal; the third ends the program at once. `messages` go to standard error at the first
@@ -25,7 +51,7 @@ pub fn stop_on_signals(messages: [&'static str; 2]) -> Stop {
     catch(move || {
         let Some(message) = messages.get(requested.request() as usize) else { return ControlFlow::Break(()) };
         if !message.is_empty() {
-            eprintln!("\n{message}");
+            errln!("\n{message}");
         }
         ControlFlow::Continue(())
     });

@@ -16,6 +16,9 @@ use super::{Cell, Experiment, paths};
 use crate::config::document::{BaselineSpec, SpecDocument};
 use crate::config::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors, VocabularyReader, merge};
 
+/// Names that results and reports use for something else.
+const RESERVED_NAMES: [&str; 4] = ["baselines", "bench", "leaderboard", "LEADERBOARD.md"];
+
 /// Cells that are told of when many have the same fault.
 const MAX_FAULTS: usize = 20;
 
@@ -43,7 +46,11 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         }
     };
     let name = document.name.unwrap_or_default();
-    if let Err(error) = check_name("the experiment's name", &name) {
+    if RESERVED_NAMES.iter().any(|reserved| reserved.eq_ignore_ascii_case(&name)) {
+        let message =
+            format!("`{name}` can't be an experiment's name: `results/` and `reports/` hold something else under it");
+        problems.push(Diagnostic::error("bad-value", message).at(merged.place(&["name"])).help("choose another name"));
+    } else if let Err(error) = check_name("the experiment's name", &name) {
         problems.push(Diagnostic::error("bad-value", error.to_string()).at(merged.place(&["name"])));
     }
     let baseline = document.baseline;

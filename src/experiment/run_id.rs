@@ -13,13 +13,19 @@ const MAX_LABEL: usize = 100;
 pub fn run_id(cell: &Cell, plan: &RunPlan, repeat: u64) -> String {
     let RunPlan { seed, plan_hash, .. } = plan;
     let mut label = format!("d{}", plan.model.n_layer);
-    for key in cell.order.iter().filter(|key| !matches!(key.as_str(), "model.depth" | "model.n_layer")) {
-        if let Some(value) = cell.axes.get(key) {
-            label.push('-');
-            label.push_str(&part(key, value, cell));
-        }
+    let named = cell.order.iter().filter(|key| !matches!(key.as_str(), "model.depth" | "model.n_layer"));
+    let parts: Vec<String> =
+        named.filter_map(|key| Some(format!("-{}", part(key, cell.axes.get(key)?, cell)))).collect();
+    // Whole axes only: half a value would be another one. Ids are told apart by the plan's hash in any case.
+    let fitting = parts.iter().scan(label.len(), |length, part| {
+        *length += part.len();
+        Some(*length)
+    });
+    let fitting = fitting.take_while(|length| *length <= MAX_LABEL).count();
+    label.extend(parts[..fitting].iter().map(String::as_str));
+    if fitting < parts.len() {
+        label.push_str(&format!("-and-{}-more", parts.len() - fitting));
     }
-    label.truncate(MAX_LABEL);
     let repeat = if repeat == 0 { String::new() } else { format!("-repeat{repeat}") };
     format!("{label}-seed{seed}{repeat}-{}", plan_hash.get(..8).unwrap_or(plan_hash))
 }

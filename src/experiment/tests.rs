@@ -144,6 +144,46 @@ fn layers_merge_key_by_key() {
     assert_eq!(plan.data, nanochat_plan::DataPlan::Text { path: "here".to_owned() });
 }
 
+/// A cap stops a run, which the same command continues: it is no reason to refuse one that takes longer.
+#[test]
+fn a_cap_on_wall_clock_refuses_nothing() {
+    let text = format!("{BASE}model: {{ depth: 4 }}\nbudget: {{ param_data_ratio: 12, wall_clock: 3 }}\n");
+    let [plan] = &plans(&text, &[])[..] else { panic!("one run") };
+    assert!(plan.estimate.seconds.is_some_and(|seconds| seconds > 3.0));
+    assert_eq!(plan.wall_clock_seconds, Some(3.0));
+}
+
+/// Anchors have a place of their own: keys that begin with `x-`.
+#[test]
+fn keys_of_the_users_own_hold_anchors() {
+    let text = format!("x-small: &small {{ depth: 3 }}\n{BASE}model: *small\nbudget: {{ iterations: 5 }}\n");
+    let [plan] = &plans(&text, &[])[..] else { panic!("one run") };
+    assert_eq!(plan.model.n_layer, 3);
+    let nested = format!("{BASE}model: {{ depth: 3, x-own: 1 }}\nbudget: {{ iterations: 5 }}\n");
+    assert!(load_text(&nested, &[]).is_err(), "only at the top");
+}
+
+/// A run's name has whole values, whatever their number.
+#[test]
+fn run_ids_never_cut_a_value_in_two() {
+    let axes = "optimizer.matrix_lr: [0.30000000000000004]\n  optimizer.embedding_lr: [0.12345678901]\n  \
+                optimizer.unembedding_lr: [0.0012345678]\n  optimizer.scalar_lr: [0.123456789]\n  \
+                optimizer.warmdown_ratio: [0.6555555, 0.65]\n  optimizer.weight_decay: [0.2]";
+    let text = format!("{BASE}model: {{ depth: 2 }}\nbudget: {{ iterations: 5 }}\nmatrix:\n  {axes}\n");
+    let plans = plans(&text, &[]);
+    assert_eq!(plans.len(), 2);
+    for plan in plans {
+        let label = plan.run_id.split("-seed").next().unwrap();
+        for part in label.split('-').skip(1).filter(|part| part.contains('.')) {
+            let value = part.trim_start_matches(|c: char| !c.is_ascii_digit());
+            let planned = plan.axes.values().any(|axis| axis.to_string() == value);
+            assert!(planned, "{value} of {} is no planned value", plan.run_id);
+        }
+        assert!(plan.run_id.contains("-more-seed"), "{}", plan.run_id);
+        assert!(plan.run_id.len() < 160, "{}", plan.run_id);
+    }
+}
+
 /// The hash covers what decides the result, and nothing else.
 #[test]
 fn the_hash_covers_what_decides_the_result() {

@@ -3,6 +3,7 @@
 //! Every reader takes hostile input: nothing that a file names is executed or imported, and memory stays within a small
 //! multiple of the file's length, whatever the file claims. The crate knows neither model, plan nor results.
 
+pub mod disguise;
 mod error;
 pub mod onnx;
 pub mod pickle;

@@ -37,13 +37,13 @@ pub enum PlanError {
         /// Stated memory in GiB.
         available: f64,
     },
-    /// The estimate is above the budget's cap.
-    #[error("the run is estimated to take {}, and `budget.wall_clock` is {}", duration(*needed), duration(*cap))]
-    WallClock {
-        /// Estimated seconds.
-        needed: f64,
-        /// The cap in seconds.
-        cap: f64,
+    /// An evaluation has not even one batch.
+    #[error("an evaluation of {tokens} tokens has less than one batch of {batch} tokens")]
+    Evaluation {
+        /// `eval.tokens`.
+        tokens: u64,
+        /// Tokens of a batch.
+        batch: u64,
     },
     /// The batch is not a whole number of micro-steps.
     #[error(
@@ -78,7 +78,7 @@ impl PlanError {
             Self::EmptyBatch | Self::Accumulation { .. } => "optimizer.total_batch_size",
             Self::NoSteps { .. } | Self::TooLong { .. } => "budget",
             Self::Memory { .. } => "hardware.device_batch_size",
-            Self::WallClock { .. } => "budget.wall_clock",
+            Self::Evaluation { .. } => "eval.tokens",
         }
     }
 
@@ -90,7 +90,9 @@ impl PlanError {
                 "lower hardware.device_batch_size, model.depth or model.sequence_len, or choose a larger device"
                     .to_owned(),
             ),
-            Self::WallClock { .. } => Some("raise the cap, lower the budget, or choose a faster profile".to_owned()),
+            Self::Evaluation { batch, .. } => {
+                Some(format!("set eval.tokens to {batch} at least, or hardware.device_batch_size lower"))
+            }
             Self::TooLong { .. } => Some("lower the budget".to_owned()),
             Self::Accumulation { total_batch_size, device_batch_size, sequence_len, device_count } => {
                 Some(divisors(*total_batch_size, *device_batch_size, *sequence_len, *device_count))
@@ -115,15 +117,6 @@ fn divisors(total: u64, device_batch: u64, sequence_len: u64, devices: u64) -> S
     match fitting {
         Some(rows) => format!("set hardware.device_batch_size to {rows}, or {set_total}"),
         None => format!("{set_total}, or shorten model.sequence_len"),
-    }
-}
-
-/// Seconds in a readable unit.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        seconds if seconds < 100.0 => format!("{seconds:.0} s"),
-        seconds if seconds < 6000.0 => format!("{:.1} min", seconds / 60.0),
-        seconds => format!("{:.1} h", seconds / 3600.0),
     }
 }
 

@@ -121,15 +121,17 @@ impl Settings {
         Ok(total_batch_size / micro)
     }
 
-    /// Refuses what doesn't fit in the profile's memory, or would go past the cap on wall clock.
+    /// Refuses what doesn't fit in the profile's memory, and evaluations smaller than a batch. A cap on wall clock refuses nothing:
+    /// it stops a run, which then can be continued.
     fn afford(&self, derived: &Derived) -> Result<(), PlanError> {
         let cost = estimate(derived, &self.profile, &self.eval);
         if let Some(available) = self.profile.memory_gib.filter(|&available| cost.memory_gib > available) {
             return Err(PlanError::Memory { needed: cost.memory_gib, available });
         }
-        match (cost.seconds, self.wall_clock_seconds) {
-            (Some(needed), Some(cap)) if needed > cap => Err(PlanError::WallClock { needed, cap }),
-            _ => Ok(()),
+        let batch = self.profile.device_batch_size.saturating_mul(self.dials.sequence_len as u64);
+        match self.eval.tokens < batch {
+            true => Err(PlanError::Evaluation { tokens: self.eval.tokens, batch }),
+            false => Ok(()),
         }
     }
 }

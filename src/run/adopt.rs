@@ -7,9 +7,10 @@ use nanochat_engine::checkpoint::{Checkpoints, RunLock, baseline};
 use nanochat_engine::engines::{self, Setup};
 use nanochat_engine::model::Gpt;
 use nanochat_engine::optim::{GroupState, from_baseline};
-use nanochat_engine::train::{Inputs, TrainError, Trainer};
+use nanochat_engine::train::{self, TrainError, Trainer};
 use nanochat_plan::{ModelShape, RunPlan};
 
+use super::inputs::Inputs;
 use super::resources::{Resources, open_device};
 use super::sink::StoreSink;
 use super::{RunError, RunState, state_of};
@@ -64,12 +65,14 @@ pub fn adopt(
     let corpus = resources.corpus(&plan.data)?;
     let tokenizer = resources.tokenizer(plan, &corpus)?;
     let model = Gpt::from_tensors(&shape, &loaded.weights.into_iter().collect(), &device)?;
+    let inputs = Inputs::new(plan, &corpus, &tokenizer, None, None)?;
     let engine = engines::open(model, &Setup::of(plan)).map_err(TrainError::from)?;
     let text = tokenizer.to_json()?;
-    let mut trainer = Trainer::new(Inputs { plan, corpus, tokenizer, engine, device: device.clone(), bundle: None })?;
+    let mut trainer =
+        Trainer::new(train::Inputs { plan, corpus, tokenizer, engine, device: device.clone(), bundle: None })?;
     trainer.adopt(loaded.step, &state)?;
     write_document(&folder.plan(), plan)?;
     let store = Checkpoints::open(&folder.checkpoints())?;
-    trainer.save(&mut StoreSink::new(&store, plan, text, device)?)?;
+    trainer.save(&mut StoreSink::new(&store, plan, text, &inputs, device)?)?;
     Ok(loaded.step)
 }

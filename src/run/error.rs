@@ -75,6 +75,13 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// An interrupted run was begun with other inputs.
+    #[error("the run was begun with other inputs ({what}), so it can't go on with these")]
+    #[diagnostic(help("go on with the inputs that it began with, or start it over with `--force`"))]
+    OtherInputs {
+        /// Which.
+        what: String,
+    },
     /// The device can't be used.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -12,9 +12,10 @@ use nanochat_artifacts::{
 use nanochat_engine::checkpoint::{Checkpoints, RunLock, tensors_sha256};
 use nanochat_engine::device::memory;
 use nanochat_engine::engines::{self, Setup};
-use nanochat_engine::train::{self, Ending, Inputs, Snapshot, TrainError, Trainer};
+use nanochat_engine::train::{self, Ending, Snapshot, TrainError, Trainer};
 use nanochat_plan::RunPlan;
 
+use super::inputs::{self, Inputs};
 use super::resources::{Resources, open_device};
 use super::sink::StoreSink;
 use super::{RunError, Stop, environment, with_help};
@@ -48,12 +49,15 @@ pub fn execute(
     let device = open_device(plan)?;
     let corpus = resources.corpus(&plan.data)?;
     let tokenizer = resources.tokenizer(plan, &corpus)?;
-    let engine = engines::open(resources.model(plan, &device)?, &Setup::of(plan)).map_err(TrainError::from)?;
+    let model = resources.model(plan, &device)?;
     // A task that can't be evaluated is an error now, not at its first evaluation.
     let bundle = resources.bundle(plan)?;
+    let weights = tensors_sha256(model.parameters())?;
+    let inputs = Inputs::new(plan, &corpus, &tokenizer, Some(weights), bundle.as_ref())?;
+    let engine = engines::open(model, &Setup::of(plan)).map_err(TrainError::from)?;
     write_document(&folder.plan(), plan)?;
     let store = Checkpoints::open(&folder.checkpoints())?;
-    let mut trainer = Trainer::new(Inputs {
+    let mut trainer = Trainer::new(train::Inputs {
         plan,
         corpus: corpus.clone(),
         tokenizer: tokenizer.clone(),
@@ -61,10 +65,10 @@ pub fn execute(
         device: device.clone(),
         bundle,
     })?;
-    let resumed_from = resume(&mut trainer, &store, &device, observe)?;
+    let resumed_from = resume(&mut trainer, &store, &device, &inputs, observe)?;
     observe(Step::Ready { resumed_from });
 
-    let mut sink = StoreSink::new(&store, plan, tokenizer.to_json()?, device.clone())?;
+    let mut sink = StoreSink::new(&store, plan, tokenizer.to_json()?, &inputs, device.clone())?;
     let mut log = Log::open(&folder.log())?;
     let mut startup_seconds = None;
     let ending = trainer.run(&|| stop.requested(), &mut sink, &mut |event| {
@@ -87,8 +91,8 @@ pub fn execute(
         Ok(Ending::OutOfTime) => (RunStatus::Interrupted, Some("the plan's wall clock ran out".to_string())),
         Err(error) => (RunStatus::Failed, Some(with_help(error))),
     };
-    let hashes = Hashes { data: corpus.sha256()?, tokenizer: tokenizer.sha256() };
-    let mut summary = conclude(&mut trainer, plan, folder, hashes, status, reason)?;
+    corpus.refuse_changed()?;
+    let mut summary = conclude(&mut trainer, plan, folder, inputs, status, reason)?;
     summary.startup_seconds = startup_seconds;
     write_document(&folder.environment(), &environment(plan, hardware_matches))?;
     write_document(&folder.summary(), &summary)?;
@@ -105,15 +109,11 @@ fn failure(error: TrainError, plan: &RunPlan) -> RunError {
     }
 }
 
-struct Hashes {
-    data: String,
-    tokenizer: String,
-}
-
 fn resume(
     trainer: &mut Trainer<'_>,
     store: &Checkpoints,
     device: &candle_core::Device,
+    inputs: &Inputs,
     observe: &mut dyn FnMut(Step<'_>),
 ) -> Result<Option<u64>, RunError> {
     let Some(loaded) = store.latest(device)? else { return Ok(None) };
@@ -121,6 +121,7 @@ fn resume(
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         observe(Step::Warning(format!("checkpoint {name} is damaged and was skipped: {reason}")));
     }
+    inputs.refuse_others(loaded.files.get(inputs::FILE))?;
     let step = loaded.step;
     trainer.restore(Snapshot::loaded(step, loaded.tensors, loaded.state))?;
     Ok(Some(step))
@@ -137,7 +138,7 @@ fn conclude(
     trainer: &mut Trainer<'_>,
     plan: &RunPlan,
     folder: &RunFolder,
-    hashes: Hashes,
+    inputs: Inputs,
     status: RunStatus,
     reason: Option<String>,
 ) -> Result<Summary, RunError> {
@@ -169,8 +170,10 @@ fn conclude(
         peak_device_bytes: history.peak_device_bytes,
         weights_sha256: (status != RunStatus::Failed).then(|| tensors_sha256(&weights)).transpose()?,
         loss_trace_sha256: Some(loss_trace_sha256(&history.steps)),
-        data_sha256: hashes.data,
-        tokenizer_sha256: hashes.tokenizer,
+        data_sha256: inputs.data,
+        tokenizer_sha256: inputs.tokenizer,
+        initial_weights_sha256: inputs.initial_weights,
+        bundle_sha256: inputs.bundle,
         first_batch_sha256: history.first_batch_sha256.clone(),
         rollbacks: history.rollbacks.clone(),
         adopted_steps: history.adopted_steps,

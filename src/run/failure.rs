@@ -56,6 +56,8 @@ pub fn record(plan: &RunPlan, folder: &RunFolder, error: &RunError, hardware_mat
         loss_trace_sha256: Some(loss_trace_sha256(&[])),
         data_sha256: String::new(),
         tokenizer_sha256: String::new(),
+        initial_weights_sha256: None,
+        bundle_sha256: None,
         first_batch_sha256: None,
         files_sha256: hashes,
         rollbacks: Vec::new(),

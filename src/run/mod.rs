@@ -8,6 +8,7 @@ mod estimate;
 mod evaluate;
 mod execute;
 mod failure;
+mod inputs;
 mod noise;
 mod open;
 mod outlook;

@@ -13,6 +13,7 @@ use nanochat_engine::device::{self, DeviceError};
 use nanochat_engine::evals::core::Bundle;
 use nanochat_engine::model::Gpt;
 use nanochat_engine::tokenizer::Tokenizer;
+use nanochat_formats::disguise::disguise;
 use nanochat_plan::{DataPlan, InitPlan, RunPlan, TokenizerPlan};
 
 use super::RunError;
@@ -112,7 +113,8 @@ impl Resources {
 
 fn weights(plan: &RunPlan, path: &Path, device: &Device) -> Result<Gpt, RunError> {
     let tensors = candle_core::safetensors::load(path, device)
-        .map_err(|error| RunError::Weights { path: path.display().to_string(), reason: error.to_string() })?;
+        .map_err(|error| disguise(path).map_or_else(|| error.to_string(), str::to_owned))
+        .map_err(|reason| RunError::Weights { path: path.display().to_string(), reason })?;
     Ok(Gpt::from_tensors(&plan.model, &tensors, device)?)
 }
 

@@ -2,15 +2,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use nanochat_artifacts::{
-    ArtifactError, Environment, ExperimentFolder, RunFolder, RunStatus, Scorecard, Summary, write_document,
-};
+use nanochat_artifacts::{Environment, ExperimentFolder, RunFolder, RunStatus, Scorecard, Summary, write_document};
+use nanochat_engine::checkpoint::RunLock;
 use nanochat_engine::device::DeviceError;
 use nanochat_lab::report;
 use nanochat_lab::scorecard;
 use nanochat_plan::{DeviceKind, RunPlan};
 
 use super::execute::{self, Step};
+use super::inputs::{self, Compared};
 use super::resources::{Resources, open_device};
 use super::{Opened, RunError, RunState, Stop, failure, state_of, with_help};
 
@@ -51,6 +51,15 @@ pub enum Event<'a> {
         summary: &'a Summary,
         /// Where it was made.
         environment: Option<&'a Environment>,
+        /// Its inputs are here, and those that it was made with.
+        checked: bool,
+    },
+    /// A run was done before, with other inputs than there are now: it is made again.
+    OtherInputs {
+        /// Its plan.
+        plan: &'a RunPlan,
+        /// Which inputs differ.
+        what: &'a [&'static str],
     },
     /// A run ended.
     Ended {
@@ -187,9 +196,16 @@ impl Work<'_, '_> {
         if self.options.force || matches!(state, RunState::Changed { .. }) {
             clear(&folder)?;
         } else if let RunState::Done { summary, environment } = &state {
-            observe(Event::AlreadyDone { plan, summary, environment: environment.as_deref() });
-            self.tally.already_done += 1;
-            return Ok(true);
+            let compared = inputs::compare(plan, summary, &mut self.resources);
+            if let Compared::Other(what) = &compared {
+                observe(Event::OtherInputs { plan, what });
+                clear(&folder)?;
+            } else {
+                let checked = compared == Compared::Same;
+                observe(Event::AlreadyDone { plan, summary, environment: environment.as_deref(), checked });
+                self.tally.already_done += 1;
+                return Ok(true);
+            }
         }
         self.block += 1;
         self.run_other_arm(plan, true);
@@ -247,12 +263,10 @@ impl Work<'_, '_> {
     }
 }
 
-/// Removes all files of an earlier plan from a run's folder, checkpoints included.
+/// Removes all files of an earlier run from its folder, checkpoints included, unless another process is at work there.
 fn clear(folder: &RunFolder) -> Result<(), RunError> {
-    match std::fs::remove_dir_all(folder.path()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(ArtifactError::io("remove", folder.path(), error).into())
-        }
-        _ => Ok(()),
+    if !folder.path().is_dir() {
+        return Ok(());
     }
+    Ok(RunLock::acquire(folder.path())?.clear()?)
 }

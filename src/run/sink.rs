@@ -11,6 +11,7 @@ use nanochat_engine::train::{CheckpointSink, Snapshot, TrainError};
 use nanochat_plan::{OnDivergence, RunPlan};
 
 use super::RunError;
+use super::inputs::{self, Inputs};
 
 /// Writes snapshots as checkpoints, each with the tokenizer and the plan.
 pub(super) struct StoreSink<'a> {
@@ -29,11 +30,13 @@ impl<'a> StoreSink<'a> {
         store: &'a Checkpoints,
         plan: &RunPlan,
         tokenizer: String,
+        inputs: &Inputs,
         device: Device,
     ) -> Result<Self, RunError> {
         let files = BTreeMap::from([
             ("tokenizer.json".to_string(), tokenizer.into_bytes()),
             ("plan.json".to_string(), canonical_json(Path::new("plan.json"), plan)?.into_bytes()),
+            (inputs::FILE.to_string(), canonical_json(Path::new(inputs::FILE), inputs)?.into_bytes()),
         ]);
         let keep = plan.checkpoint.keep.max(1) as usize;
         let rolls_back = plan.on_divergence == OnDivergence::Rollback;

@@ -5,6 +5,7 @@ mod bench;
 mod cache;
 mod evidence;
 mod export;
+mod field;
 mod gpu;
 mod import;
 mod imports;

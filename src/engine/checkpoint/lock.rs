@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::CheckpointError;
 
@@ -13,6 +13,7 @@ const FILE: &str = ".lock";
 /// Holds a folder for this process until dropped.
 #[derive(Debug)]
 pub struct RunLock {
+    folder: PathBuf,
     _file: File,
 }
 
@@ -42,7 +43,27 @@ impl RunLock {
         let noted =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         noted.map_err(CheckpointError::io("write the lock file", &path))?;
-        Ok(Self { _file: file })
+        Ok(Self { folder: folder.to_path_buf(), _file: file })
+    }
+
+    /// Removes everything in the folder but the lock itself.
+    ///
+    /// # Errors
+    /// A file or folder can't be removed.
+    pub fn clear(&self) -> Result<(), CheckpointError> {
+        let entries = std::fs::read_dir(&self.folder).map_err(CheckpointError::io("read the folder", &self.folder))?;
+        for entry in entries {
+            let entry = entry.map_err(CheckpointError::io("read the folder", &self.folder))?;
+            if entry.file_name() == FILE {
+                continue;
+            }
+            let path = entry.path();
+            // A link is removed itself, never what it names.
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(CheckpointError::io("remove", &path))?;
+        }
+        Ok(())
     }
 }
 

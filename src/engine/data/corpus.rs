@@ -54,6 +54,8 @@ pub struct Corpus {
     /// Everything but the files that decides the documents.
     plan: String,
     cache: Option<Arc<Cache>>,
+    /// The stamp of all files when the corpus was opened, where they were settled.
+    opened: Option<Key>,
 }
 
 /// A file, or a part of one, or a part of the synthetic corpus.
@@ -84,8 +86,11 @@ pub struct Size {
     pub bytes: u64,
 }
 
+/// Kind of the cache's entries that hold a [`Scan`].
+const SCANS: &str = "scans";
+
 /// What only reading everything tells.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Scan {
     sha256: String,
     train_bytes: u64,
@@ -108,6 +113,7 @@ impl Corpus {
             DataPlan::Synthetic { seed, bytes } => Self::open_synthetic(*seed, *bytes),
         };
         corpus.plan = format!("{plan:?}");
+        corpus.opened = corpus.stamp();
         for split in [Split::Train, Split::Validation] {
             if corpus.document_count(split) == 0 {
                 let remedy = "at least one document is needed to train on, and one to validate on";
@@ -161,7 +167,7 @@ impl Corpus {
     fn from_shards(description: String, mut shards: Vec<Shard>) -> Self {
         let validation = shards.pop().into_iter().collect();
         let (scan, plan, cache) = (OnceLock::new(), String::new(), None);
-        Self { description, train: shards, validation, scan, plan, cache }
+        Self { description, train: shards, validation, scan, plan, cache, opened: None }
     }
 
     /// Keeps tokens and tokenizers of these documents in a cache.
@@ -242,11 +248,42 @@ impl Corpus {
         if let Some(scan) = self.scan.get() {
             return Ok(scan);
         }
+        let kept = self.cache.as_ref().zip(self.stamp());
+        let found = kept.as_ref().and_then(|(cache, stamp)| cache.get(SCANS, stamp));
+        let found = found.and_then(|bytes| serde_json::from_slice::<Scan>(&bytes).ok());
+        let scan = match found {
+            Some(scan) => scan,
+            None => self.read_all()?,
+        };
+        if let Some((cache, stamp)) = kept
+            && let Ok(bytes) = serde_json::to_vec(&scan)
+        {
+            cache.put(SCANS, &stamp, &bytes);
+        }
+        Ok(self.scan.get_or_init(|| scan))
+    }
+
+    fn read_all(&self) -> Result<Scan, DataError> {
         let mut hash = Sha256::new();
         let train_bytes = hash_shards(&self.train, &mut hash)?;
         let validation_bytes = hash_shards(&self.validation, &mut hash)?;
-        let sha256 = hex(&hash.finalize());
-        Ok(self.scan.get_or_init(|| Scan { sha256, train_bytes, validation_bytes }))
+        Ok(Scan { sha256: hex(&hash.finalize()), train_bytes, validation_bytes })
+    }
+
+    /// Refuses documents that are no longer those that were read first: where files were touched since, all are read again.
+    ///
+    /// # Errors
+    /// A shard was changed, or can't be read.
+    pub fn refuse_changed(&self) -> Result<(), DataError> {
+        let Some(scan) = self.scan.get() else { return Ok(()) };
+        let now = self.stamp();
+        if now.is_some() && now == self.opened {
+            return Ok(());
+        }
+        match self.read_all()?.sha256 == scan.sha256 {
+            true => Ok(()),
+            false => Err(DataError::Changed { path: self.description.clone().into() }),
+        }
     }
 }
 

@@ -32,6 +32,24 @@ pub enum DataError {
         /// Extension of the shards.
         extension: &'static str,
     },
+    /// A shard that is a link to nothing.
+    #[error("{}: a link to a file that isn't there", path.display())]
+    #[diagnostic(help(
+        "bring the file back, or remove the link: without it another shard would become the validation split"
+    ))]
+    BrokenLink {
+        /// The link.
+        path: PathBuf,
+    },
+    /// A file that isn't what its name says.
+    #[error("{}: {told}", path.display())]
+    #[diagnostic(help("`data.path` must name shards of text or parquet"))]
+    Disguised {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        told: &'static str,
+    },
     /// A path whose kind of data can't be told from its files.
     #[error("{}: can't tell the kind of data", path.display())]
     #[diagnostic(help(

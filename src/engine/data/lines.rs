@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 
 use super::DataError;
+use nanochat_formats::disguise::disguise;
 
 /// How documents lie in the file.
 #[derive(Debug, Clone)]
@@ -81,6 +82,9 @@ impl LineShard {
 
 /// Where every document of a file begins. Errors at the first line that is no document.
 pub(super) fn index(path: &Path, format: &LineFormat) -> Result<Vec<Place>, DataError> {
+    if let Some(told) = disguise(path) {
+        return Err(DataError::Disguised { path: path.to_path_buf(), told });
+    }
     let mut reader = Reader::open(path, format, Place { offset: 0, line: 0 })?;
     let mut places = Vec::new();
     while let Some((place, _)) = reader.next()? {
@@ -88,6 +92,9 @@ pub(super) fn index(path: &Path, format: &LineFormat) -> Result<Vec<Place>, Data
     }
     Ok(places)
 }
+
+/// How some programs begin a file of UTF-8; it is no part of the text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads documents one after the other.
 struct Reader<'f> {
@@ -119,6 +126,9 @@ impl<'f> Reader<'f> {
         let length = self.input.read_until(b'\n', &mut self.line).map_err(DataError::io(self.path))?;
         let place = self.place;
         self.place = Place { offset: place.offset + length as u64, line: place.line + 1 };
+        if place.offset == 0 && self.line.starts_with(BYTE_ORDER_MARK) {
+            self.line.drain(..BYTE_ORDER_MARK.len());
+        }
         Ok((length > 0).then_some(place))
     }
 

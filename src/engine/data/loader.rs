@@ -83,7 +83,13 @@ impl Loader {
             return Err(DataError::EmptyBatch { batch_size, sequence_len });
         }
         let source = Source::new(corpus, tokenizer, split);
-        Ok(Self { source, position: Position::default(), buffer: Buffer::default(), batch_size, sequence_len })
+        Ok(Self {
+            source,
+            position: Position::default(),
+            buffer: Buffer::new(sequence_len + 1),
+            batch_size,
+            sequence_len,
+        })
     }
 
     /// The next batch; there is always one more.
@@ -138,8 +144,8 @@ impl Loader {
             shard,
             group,
             document,
-            lengths: buffered.iter().map(|tokens| tokens.len() as u32).collect(),
-            tokens: buffered.concat(),
+            lengths: buffered.iter().map(|(length, _)| *length as u32).collect(),
+            tokens: buffered.iter().flat_map(|(_, tokens)| tokens.iter().copied()).collect(),
         }
     }
 
@@ -149,16 +155,18 @@ impl Loader {
     /// The state is of another split, points past the corpus, or holds what this tokenizer never gives.
     pub fn restore(&mut self, state: LoaderState) -> Result<(), DataError> {
         self.source.check(&state)?;
-        let mut buffer = Buffer::default();
+        let mut buffer = Buffer::new(self.sequence_len + 1);
         let mut rest = state.tokens.as_slice();
-        for &length in &state.lengths {
+        // Before documents were cut to what a row takes, states held them whole.
+        let whole = state.lengths.iter().map(|length| *length as usize).sum::<usize>() == rest.len();
+        for length in state.lengths.iter().map(|length| *length as usize) {
             let (document, after) = rest
-                .split_at_checked(length as usize)
+                .split_at_checked(if whole { length } else { buffer.kept(length) })
                 .ok_or_else(|| DataError::State("the buffer has fewer tokens than its lengths say".into()))?;
             if document.first() != Some(&self.source.tokenizer.bos_id()) {
                 return Err(DataError::State("a buffered document doesn't begin with the tokenizer's <|bos|>".into()));
             }
-            buffer.push(document.to_vec());
+            buffer.push_cut(length, document.to_vec());
             rest = after;
         }
         if !rest.is_empty() {

@@ -11,18 +11,31 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Debug)]
 struct Waiting {
     arrival: u64,
+    /// Its first tokens, as many as a row can take.
     tokens: Vec<u32>,
 }
 
-/// The buffered documents.
-#[derive(Debug, Default)]
+/// The buffered documents. A document's length decides when it goes; of its tokens only those that a row can take are kept, so
+/// that memory is bounded whatever its length.
+#[derive(Debug)]
 pub(super) struct Buffer {
+    row: usize,
     by_length: BTreeMap<usize, VecDeque<Waiting>>,
     documents: usize,
     arrivals: u64,
 }
 
 impl Buffer {
+    /// An empty buffer for rows of so many tokens.
+    pub fn new(row: usize) -> Self {
+        Self { row, by_length: BTreeMap::new(), documents: 0, arrivals: 0 }
+    }
+
+    /// How many tokens are kept of a document of that length.
+    pub fn kept(&self, length: usize) -> usize {
+        length.min(self.row)
+    }
+
     /// Number of documents.
     pub fn len(&self) -> usize {
         self.documents
@@ -30,10 +43,18 @@ impl Buffer {
 
     /// Adds a document, which has at least its `<|bos|>`.
     pub fn push(&mut self, tokens: Vec<u32>) {
+        self.push_cut(tokens.len(), tokens);
+    }
+
+    /// Adds a document of that length of which only the first tokens are given, as many as are kept.
+    pub fn push_cut(&mut self, length: usize, mut tokens: Vec<u32>) {
+        if tokens.len() > self.row {
+            tokens = tokens[..self.row].to_vec();
+        }
         let waiting = Waiting { arrival: self.arrivals, tokens };
         self.arrivals += 1;
         self.documents += 1;
-        self.by_length.entry(waiting.tokens.len()).or_default().push_back(waiting);
+        self.by_length.entry(length).or_default().push_back(waiting);
     }
 
     /// Takes the document that goes next into a row with `space` tokens left; what is longer than that is to be cropped.
@@ -50,11 +71,14 @@ impl Buffer {
         Some(taken.tokens)
     }
 
-    /// The documents in the order of their arrival.
-    pub fn in_order(&self) -> Vec<&[u32]> {
-        let mut all: Vec<&Waiting> = self.by_length.values().flatten().collect();
-        all.sort_unstable_by_key(|waiting| waiting.arrival);
-        all.into_iter().map(|waiting| waiting.tokens.as_slice()).collect()
+    /// The documents in the order of their arrival: their lengths, and the tokens that are kept of them.
+    pub fn in_order(&self) -> Vec<(usize, &[u32])> {
+        let mut all: Vec<(u64, usize, &[u32])> = Vec::with_capacity(self.documents);
+        for (length, queue) in &self.by_length {
+            all.extend(queue.iter().map(|waiting| (waiting.arrival, *length, waiting.tokens.as_slice())));
+        }
+        all.sort_unstable_by_key(|(arrival, ..)| *arrival);
+        all.into_iter().map(|(_, length, tokens)| (length, tokens)).collect()
     }
 }
 
@@ -83,19 +107,23 @@ mod tests {
             spaces in prop::collection::vec(1usize..30, 200),
         ) {
             let documents: Vec<Vec<u32>> = lengths.iter().enumerate().map(|(i, &len)| vec![i as u32; len]).collect();
-            let (mut buffer, mut list) = (Buffer::default(), Vec::new());
+            let (mut buffer, mut list) = (Buffer::new(29), Vec::new());
             let mut arriving = documents.into_iter();
             for space in spaces {
                 while list.len() < 25 && let Some(document) = arriving.next() {
                     buffer.push(document.clone());
                     list.push(document);
                 }
-                prop_assert_eq!(buffer.in_order(), list.iter().map(Vec::as_slice).collect::<Vec<_>>());
+                let cut = |tokens: &Vec<u32>| (tokens.len(), tokens[..tokens.len().min(29)].to_vec());
+                let held: Vec<_> = buffer.in_order().into_iter().map(|(length, tokens)| (length, tokens.to_vec())).collect();
+                prop_assert_eq!(held, list.iter().map(cut).collect::<Vec<_>>());
                 if list.is_empty() {
                     prop_assert_eq!(buffer.take(space), None);
                     break;
                 }
-                prop_assert_eq!(buffer.take(space), Some(naive_take(&mut list, space)));
+                let mut taken = naive_take(&mut list, space);
+                taken.truncate(29);
+                prop_assert_eq!(buffer.take(space), Some(taken));
                 prop_assert_eq!(buffer.len(), list.len());
             }
         }

@@ -8,6 +8,7 @@ use polars_io::prelude::{ParallelStrategy, ParquetReader, SerReader as _};
 
 use super::DataError;
 use super::guard::contain;
+use nanochat_formats::disguise::disguise;
 
 /// The column that holds the documents.
 const COLUMN: &str = "text";
@@ -23,7 +24,11 @@ pub(super) struct ParquetShard {
 impl ParquetShard {
     /// Reads the metadata. Errors when the file is no parquet, is cut off, or has no text column `text`.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        contain(|| Self::open_unguarded(path)).unwrap_or_else(|panic| Err(damaged(path, panic)))
+        let opened = contain(|| Self::open_unguarded(path)).unwrap_or_else(|panic| Err(damaged(path, panic)));
+        opened.map_err(|error| match disguise(path) {
+            Some(told) => DataError::Disguised { path: path.to_path_buf(), told },
+            None => error,
+        })
     }
 
     fn open_unguarded(path: &Path) -> Result<Self, DataError> {

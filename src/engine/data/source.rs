@@ -23,8 +23,14 @@ pub fn detect(path: &str, field: &str, base: &Path) -> Result<DataPlan, DataErro
         let extension = EXTENSIONS.into_iter().find(|wanted| place.extension().is_some_and(|found| found == *wanted));
         return extension.map(plan).ok_or(DataError::UnknownKind { path: place });
     }
-    let found: Vec<&str> =
-        EXTENSIONS.into_iter().filter(|extension| shard_files(&place, extension, "shards").is_ok()).collect();
+    let mut found = Vec::new();
+    for extension in EXTENSIONS {
+        match shard_files(&place, extension, "shards") {
+            Ok(_) => found.push(extension),
+            Err(error @ DataError::BrokenLink { .. }) => return Err(error),
+            Err(_) => {}
+        }
+    }
     match found[..] {
         [] if !place.exists() => Err(DataError::Missing { path: place, kind: "shards" }),
         [one] => Ok(plan(one)),
@@ -51,15 +57,46 @@ pub(super) fn shard_files(path: &Path, extension: &'static str, kind: &'static s
         return Err(DataError::Missing { path: path.to_path_buf(), kind });
     }
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(DataError::io(path))? {
-        let file = entry.map_err(DataError::io(path))?.path();
-        if file.extension().is_some_and(|found| found == extension) && file.is_file() {
-            files.push(file);
+    let mut folders = collect(path, extension, &mut files)?;
+    // Folders within are looked into only where the folder itself has no shard, as partitioned data sets have it.
+    for _ in 0..DEEPEST {
+        if !files.is_empty() {
+            break;
         }
+        let mut next = Vec::new();
+        for folder in &folders {
+            next.extend(collect(folder, extension, &mut files)?);
+        }
+        folders = next;
     }
     if files.is_empty() {
         return Err(DataError::NoShards { path: path.to_path_buf(), extension });
     }
     files.sort();
     Ok(files)
+}
+
+/// Levels of folders that are looked into.
+const DEEPEST: usize = 8;
+
+/// Adds a folder's own shards, hidden files left out; its folders. A link to nothing is an error: which shard is the last one,
+/// and so validation, hangs on every one of them.
+fn collect(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>, DataError> {
+    let mut folders = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(DataError::io(folder))? {
+        let entry = entry.map_err(DataError::io(folder))?;
+        let path = entry.path();
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let is_shard = path.extension().is_some_and(|found| found == extension);
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            folders.push(path);
+        } else if is_shard && !path.exists() {
+            return Err(DataError::BrokenLink { path });
+        } else if is_shard && path.is_file() {
+            files.push(path);
+        }
+    }
+    Ok(folders)
 }

@@ -23,7 +23,7 @@ pub struct LoaderState {
     pub document: usize,
     /// Length in tokens of each buffered document, in the order of their arrival.
     pub lengths: Vec<u32>,
-    /// Their tokens, one document after the other: in JSON as base64 of little-endian 32-bit numbers.
+    /// Their first tokens, as many as a row can take, one document after the other: in JSON as base64 of little-endian 32-bit numbers.
     #[serde(serialize_with = "write_tokens", deserialize_with = "read_tokens")]
     pub tokens: Vec<u32>,
 }

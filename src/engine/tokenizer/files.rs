@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use nanochat_formats::disguise::disguise;
+
 use super::{Tokenizer, TokenizerError, huggingface, pickle, tiktoken};
 
 /// The kinds of file that hold a tokenizer.
@@ -44,6 +46,9 @@ impl Tokenizer {
         if size > LARGEST_FILE {
             let problem = format!("{size} bytes are more than any tokenizer takes");
             return Err(TokenizerError::malformed(&file, "whole file", problem));
+        }
+        if let Some(told) = disguise(&file) {
+            return Err(TokenizerError::malformed(&file, "whole file", told));
         }
         let bytes = std::fs::read(&file).map_err(TokenizerError::io(&file))?;
         let ranks = match format {

@@ -50,7 +50,8 @@ pub struct Loaded {
 /// # Errors
 /// Files that can't be read at all, as files or as YAML.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, SpecErrors> {
-    load_source(path, read_source(path), options)
+    let source = if path == Path::new(STANDARD_INPUT) { read_standard_input(path) } else { read_source(path) };
+    load_source(path, source, options)
 }
 
 /// Reads and merges a spec whose bytes are at hand; `path` is what messages call it, and what `extends` is relative to.
@@ -69,6 +70,16 @@ fn load_source(
     let mut loader = Loader::default();
     let loaded = loader.all(path, source, options);
     loaded.ok_or_else(|| SpecErrors::new(path.display().to_string(), loader.problems))
+}
+
+/// What stands for standard input in place of a file's name.
+const STANDARD_INPUT: &str = "-";
+
+fn read_standard_input(path: &Path) -> Result<Arc<Source>, Diagnostic> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(yaml::MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| unreadable(path, &error.to_string()))?;
+    source_of(path, &bytes)
 }
 
 /// Reads a text file of bounded size.
@@ -144,6 +155,10 @@ impl Loader {
     ) -> Option<Node> {
         let source = self.keep(source.map_err(|error| vec![error]))?;
         let mut root = self.keep(parse(&source))?;
+        // What such a key holds is for anchors alone, which the parser has put in their places already.
+        if let Some(entries) = root.entries_mut() {
+            entries.retain(|entry| !entry.key.starts_with("x-"));
+        }
         let found = check::SPEC.check(&root, true);
         self.problems.extend(found);
         self.problems.extend(short_forms::expand(&mut root));

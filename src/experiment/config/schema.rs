@@ -19,6 +19,10 @@ const NOTES: &str = include_str!("schema_notes.yaml");
 pub static SPEC: LazyLock<Value> = LazyLock::new(|| {
     let mut schema = schemars::schema_for!(SpecDocument).to_value();
     require(&mut schema);
+    if let Some(object) = schema.as_object_mut() {
+        // Keys of the user's own, to hold anchors.
+        object.insert("patternProperties".to_owned(), json!({ "^x-": true }));
+    }
     let defaults = parse(&Source::new("built-in defaults", DEFAULTS)).map(|node| node.to_json()).unwrap_or_default();
     finish(&mut schema, &defaults, "SpecDocument");
     schema

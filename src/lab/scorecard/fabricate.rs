@@ -336,6 +336,8 @@ fn summary(plan: &RunPlan, wanted: &Wanted, rows: &[StepRow], evals: &[EvalRow],
         loss_trace_sha256: Some(loss_trace_sha256(rows)),
         data_sha256: "b".repeat(64),
         tokenizer_sha256: "c".repeat(64),
+        initial_weights_sha256: None,
+        bundle_sha256: None,
         first_batch_sha256: Some("f".repeat(64)),
         files_sha256: BTreeMap::from([
             ("steps.parquet".into(), hash(&folder.steps())),

@@ -60,7 +60,8 @@ fn foreign_states_are_refused() {
         |state| state.epoch = 0,
         |state| state.tokens[3] = 300,
         |state| state.tokens[0] = 1,
-        |state| state.lengths[0] += 1,
+        // Of one that is shorter than a row: of a longer one no more is kept anyway.
+        |state| *state.lengths.iter_mut().find(|length| **length < 257).unwrap() += 1,
     ];
     for (number, spoil) in spoils.iter().enumerate() {
         let mut bad = good.clone();
@@ -69,4 +70,33 @@ fn foreign_states_are_refused() {
         assert_eq!(loader.state(), good, "a refused state changes nothing");
     }
     assert!(Loader::new(corpus, tokenizer, Split::Train, 0, 4).is_err());
+}
+
+/// A document's length decides when it goes; what is kept of it is what a row can take.
+#[test]
+fn long_documents_take_no_more_memory_than_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "a long line of text ".repeat(4_000);
+    let lines: String = (0..4).map(|number| format!("{{\"text\": \"{number} {long}\"}}\n")).collect();
+    std::fs::write(folder.path().join("a.jsonl"), &lines).unwrap();
+    std::fs::write(folder.path().join("b.jsonl"), &lines).unwrap();
+    let plan = DataPlan::Jsonl { path: folder.path().display().to_string(), field: "text".into() };
+    let corpus = Arc::new(Corpus::open(&plan, Path::new("")).unwrap());
+    let tokenizer = Arc::new(train_tokenizer(&corpus, 270, 10_000, 1_000_000).unwrap());
+    let mut loader = Loader::new(corpus.clone(), tokenizer.clone(), Split::Train, 2, 16).unwrap();
+    let first = loader.next_batch().unwrap();
+    let state = loader.state();
+    assert!(state.lengths.iter().all(|length| *length > 10_000), "exact lengths");
+    assert_eq!(state.tokens.len(), 17 * state.lengths.len(), "and no more tokens than a row and its target take");
+    // What is kept is enough to go on, and what an earlier version kept whole still is.
+    let mut resumed = Loader::new(corpus.clone(), tokenizer.clone(), Split::Train, 2, 16).unwrap();
+    resumed.restore(state.clone()).unwrap();
+    let next = loader.next_batch().unwrap();
+    assert_eq!(resumed.next_batch().unwrap(), next);
+    assert_ne!(first, next);
+    let one = tokenizer.encode_document(&corpus.documents(Split::Train).next().unwrap().unwrap());
+    let whole =
+        LoaderState { lengths: vec![one.len() as u32; 3], tokens: [one.as_slice(), &one, &one].concat(), ..state };
+    resumed.restore(whole).unwrap();
+    assert_eq!(resumed.state().tokens.len(), 17 * 3);
 }

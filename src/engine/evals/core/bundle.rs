@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use nanochat_artifacts::bytes_sha256;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -101,6 +102,11 @@ fn space() -> String {
 }
 
 impl Bundle {
+    /// SHA-256, 64 hex digits, of all tasks with their questions, in order.
+    pub fn sha256(&self) -> String {
+        bytes_sha256(format!("{:?}", self.tasks).as_bytes())
+    }
+
     /// Reads a bundle and puts every task's examples into evaluation order; with `max_per_task`, keeps the first so many.
     ///
     /// Errors: a missing or broken file, named with its line; a task with too few examples for its shots.

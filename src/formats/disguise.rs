@@ -1,0 +1,51 @@
+//! Files that are not what their name says, told by how they begin.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// How many bytes are looked at.
+const LOOKED_AT: u64 = 64;
+
+/// What a file is in truth, with what to do about it; none where nothing is known against it.
+pub fn disguise(path: &Path) -> Option<&'static str> {
+    let mut begin = Vec::new();
+    File::open(path).ok()?.take(LOOKED_AT).read_to_end(&mut begin).ok()?;
+    let text = String::from_utf8_lossy(&begin).trim_start().to_ascii_lowercase();
+    if text.starts_with("version https://git-lfs.github.com/spec/") {
+        return Some("this is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`");
+    }
+    if text.starts_with("<!doctype html") || text.starts_with("<html") {
+        return Some("this is an HTML page, as a failed download leaves it; download the file again");
+    }
+    let magic: [(&[u8], &str); 4] = [
+        (&[0x1f, 0x8b], "this is compressed by gzip; unpack it first"),
+        (&[0x28, 0xb5, 0x2f, 0xfd], "this is compressed by zstd; unpack it first"),
+        (&[0x42, 0x5a, 0x68], "this is compressed by bzip2; unpack it first"),
+        (&[0x50, 0x4b, 0x03, 0x04], "this is a zip archive; unpack it first"),
+    ];
+    magic.into_iter().find(|(bytes, _)| begin.starts_with(bytes)).map(|(_, told)| told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_called_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = |content: &[u8]| {
+            let path = folder.path().join("file");
+            std::fs::write(&path, content).unwrap();
+            disguise(&path)
+        };
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n";
+        assert!(told(pointer).is_some_and(|told| told.contains("Git LFS")));
+        assert!(told(b"\n<!DOCTYPE html><html>").is_some_and(|told| told.contains("HTML")));
+        assert!(told(&[0x1f, 0x8b, 8, 0]).is_some_and(|told| told.contains("gzip")));
+        assert!(told(&[0x28, 0xb5, 0x2f, 0xfd, 1]).is_some_and(|told| told.contains("zstd")));
+        assert_eq!(told(b"PAR1"), None);
+        assert_eq!(told(b"version one of a text"), None);
+        assert_eq!(told(b""), None);
+    }
+}

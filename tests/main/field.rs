@@ -1,0 +1,261 @@
+//! What users of such tools run into: other inputs under an old name, readers that leave, hang-ups, files in disguise.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::program::{Project, one_line, root};
+use super::run_experiment::TINY;
+
+const RUN: &[&str] = &["run", "tiny.yaml", "--allow-hardware-mismatch", "--set", "hardware.device_batch_size=4"];
+
+/// The spec over JSON lines in a folder, one run.
+fn spec(folder: &str) -> String {
+    TINY.replace("{ source: synthetic, seed: 3, bytes: 400000 }", &format!("{{ source: jsonl, path: {folder} }}"))
+        .replace("vocab_size: 300", "vocab_size: 270")
+        .replace("repeats: 1", "repeats: 0")
+}
+
+/// Writes a shard of that many documents, which differ by `seed`.
+fn shard(project: &Project, name: &str, documents: usize, seed: usize) {
+    let line = |number: usize| {
+        let words: Vec<String> =
+            (0..60).map(|place| format!("word{} ", (number * 7 + place * seed * 3) % (23 + seed))).collect();
+        format!("{{\"text\": \"{} {seed}\"}}\n", words.concat())
+    };
+    project.write(name, &(0..documents).map(line).collect::<String>());
+}
+
+fn summary(project: &Project) -> Value {
+    let files = project.files("results/tiny");
+    let file = files.iter().find(|file| file.ends_with("/summary.json")).expect("a summary");
+    serde_json::from_str(&std::fs::read_to_string(project.path().join(file)).unwrap()).unwrap()
+}
+
+/// Waits for a checkpoint of that step.
+fn wait_for(project: &Project, step: &str) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while project.files("results").iter().all(|file| !file.contains(step)) {
+        assert!(Instant::now() < deadline, "no checkpoint came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signal(name: &str, id: u32) {
+    assert!(Command::new("kill").args([name, &id.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_run_is_done_only_with_the_inputs_that_it_was_made_with() {
+    let project = Project::new();
+    project.write("tiny.yaml", &spec("data"));
+    shard(&project, "data/a.jsonl", 60, 1);
+    shard(&project, "data/b.jsonl", 20, 2);
+    shard(&project, "other/a.jsonl", 60, 3);
+    shard(&project, "other/b.jsonl", 20, 4);
+    project.run(RUN).exits(0);
+    let first = summary(&project);
+    let again = project.run(RUN).exits(0);
+    assert!(again.told().contains("done before") && !again.told().contains("not here to check"), "{}", again.stderr());
+
+    let other = project.run(&[RUN, &["--set", "data.path=other"]].concat()).exits(0);
+    assert!(other.told().contains("other data, tokenizer than recorded: made again"), "{}", other.stderr());
+    let second = summary(&project);
+    assert_ne!(first["data_sha256"], second["data_sha256"]);
+    assert_ne!(first["weights_sha256"], second["weights_sha256"]);
+
+    // A third shard moves the validation split; the old data back again gives the old run.
+    shard(&project, "data/c.jsonl", 20, 5);
+    let added = project.run(RUN).exits(0);
+    assert!(added.told().contains("than recorded: made again"), "{}", added.stderr());
+    std::fs::remove_file(project.path().join("data/c.jsonl")).unwrap();
+    project.run(RUN).exits(0);
+    assert_eq!(summary(&project)["weights_sha256"], first["weights_sha256"]);
+
+    // Names and formats of the files are no inputs.
+    std::fs::rename(project.path().join("data/b.jsonl"), project.path().join("data/z.jsonl")).unwrap();
+    let renamed = project.run(RUN).exits(0);
+    assert!(renamed.told().contains("done before"), "{}", renamed.stderr());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_goes_on_with_its_own_inputs_alone() {
+    let project = Project::new();
+    let long = spec("data").replace("iterations: 12", "iterations: 400");
+    project.write("tiny.yaml", &long);
+    for (folder, seed) in [("data", 1), ("other", 3)] {
+        shard(&project, &format!("{folder}/a.jsonl"), 60, seed);
+        shard(&project, &format!("{folder}/b.jsonl"), 20, seed + 1);
+    }
+    // Killed, not stopped: there is no summary, and the checkpoint alone knows the inputs.
+    let mut child = project.command(RUN).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&project, "checkpoints/step_000004/manifest.json");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let refused = project.run(&[RUN, &["--set", "data.path=other"]].concat()).exits(1);
+    assert!(refused.told().contains("the run was begun with other inputs (data, tokenizer)"), "{}", refused.stderr());
+    assert!(refused.told().contains("--force"), "{}", refused.stderr());
+    assert!(project.files("results").iter().any(|file| file.contains("step_")), "its checkpoints stay");
+}
+
+#[cfg(unix)]
+#[test]
+fn force_leaves_a_run_alone_that_another_process_has() {
+    let project = Project::new();
+    project.write("tiny.yaml", &TINY.replace("iterations: 12", "iterations: 600").replace("repeats: 1", "repeats: 0"));
+    let mut child = project.command(RUN).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&project, "checkpoints/step_000004/manifest.json");
+    let forced = project.run(&[RUN, &["--force"]].concat());
+    assert_eq!(forced.code(), 1, "{}", forced.stderr());
+    assert!(forced.told().contains(&format!("process {}", child.id())), "{}", forced.stderr());
+    assert!(project.files("results").iter().any(|file| file.contains("step_")), "its checkpoints stay");
+    signal("-INT", child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_stored_tokenizer_needs_no_stated_vocabulary() {
+    let project = Project::new();
+    let train = ["tokenizer", "train", "--data", "synthetic", "--vocab-size", "300", "--out", "tok"];
+    project.run(&train).exits(0);
+    let spec = TINY.replace("{ train: { vocab_size: 300 } }", "{ path: tok }").replace("repeats: 1", "repeats: 0");
+    project.write("tiny.yaml", &spec);
+    project.run(RUN).exits(0);
+    assert_eq!(summary(&project)["status"], "finished");
+}
+
+#[test]
+fn a_reader_that_leaves_ends_nothing_and_a_full_disk_is_told() {
+    let project = Project::new();
+    project.write("tiny.yaml", &TINY.replace("repeats: 1", "repeats: 0"));
+    for arguments in
+        [&["plan", "tiny.yaml", "--explain"][..], &["list"], &["schema", "experiment"], &["data", "inspect"]]
+    {
+        let mut child = project.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // The reading end is closed before anything is written.
+        drop(child.stdout.take());
+        let mut told = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        let code = child.wait().unwrap().code();
+        assert!(code == Some(0) || code == Some(2), "{arguments:?}: {code:?}, {told}");
+        assert!(!told.contains("panicked"), "{arguments:?}: {told}");
+    }
+    let mut child = project.command(RUN).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(summary(&project)["status"], "finished", "training goes on without anybody who reads");
+    if Path::new("/dev/full").exists() {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ran = project.command(&["plan", "tiny.yaml"]).stdout(full).output().unwrap();
+        assert_eq!(ran.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&ran.stderr).contains("can't write to standard output"));
+    }
+}
+
+/// As `nohup` starts it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hang_up_that_was_ignored_stays_ignored() {
+    let project = Project::new();
+    project.write("tiny.yaml", &TINY.replace("iterations: 12", "iterations: 60").replace("repeats: 1", "repeats: 0"));
+    for (ignored, expected) in [(true, 0), (false, 130)] {
+        let line = format!("{} exec \"$0\" \"$@\"", if ignored { "trap '' HUP;" } else { "" });
+        let program = project.command(RUN);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]).arg(program.get_program()).args(program.get_args()).arg("--force");
+        shell.current_dir(project.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        let _ = std::fs::remove_dir_all(project.path().join("results"));
+        let mut child = shell.spawn().unwrap();
+        wait_for(&project, "checkpoints/step_000004/manifest.json");
+        signal("-HUP", child.id());
+        assert_eq!(child.wait().unwrap().code(), Some(expected), "ignored: {ignored}");
+    }
+}
+
+#[test]
+fn files_are_read_as_people_have_them_or_called_what_they_are() {
+    let project = Project::new();
+    let inspect = |path: &str| project.run(&["data", "inspect", "--data", path, "--format", "json"]);
+    let sha256 = |path: &str| {
+        let document: Value = serde_json::from_str(&inspect(path).exits(0).stdout()).unwrap();
+        document["sha256"].as_str().unwrap().to_string()
+    };
+    shard(&project, "plain/a.jsonl", 30, 1);
+    shard(&project, "plain/b.jsonl", 30, 2);
+    let plain = sha256("plain");
+
+    // A byte order mark is no text.
+    for name in ["a.jsonl", "b.jsonl"] {
+        let text = std::fs::read_to_string(project.path().join("plain").join(name)).unwrap();
+        project.write(&format!("marked/{name}"), &format!("\u{feff}{text}"));
+        project.write(&format!("parted/lang=en/part={name}/{name}"), &text);
+    }
+    assert_eq!(sha256("marked"), plain);
+    assert_eq!(sha256("parted"), plain, "folders within folders");
+    project.write("plain/.hidden.jsonl", "no document");
+    assert_eq!(sha256("plain"), plain, "hidden files are left out");
+
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("nowhere", project.path().join("plain/c.jsonl")).unwrap();
+        let broken = inspect("plain");
+        assert!(
+            broken.code() != 0 && broken.told().contains("c.jsonl: a link to a file that isn't there"),
+            "{}",
+            broken.stderr()
+        );
+    }
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
+    for (name, content, told) in [
+        ("lfs/a.parquet", pointer.as_bytes(), "Git LFS pointer"),
+        ("page/a.parquet", b"<!DOCTYPE html><html></html>", "HTML page"),
+        ("packed/a.jsonl", b"\x1f\x8b\x08\x00", "compressed by gzip"),
+    ] {
+        let path = project.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        std::fs::write(path.with_file_name(name.rsplit('/').next().unwrap().replacen('a', "b", 1)), content).ok();
+        let ran = inspect(name.split('/').next().unwrap());
+        assert!(ran.code() != 0 && ran.told().contains(told), "{name}: {}", ran.stderr());
+    }
+    project.write("tok/tokenizer.json", pointer);
+    project.write("tiny.yaml", TINY);
+    let ran = project.run(&["plan", "tiny.yaml", "--set", "tokenizer={path: tok}"]).exits(2);
+    assert!(ran.told().contains("Git LFS pointer"), "{}", ran.stderr());
+}
+
+#[test]
+fn a_spec_comes_from_standard_input_too() {
+    let project = Project::new();
+    let mut command = project.command(&["plan", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(TINY.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let told = one_line(&String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("tiny"));
+}
+
+/// Results are held against their canonical form: git must not write them with other line endings.
+#[test]
+fn git_keeps_line_endings() {
+    let asked = Command::new("git")
+        .args([
+            "-c",
+            "core.autocrlf=true",
+            "check-attr",
+            "eol",
+            "--",
+            "results/books/experiment.json",
+            "reports/books.md",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&asked.stdout);
+    assert_eq!(told.lines().filter(|line| line.ends_with("eol: lf")).count(), 2, "{told}");
+}
