@@ -13,10 +13,17 @@ use serde::de::DeserializeOwned;
 
 use super::{ArtifactError, write_atomic};
 
+/// The longest document that is read, in bytes.
+pub const LONGEST_DOCUMENT: u64 = 64 << 20;
+/// The longest document of a single run. There may be thousands of runs, and all are held in memory.
+pub const LONGEST_OF_A_RUN: u64 = 1 << 20;
+
 /// A document kind: names its schema.
 pub trait Document: Serialize + DeserializeOwned {
     /// The `schema` entry of every document of this kind.
     const SCHEMA: &'static str;
+    /// The longest file that is taken for one of this kind, in bytes.
+    const LONGEST: u64 = LONGEST_DOCUMENT;
 
     /// The `schema` entry of this one.
     fn schema(&self) -> &str;

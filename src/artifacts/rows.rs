@@ -14,6 +14,9 @@ use super::{ArtifactError, EvalRow, StepRow, write_atomic};
 /// The baseline counts the steps after this one as steady (`if step > 10` in `scripts/base_train.py`).
 pub const LAST_WARMUP_STEP: u64 = 10;
 
+/// The longest table that is read, in bytes.
+pub const LONGEST_TABLE: u64 = 1 << 30;
+
 /// Writes `steps.parquet` atomically.
 pub fn write_steps(path: &Path, rows: &[StepRow]) -> Result<(), ArtifactError> {
     let u64s = |name: &str, f: fn(&StepRow) -> u64| Column::new(name.into(), rows.iter().map(f).collect::<Vec<u64>>());
