@@ -143,6 +143,9 @@ impl ArtifactError {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "give this user write access to the folder, or use another one"
             }
+            io::ErrorKind::InvalidInput => {
+                "what lies there is not from this program: remove it, or put a regular file in its place"
+            }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 "free space on this disk; what was there before is untouched"
             }

@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use super::ResultsRoot;
+use super::files;
 use super::git::Git;
+
+/// The longest `.gitignore` that is read, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 impl ResultsRoot {
     /// Whether git ignores a path of the project. Outside of a repository, or without git, the project's `.gitignore`
@@ -14,7 +18,7 @@ impl ResultsRoot {
             Some(0) => true,
             Some(1) => false,
             _ => {
-                let patterns = std::fs::read_to_string(self.project().join(".gitignore")).unwrap_or_default();
+                let patterns = files::read_text(&self.project().join(".gitignore"), LONGEST).unwrap_or_default();
                 let named = relative.to_string_lossy().replace('\\', "/");
                 patterns.lines().any(|line| line.trim().trim_matches('/') == named)
             }

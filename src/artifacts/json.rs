@@ -4,14 +4,13 @@
 //! NaN and the infinities are refused by name instead of turning into `null`.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
 use figment::value::{Num, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ArtifactError, write_atomic};
+use super::{ArtifactError, files, write_atomic};
 
 /// The longest document that is read, in bytes.
 pub const LONGEST_DOCUMENT: u64 = 64 << 20;
@@ -35,7 +34,7 @@ pub trait Document: Serialize + DeserializeOwned {
 /// [`ArtifactError::Io`] when it can't be read, [`ArtifactError::WrongSchema`] when it is of another kind,
 /// [`ArtifactError::Malformed`] with line and column otherwise.
 pub fn read_document<T: Document>(path: &Path) -> Result<T, ArtifactError> {
-    let text = fs::read(path).map_err(|e| ArtifactError::io("read", path, e))?;
+    let text = files::read(path, T::LONGEST).map_err(|e| ArtifactError::io("read", path, e))?;
     parse_document(path, &text)
 }
 

@@ -5,10 +5,12 @@
 //! folder, numbers that JSON can't hold, and documents of another kind than asked for.
 
 mod bench;
+pub mod claims;
 mod collect;
 mod documents;
 mod error;
 mod export;
+pub mod files;
 mod generation;
 pub mod git;
 mod ignored;
@@ -46,4 +48,4 @@ pub use rows::{
 pub use tables::{RunTotals, Tables};
 pub use tree::{Snapshot, Tree};
 pub use verdicts::*;
-pub use write::{create_folder, sync_folder, write_atomic};
+pub use write::{create_folder, sync_folder, temporary_in, write_atomic};

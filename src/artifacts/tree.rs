@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::git::{Git, Object, Objects};
 use super::{
     ArtifactError, Document, Environment, ExperimentRecord, LONGEST_DOCUMENT, LONGEST_TABLE, RunDocuments, RunFolder,
-    StepRow, Summary, check_name, parse_document, rows::Table,
+    StepRow, Summary, check_name, files, layout, parse_document, rows::Table,
 };
 use nanochat_plan::RunPlan;
 
@@ -96,6 +96,9 @@ impl Tree {
             let Some(record) = reader.document::<ExperimentRecord>(&record_path)? else { continue };
             for run in &record.runs {
                 check_name("the run id", run)?;
+                if let Self::Folder(_) = self {
+                    files::beneath(Path::new(&folder), run)?;
+                }
             }
             let runs = reader.runs(&folder, &record.runs)?;
             experiments.insert(name, Snapshot { record, runs });
@@ -126,20 +129,20 @@ impl Tree {
     fn folders(&self) -> Result<Vec<(String, String)>, ArtifactError> {
         match self {
             Self::Folder(path) => {
-                if path.join("experiment.json").is_file() {
+                if files::is_there(&path.join("experiment.json")) {
                     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                     return Ok(vec![(name, path.to_string_lossy().into_owned())]);
                 }
-                let results = if path.join("results").is_dir() { path.join("results") } else { path.clone() };
+                let inner = files::beneath(path, "results")?;
+                let results = if inner.is_dir() { inner } else { path.clone() };
                 let mut found = Vec::new();
-                for entry in fs::read_dir(&results).map_err(|e| ArtifactError::io("list", &results, e))? {
-                    let entry = entry.map_err(|e| ArtifactError::io("list", &results, e))?.path();
-                    if let Some(name) = entry.file_name().filter(|_| entry.join("experiment.json").is_file()) {
+                for entry in layout::subfolders(&results)? {
+                    if let Some(name) = entry.file_name().filter(|_| files::is_there(&entry.join("experiment.json"))) {
                         found.push((name.to_string_lossy().into_owned(), entry.to_string_lossy().into_owned()));
                     }
                 }
                 found.sort();
-                Ok(found)
+                checked(found)
             }
             Self::Commit { repository, commit, .. } => {
                 let listed =
@@ -148,7 +151,7 @@ impl Tree {
                 let records = listed.split('\0').filter_map(|path| path.strip_suffix("/experiment.json"));
                 let named =
                     records.filter_map(|folder| Some((folder.rsplit('/').next()?.to_string(), folder.to_string())));
-                Ok(named.filter(|(_, folder)| folder.matches('/').count() == 1).collect())
+                checked(named.filter(|(_, folder)| folder.matches('/').count() == 1).collect())
             }
         }
     }
@@ -191,7 +194,7 @@ impl Reader<'_> {
     /// The contents of a file of at most `limit` bytes; none where it isn't there.
     fn file(&mut self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, ArtifactError> {
         match self {
-            Self::Folder => match fs::read(path) {
+            Self::Folder => match files::read(Path::new(path), limit) {
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(ArtifactError::io("read", path, error)),
@@ -203,6 +206,14 @@ impl Reader<'_> {
             },
         }
     }
+}
+
+/// Folders of experiments, none of which has a name that no experiment has.
+fn checked(folders: Vec<(String, String)>) -> Result<Vec<(String, String)>, ArtifactError> {
+    for (name, _) in &folders {
+        check_name("the experiment's folder", name)?;
+    }
+    Ok(folders)
 }
 
 fn join(folder: &str, file: &str) -> String {

@@ -1,5 +1,8 @@
 //! The command line: clap types, printing, exit codes. It holds no logic; every command calls plain functions of the library.
 
+#[macro_use]
+mod output;
+
 mod bar;
 mod baseline;
 mod baseline_progress;
@@ -19,7 +22,7 @@ mod input;
 mod leaderboard;
 mod list;
 mod noise;
-mod output;
+mod outside;
 mod parity;
 mod plan;
 mod plan_text;

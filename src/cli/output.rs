@@ -1,8 +1,11 @@
-//! Shared helpers for printing.
+//! The only place that prints. What is printed may come from a stranger's documents, so it goes through [`outside`].
+//!
+//! A result that can't be printed since nobody reads it any more ends nothing: the exit code says what there is to say.
 
+use std::fmt::Arguments;
 use std::io::Write as _;
 
-use super::CliError;
+use super::{CliError, outside};
 
 /// How a command prints its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -22,6 +25,52 @@ pub fn table(header: &[&str]) -> comfy_table::Table {
     table
 }
 
+/// A line on standard output, as `println!` takes it.
+macro_rules! say {
+    () => { $crate::cli::output::text("\n") };
+    ($($arguments:tt)*) => { $crate::cli::output::print_line(format_args!($($arguments)*)) };
+}
+
+/// Lines that the program laid out, such as tables, on standard output.
+macro_rules! say_lines {
+    ($($arguments:tt)*) => { $crate::cli::output::print_lines(format_args!($($arguments)*)) };
+}
+
+/// A line on standard error.
+macro_rules! tell {
+    ($($arguments:tt)*) => { $crate::cli::output::print_note(format_args!($($arguments)*)) };
+}
+
+/// One line on standard output.
+pub fn print_line(line: Arguments<'_>) {
+    text(&(outside::line(&line.to_string()) + "\n"));
+}
+
+/// Several lines on standard output.
+pub fn print_lines(lines: Arguments<'_>) {
+    text(&(outside::lines(&lines.to_string()) + "\n"));
+}
+
+/// JSON on standard output, and the end of its line.
+pub fn say_json(json: &str) {
+    text(&(outside::json(json) + "\n"));
+}
+
+/// One line on standard error.
+pub fn print_note(line: Arguments<'_>) {
+    eprintln!("{}", outside::line(&line.to_string()));
+}
+
+/// An error on standard error; [`outside::Handler`] has seen to its text.
+pub fn report(report: &miette::Report) {
+    eprintln!("{report:?}");
+}
+
+/// Text whose characters were seen to, on standard output.
+pub fn text(text: &str) {
+    print!("{text}");
+}
+
 /// A number with some decimals; a dash for none.
 pub fn number(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "–".to_string(), |value| format!("{value:.decimals$}"))
@@ -37,7 +86,7 @@ pub fn gib(bytes: u64) -> String {
 /// # Errors
 /// A value that JSON can't hold (exit code 1).
 pub fn json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
-    print!("{}", json_text(value)?);
+    text(&json_text(value)?);
     Ok(())
 }
 
@@ -46,7 +95,8 @@ pub fn json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
 /// # Errors
 /// A value that JSON can't hold (exit code 1).
 pub fn json_text<T: serde::Serialize>(value: &T) -> Result<String, CliError> {
-    nanochat_artifacts::canonical_json(std::path::Path::new("standard output"), value).map_err(CliError::failed)
+    let text = nanochat_artifacts::canonical_json(std::path::Path::new("standard output"), value);
+    Ok(outside::json(&text.map_err(CliError::failed)?))
 }
 
 /// Writes bytes to standard output.
@@ -65,6 +115,6 @@ pub fn bytes(bytes: &[u8]) -> Result<(), CliError> {
 /// A value that JSON can't hold (exit code 2).
 pub fn plain_json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value).map_err(|error| CliError::usage(error, None))?;
-    println!("{text}");
+    say_json(&text);
     Ok(())
 }

@@ -13,7 +13,7 @@ pub fn catch(mut on_signal: impl FnMut() -> ControlFlow<()> + Send + 'static) {
         }
     };
     if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: signals can't be caught ({error}); an interrupt will lose unsaved work");
+        tell!("warning: signals can't be caught ({error}); an interrupt will lose unsaved work");
     }
 }
 
@@ -25,7 +25,8 @@ pub fn stop_on_signals(messages: [&'static str; 2]) -> Stop {
     catch(move || {
         let Some(message) = messages.get(requested.request() as usize) else { return ControlFlow::Break(()) };
         if !message.is_empty() {
-            eprintln!("\n{message}");
+            tell!("");
+            tell!("{message}");
         }
         ControlFlow::Continue(())
     });

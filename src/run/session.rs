@@ -3,8 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nanochat_artifacts::{
-    ArtifactError, Environment, ExperimentFolder, RunFolder, RunStatus, Scorecard, Summary, write_document,
+    ArtifactError, Environment, ExperimentFolder, RunFolder, RunStatus, Scorecard, Summary, files, write_document,
 };
+use nanochat_engine::checkpoint::Checkpoints;
 use nanochat_engine::device::DeviceError;
 use nanochat_lab::report;
 use nanochat_lab::scorecard;
@@ -104,6 +105,8 @@ pub fn run_experiment(
     let (plans, root) = (opened.plans(), &opened.root);
     let record = opened.experiment.record(plans);
     let folder = root.experiment(&record.name)?;
+    // Where the report will lie is looked at before the work, not after it.
+    root.report_markdown(&record.name)?;
     refuse_absent_device(plans, &folder, options.force)?;
     write_document(&folder.record(), &record)?;
     let mut work = Work {
@@ -247,12 +250,11 @@ impl Work<'_, '_> {
     }
 }
 
-/// Removes all files of an earlier plan from a run's folder, checkpoints included.
+/// Removes the files of an earlier plan from a run's folder, checkpoints included; whatever else lies there stays.
 fn clear(folder: &RunFolder) -> Result<(), RunError> {
-    match std::fs::remove_dir_all(folder.path()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(ArtifactError::io("remove", folder.path(), error).into())
-        }
-        _ => Ok(()),
+    Checkpoints::open(&folder.checkpoints())?.clear()?;
+    for file in folder.files() {
+        files::remove(&file).map_err(|error| ArtifactError::io("remove", &file, error))?;
     }
+    Ok(())
 }

@@ -1,8 +1,10 @@
 //! One process a run: an advisory lock that the operating system releases when its holder dies, however it dies.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+
+use nanochat_artifacts::files;
 
 use super::CheckpointError;
 
@@ -23,13 +25,7 @@ impl RunLock {
     pub fn acquire(folder: &Path) -> Result<Self, CheckpointError> {
         std::fs::create_dir_all(folder).map_err(CheckpointError::io("create the folder", folder))?;
         let path = folder.join(FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(CheckpointError::io("open the lock file", &path))?;
+        let mut file = files::open_or_create(&path).map_err(CheckpointError::io("open the lock file", &path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
