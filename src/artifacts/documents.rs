@@ -386,7 +386,9 @@ pub struct ExperimentRecord {
     pub drift: Option<DriftRule>,
     /// Version of the rules.
     pub ruleset: String,
-    /// Run ids planned, in order.
+    /// Run ids planned, in order, each once.
+    #[serde(deserialize_with = "distinct")]
+    #[schemars(extend("uniqueItems" = true))]
     pub runs: Vec<String>,
 }
 
@@ -434,4 +436,14 @@ pub struct ReproducibilityRule {
     pub repeats: u64,
     /// What they must equal.
     pub require: ReproducibilityLevel,
+}
+
+/// A run counts once, however often it is named: the same one twice would be a repeat that never ran.
+fn distinct<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let runs = Vec::<String>::deserialize(deserializer)?;
+    let mut seen = std::collections::BTreeSet::new();
+    match runs.iter().find(|run| !seen.insert(run.as_str())) {
+        Some(twice) => Err(serde::de::Error::custom(format!("the run `{}` is named twice", twice.escape_debug()))),
+        None => Ok(runs),
+    }
 }

@@ -3,10 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An error while reading or writing artifacts.
 /// Longest file or folder name, in bytes; leaves room below the usual 255 for suffixes.
 pub const MAX_NAME_BYTES: usize = 200;
 
+/// An error while reading or writing artifacts.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[non_exhaustive]
 pub enum ArtifactError {
@@ -59,6 +59,17 @@ pub enum ArtifactError {
         path: PathBuf,
         /// The schema string in the file.
         found: String,
+    },
+    /// A file that is longer than what it should be.
+    #[error("`{}` has {}, more than the {limit} that are read of such a file", path.display(), bytes.map_or("no end".to_string(), |bytes| format!("{bytes} bytes")))]
+    #[diagnostic(help("no run writes files of that size: restore it from git, or give another file"))]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length, if that is known.
+        bytes: Option<u64>,
+        /// The most that is read.
+        limit: u64,
     },
     /// A number that JSON can't hold.
     #[error("`{}`: `{key}` is {value}, which JSON can't hold", path.display())]
@@ -131,6 +142,9 @@ impl ArtifactError {
             io::ErrorKind::NotFound => "check the path; results are written by `nanochat run`",
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "give this user write access to the folder, or use another one"
+            }
+            io::ErrorKind::InvalidInput => {
+                "what lies there is not from this program: remove it, or put a regular file in its place"
             }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 "free space on this disk; what was there before is untouched"

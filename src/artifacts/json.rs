@@ -4,19 +4,25 @@
 //! NaN and the infinities are refused by name instead of turning into `null`.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
 use figment::value::{Num, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ArtifactError, write_atomic};
+use super::{ArtifactError, files, write_atomic};
+
+/// The longest document that is read, in bytes.
+pub const LONGEST_DOCUMENT: u64 = 64 << 20;
+/// The longest document of a single run. There may be thousands of runs, and all are held in memory.
+pub const LONGEST_OF_A_RUN: u64 = 1 << 20;
 
 /// A document kind: names its schema.
 pub trait Document: Serialize + DeserializeOwned {
     /// The `schema` entry of every document of this kind.
     const SCHEMA: &'static str;
+    /// The longest file that is taken for one of this kind, in bytes.
+    const LONGEST: u64 = LONGEST_DOCUMENT;
 
     /// The `schema` entry of this one.
     fn schema(&self) -> &str;
@@ -28,7 +34,7 @@ pub trait Document: Serialize + DeserializeOwned {
 /// [`ArtifactError::Io`] when it can't be read, [`ArtifactError::WrongSchema`] when it is of another kind,
 /// [`ArtifactError::Malformed`] with line and column otherwise.
 pub fn read_document<T: Document>(path: &Path) -> Result<T, ArtifactError> {
-    let text = fs::read(path).map_err(|e| ArtifactError::io("read", path, e))?;
+    let text = files::read(path, T::LONGEST).map_err(|e| ArtifactError::io("read", path, e))?;
     parse_document(path, &text)
 }
 

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{ArtifactError, MAX_NAME_BYTES};
+use super::{ArtifactError, MAX_NAME_BYTES, files};
 use nanochat_plan::RunPlan;
 
 /// Checks that a name can be one part of a path on every system.
@@ -69,6 +69,7 @@ impl ResultsRoot {
     /// # Errors
     /// A folder that can't be resolved or isn't called `results`.
     pub fn of_results(results: &Path) -> Result<Self, ArtifactError> {
+        files::refuse_link(results).map_err(|e| ArtifactError::io("use", results, e))?;
         let resolved = results.canonicalize().map_err(|e| ArtifactError::io("resolve", results, e))?;
         let parent = resolved.parent().filter(|_| resolved.file_name().is_some_and(|name| name == "results"));
         let misplaced =
@@ -103,7 +104,8 @@ impl ResultsRoot {
 
     /// `results/<experiment>/`; the name is checked.
     pub fn experiment(&self, name: &str) -> Result<ExperimentFolder, ArtifactError> {
-        Ok(ExperimentFolder::at(self.results().join(check_name("the experiment name", name)?)))
+        let place = Path::new("results").join(check_name("the experiment name", name)?);
+        Ok(ExperimentFolder::at(files::beneath(&self.project, place)?))
     }
 
     /// `experiments/noise.json`: the noise that plans count with where an experiment has recorded none of its own.
@@ -118,19 +120,24 @@ impl ResultsRoot {
 
     /// `reports/<experiment>.md`; the name is checked.
     pub fn report_markdown(&self, experiment: &str) -> Result<PathBuf, ArtifactError> {
-        Ok(self.reports().join(format!("{}.md", check_name("the experiment name", experiment)?)))
+        self.report(experiment, "md")
     }
 
     /// `reports/<experiment>.html`; the name is checked.
     pub fn report_html(&self, experiment: &str) -> Result<PathBuf, ArtifactError> {
-        Ok(self.reports().join(format!("{}.html", check_name("the experiment name", experiment)?)))
+        self.report(experiment, "html")
+    }
+
+    fn report(&self, experiment: &str, extension: &str) -> Result<PathBuf, ArtifactError> {
+        let file = format!("{}.{extension}", check_name("the experiment name", experiment)?);
+        files::beneath(&self.project, "reports").map(|reports| reports.join(file))
     }
 
     /// `results/baselines/<first 12 digits of the commit>/<name>.json`.
     pub fn baseline(&self, commit: &str, name: &str) -> Result<PathBuf, ArtifactError> {
         let commit = check_name("the baseline commit", commit.get(..12).unwrap_or(commit))?;
         let file = format!("{}.json", check_name("the recording's name", name)?);
-        Ok(self.results().join("baselines").join(commit).join(file))
+        Ok(files::beneath(&self.project, Path::new("results/baselines").join(commit))?.join(file))
     }
 
     /// `results/baselines/<first 12 digits of the commit>/weights/<name>.safetensors`, not in git: what the baseline
@@ -141,22 +148,23 @@ impl ResultsRoot {
         let digest = super::bytes_sha256(decides.as_bytes());
         let digits = digest.get(..12).unwrap_or_default();
         let file = format!("d{}-seed{}-{digits}.safetensors", plan.model.n_layer, plan.seed);
-        Ok(self.results().join("baselines").join(commit).join("weights").join(file))
+        let folder = Path::new("results/baselines").join(commit).join("weights");
+        Ok(files::beneath(&self.project, folder)?.join(file))
     }
 
     /// All experiment folders that hold a record, sorted by name. None when `results/` isn't there.
     pub fn experiments(&self) -> Result<Vec<ExperimentFolder>, ArtifactError> {
-        let results = self.results();
+        let results = files::beneath(&self.project, "results")?;
         if !results.is_dir() {
             return Ok(Vec::new());
         }
         let folders = subfolders(&results)?.into_iter().map(ExperimentFolder::at);
-        Ok(folders.filter(|folder| folder.record().is_file()).collect())
+        Ok(folders.filter(|folder| files::is_there(&folder.record())).collect())
     }
 
     /// All recorded baseline results, sorted by path.
     pub fn baselines(&self) -> Result<Vec<PathBuf>, ArtifactError> {
-        let folder = self.results().join("baselines");
+        let folder = files::beneath(&self.project, "results/baselines")?;
         if !folder.is_dir() {
             return Ok(Vec::new());
         }
@@ -207,13 +215,13 @@ impl ExperimentFolder {
 
     /// `<run-id>/`; the id is checked.
     pub fn run(&self, run_id: &str) -> Result<RunFolder, ArtifactError> {
-        Ok(RunFolder::at(self.path.join(check_name("the run id", run_id)?)))
+        Ok(RunFolder::at(files::beneath(&self.path, check_name("the run id", run_id)?)?))
     }
 
     /// Folders of runs that lie here, planned or not, sorted by name.
     pub fn run_folders(&self) -> Result<Vec<RunFolder>, ArtifactError> {
         let folders = subfolders(&self.path)?.into_iter().map(RunFolder::at);
-        Ok(folders.filter(|run| run.plan().is_file() || run.summary().is_file()).collect())
+        Ok(folders.filter(|run| files::is_there(&run.plan()) || files::is_there(&run.summary())).collect())
     }
 }
 
@@ -269,6 +277,11 @@ impl RunFolder {
         self.path.join("log.jsonl")
     }
 
+    /// The files of a run, in git or not; what else lies in its folder is not from this program.
+    pub fn files(&self) -> [PathBuf; 6] {
+        [self.plan(), self.summary(), self.environment(), self.steps(), self.evals(), self.log()]
+    }
+
     /// `checkpoints/`; not in git.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
@@ -286,8 +299,12 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
     Ok(paths)
 }
 
-/// The folders inside a folder, hidden ones left out, sorted by name.
-fn subfolders(folder: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
+/// The folders inside a folder, hidden ones left out, sorted by name. A link to a folder is an error.
+pub(crate) fn subfolders(folder: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
     let hidden = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-    Ok(entries(folder)?.into_iter().filter(|path| path.is_dir() && !hidden(path)).collect())
+    let folders: Vec<_> = entries(folder)?.into_iter().filter(|path| path.is_dir() && !hidden(path)).collect();
+    for path in &folders {
+        files::refuse_link(path).map_err(|e| ArtifactError::io("use", path, e))?;
+    }
+    Ok(folders)
 }

@@ -5,11 +5,14 @@
 //! folder, numbers that JSON can't hold, and documents of another kind than asked for.
 
 mod bench;
+pub mod claims;
 mod collect;
 mod documents;
 mod error;
 mod export;
+pub mod files;
 mod generation;
+pub mod git;
 mod ignored;
 mod json;
 mod judgement;
@@ -31,15 +34,18 @@ pub use documents::*;
 pub use error::{ArtifactError, MAX_NAME_BYTES};
 pub use export::*;
 pub use generation::{EndedBy, GeneratedSample, Generation};
-pub use json::{Document, canonical_json, parse_document, read_document, write_document};
+pub use json::{
+    Document, LONGEST_DOCUMENT, LONGEST_OF_A_RUN, canonical_json, parse_document, read_document, write_document,
+};
 pub use judgement::{ArmFigure, Bound, CitedNoise, Finding, Judgement, Method, Outcome};
 pub use layout::{ExperimentFolder, ResultsRoot, RunFolder, check_name};
 pub use noise::{NoiseEntry, NoiseRecord};
 pub use rows::{
-    LAST_WARMUP_STEP, bytes_sha256, file_sha256, hex, loss_trace_sha256, median, median_tokens_per_second, read_evals,
-    read_steps, steady_seconds, steady_steps, training_seconds, write_evals, write_steps,
+    LAST_WARMUP_STEP, LONGEST_TABLE, bytes_sha256, file_sha256, hex, loss_trace_sha256, median,
+    median_tokens_per_second, read_evals, read_steps, steady_seconds, steady_steps, training_seconds, write_evals,
+    write_steps,
 };
 pub use tables::{RunTotals, Tables};
 pub use tree::{Snapshot, Tree};
 pub use verdicts::*;
-pub use write::{create_folder, sync_folder, write_atomic};
+pub use write::{create_folder, sync_folder, temporary_in, write_atomic};

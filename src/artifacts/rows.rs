@@ -1,7 +1,6 @@
 //! The tables of a run: one row a step, one row an evaluation, as parquet (zstd) through polars. The same rows give the
 //! same bytes, so that hashes of the files can be compared.
 
-use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
@@ -9,10 +8,14 @@ use polars::prelude::{Column, DataFrame, PolarsError};
 use polars_io::prelude::{ParquetCompression, ParquetReader, ParquetWriter, SerReader as _};
 use sha2::{Digest, Sha256};
 
-use super::{ArtifactError, EvalRow, StepRow, write_atomic};
+use super::claims::{self, Chunk};
+use super::{ArtifactError, EvalRow, StepRow, files, write_atomic};
 
 /// The baseline counts the steps after this one as steady (`if step > 10` in `scripts/base_train.py`).
 pub const LAST_WARMUP_STEP: u64 = 10;
+
+/// The longest table that is read, in bytes.
+pub const LONGEST_TABLE: u64 = 256 << 20;
 
 /// Writes `steps.parquet` atomically.
 pub fn write_steps(path: &Path, rows: &[StepRow]) -> Result<(), ArtifactError> {
@@ -100,7 +103,7 @@ pub fn loss_trace_sha256(rows: &[StepRow]) -> String {
 
 /// SHA-256 of a file, 64 hex digits, read in pieces.
 pub fn file_sha256(path: &Path) -> Result<String, ArtifactError> {
-    let mut file = File::open(path).map_err(|e| ArtifactError::io("open", path, e))?;
+    let mut file = files::open(path).map_err(|e| ArtifactError::io("open", path, e))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0u8; 1 << 16];
     loop {
@@ -121,6 +124,22 @@ pub fn bytes_sha256(bytes: &[u8]) -> String {
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// Every column of the two kinds of table; others are not decoded.
+const COLUMNS: [&str; 12] = [
+    "step",
+    "tokens",
+    "loss",
+    "lr_multiplier",
+    "muon_momentum",
+    "muon_weight_decay",
+    "seconds",
+    "rss_bytes",
+    "val_bpb",
+    "core_metric",
+    "training_seconds",
+    "eval_seconds",
+];
 
 fn write_table(path: &Path, height: usize, columns: Vec<Column>) -> Result<(), ArtifactError> {
     let broken = |e: PolarsError| ArtifactError::Table { path: path.to_path_buf(), message: e.to_string() };
@@ -143,15 +162,35 @@ pub(crate) struct Table<'a> {
 
 impl<'a> Table<'a> {
     pub fn read(path: &'a Path) -> Result<Self, ArtifactError> {
-        Self::parse(path, fs::read(path).map_err(|e| ArtifactError::io("read", path, e))?)
+        Self::parse(path, files::read(path, LONGEST_TABLE).map_err(|e| ArtifactError::io("read", path, e))?)
     }
 
     /// Parses the bytes of a file that was read from `path`, which only serves error messages.
     pub fn parse(path: &'a Path, bytes: Vec<u8>) -> Result<Self, ArtifactError> {
-        let frame = ParquetReader::new(std::io::Cursor::new(bytes)).finish().map_err(|e| ArtifactError::Table {
+        let broken = |reason: String| ArtifactError::Table {
             path: path.to_path_buf(),
-            message: format!("not a parquet file that can be read: {e}"),
-        })?;
+            message: format!("not a parquet file that can be read: {reason}"),
+        };
+        let length = bytes.len() as u64;
+        let mut file = std::io::Cursor::new(bytes);
+        let mut reader = ParquetReader::new(&mut file);
+        let metadata = reader.get_metadata().map_err(|e| broken(e.to_string()))?.clone();
+        let mut chunks = Vec::new();
+        for group in &metadata.row_groups {
+            for column in COLUMNS.iter().filter_map(|name| group.columns_under_root_iter(name)).flatten() {
+                chunks.push(Chunk {
+                    start: column.dictionary_page_offset().unwrap_or(column.data_page_offset()),
+                    length: column.compressed_size(),
+                    values: column.num_values(),
+                    rows: group.num_rows(),
+                });
+            }
+        }
+        claims::check(&mut file, length, chunks).map_err(broken)?;
+        let mut reader = ParquetReader::new(file);
+        let schema = reader.schema().map_err(|e| broken(e.to_string()))?;
+        let known = COLUMNS.iter().filter(|name| schema.contains(name)).map(|name| name.to_string()).collect();
+        let frame = reader.with_columns(Some(known)).finish().map_err(|e| broken(e.to_string()))?;
         Ok(Self { path, frame })
     }
 

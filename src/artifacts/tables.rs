@@ -8,7 +8,7 @@ use std::path::Path;
 use polars::prelude::{Column, DataFrame, DataType, GroupBy, PolarsError, PolarsResult};
 
 use super::rows::{Table, steady_steps};
-use super::{ArtifactError, EvalRow, LAST_WARMUP_STEP, RunDocuments, StepRow};
+use super::{ArtifactError, EvalRow, LAST_WARMUP_STEP, RunDocuments, StepRow, files};
 
 /// Steps and evaluations of several runs.
 #[derive(Debug, Clone, Default)]
@@ -53,10 +53,10 @@ impl Tables {
     pub fn read<'a>(runs: impl IntoIterator<Item = &'a RunDocuments>) -> Result<Self, ArtifactError> {
         let mut tables = Self::default();
         for run in runs {
-            if run.folder.steps().is_file() {
+            if files::is_there(&run.folder.steps()) {
                 tables.add_steps(run)?;
             }
-            if run.folder.evals().is_file() {
+            if files::is_there(&run.folder.evals()) {
                 tables.add_evals(run)?;
             }
         }

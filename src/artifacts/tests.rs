@@ -212,3 +212,101 @@ fn atomic_writing_replaces_or_leaves_alone() {
     assert!(error.to_string().contains("create the folder"), "{error}");
     assert_eq!(std::fs::read(&path).expect("read"), b"new");
 }
+
+/// A file of a few kilobytes that stands for rows without number, by its description or by the heads of its pages.
+#[test]
+fn tables_that_claim_more_than_their_length_can_hold_are_refused() {
+    use polars_parquet_format::thrift::protocol::{TCompactInputProtocol, TCompactOutputProtocol};
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("steps.parquet");
+    let row = steps(1).remove(0);
+    write_steps(&path, &vec![row.clone(); 300_000]).expect("written");
+    let honest = std::fs::read(&path).expect("read");
+    assert!(honest.len() < 60_000, "{} bytes", honest.len());
+    let refused = |what: &str| {
+        let error = read_steps(&path).expect_err(what).to_string();
+        assert!(error.contains("stand for more than"), "{what}: {error}");
+    };
+    refused("as it says itself");
+
+    let (body, footer) = honest.split_at(honest.len() - 8);
+    let length = u32::from_le_bytes(footer[..4].try_into().expect("four bytes")) as usize;
+    let (body, description) = body.split_at(body.len() - length);
+    let mut protocol = TCompactInputProtocol::new(description, 1 << 20);
+    let mut said = polars_parquet_format::FileMetaData::read_from_in_protocol(&mut protocol).expect("a description");
+    said.num_rows = 4;
+    for group in &mut said.row_groups {
+        group.num_rows = 4;
+        group
+            .columns
+            .iter_mut()
+            .filter_map(|column| column.meta_data.as_mut())
+            .for_each(|column| column.num_values = 4);
+    }
+    let mut lying = body.to_vec();
+    let mut out = TCompactOutputProtocol::new(&mut lying);
+    let written = said.write_to_out_protocol(&mut out).expect("written") as u32;
+    lying.extend(written.to_le_bytes());
+    lying.extend(b"PAR1");
+    std::fs::write(&path, lying).expect("written");
+    refused("though it says four rows");
+
+    write_steps(&path, &vec![row; 8000]).expect("written");
+    assert_eq!(read_steps(&path).expect("a run of equal steps is no trap").len(), 8000);
+}
+
+#[test]
+fn a_run_counts_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/scorecard/project/results/judged");
+    let text = std::fs::read_to_string(project.join("experiment.json")).expect("read");
+    let mut record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let runs = record["runs"].as_array_mut().expect("runs");
+    runs.push(runs[0].clone());
+    let path = folder.path().join("experiment.json");
+    std::fs::write(&path, record.to_string()).expect("written");
+    let error = read_document::<ExperimentRecord>(&path).expect_err("a run named twice").to_string();
+    assert!(error.contains("is named twice"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_not_followed_and_what_is_read_is_bounded() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("secret"), "secret").expect("written");
+    symlink(at("secret"), at("link")).expect("a link");
+    symlink("/dev/zero", at("endless")).expect("a link");
+    symlink(at("absent"), at("dangling")).expect("a link");
+    for name in ["link", "endless", "dangling"] {
+        for opened in [files::open(&at(name)), files::open_or_create(&at(name)), files::append(&at(name))] {
+            assert!(opened.expect_err(name).to_string().contains("it is a link"), "{name}");
+        }
+    }
+    assert!(!at("absent").exists() && std::fs::read(at("secret")).expect("read") == b"secret");
+    assert!(files::read_named(&at("endless"), 10).expect_err("a device").to_string().contains("no regular file"));
+    assert!(
+        files::read_named(Path::new("/proc/self/status"), 10)
+            .expect_err("long")
+            .to_string()
+            .contains("more than the 10")
+    );
+    assert!(files::read(&at("secret"), 5).expect_err("long").to_string().contains("6 bytes, more than the 5"));
+    assert_eq!(files::read_named(&at("link"), 6).expect("the user named it"), b"secret");
+    let pipe = std::process::Command::new("mkfifo").arg(at("pipe")).status();
+    assert!(pipe.is_ok_and(|status| status.success()) && files::read(&at("pipe"), 10).is_err(), "a pipe is no file");
+
+    std::fs::create_dir_all(at("real/inner")).expect("made");
+    symlink(at("real"), at("results")).expect("a link");
+    let error = files::beneath(folder.path(), "results/inner").expect_err("a link").to_string();
+    assert!(error.contains("results`") && error.contains("it is a link"), "{error}");
+    for outside in ["../x", "/etc/passwd", "real/../../x"] {
+        assert!(files::beneath(folder.path(), outside).is_err(), "{outside}");
+    }
+    assert_eq!(files::beneath(folder.path(), "./real/new").expect("inside"), at("real").join("new"));
+    assert!(ResultsRoot::new(folder.path()).experiment("inner").is_err());
+
+    assert!(files::remove_flat_folder(&at("real")).is_err() && at("real/inner").exists(), "it holds a folder");
+    assert!(files::remove_flat_folder(&at("results")).is_err() && at("real").exists(), "it is a link");
+}

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
+use super::git::{Git, Object, Objects};
 use super::{
-    ArtifactError, Document, Environment, ExperimentRecord, RunDocuments, RunFolder, StepRow, Summary, check_name,
-    parse_document, rows::Table,
+    ArtifactError, Document, Environment, ExperimentRecord, LONGEST_DOCUMENT, LONGEST_TABLE, RunDocuments, RunFolder,
+    StepRow, Summary, check_name, files, layout, parse_document, rows::Table,
 };
 use nanochat_plan::RunPlan;
 
@@ -54,7 +53,8 @@ impl Tree {
     /// When git isn't installed, there is no repository, or it has no such commit.
     pub fn revision(repository: &Path, revision: &str) -> Result<Self, ArtifactError> {
         let object = format!("{revision}^{{commit}}");
-        let commit = git(repository, &["rev-parse", "--verify", "--quiet", "--end-of-options", &object])
+        let commit = Git::at(repository)
+            .output(&["rev-parse", "--verify", "--quiet", "--end-of-options", &object])
             .map_err(|_| ArtifactError::Git { message: format!("there is no commit `{revision}` here") })?;
         let commit = String::from_utf8_lossy(&commit).lines().last().unwrap_or_default().to_string();
         Ok(Self::Commit { repository: repository.to_path_buf(), revision: revision.to_string(), commit })
@@ -69,7 +69,7 @@ impl Tree {
             Self::revision(repository, revision)?;
         }
         let nothing = |_| ArtifactError::Git { message: format!("`{one}` and `{other}` have no commit in common") };
-        let found = git(repository, &["merge-base", "--end-of-options", one, other]).map_err(nothing)?;
+        let found = Git::at(repository).output(&["merge-base", "--end-of-options", one, other]).map_err(nothing)?;
         Self::revision(repository, String::from_utf8_lossy(&found).trim())
     }
 
@@ -90,17 +90,17 @@ impl Tree {
 
     /// All experiments, by name.
     pub fn experiments(&self) -> Result<BTreeMap<String, Snapshot>, ArtifactError> {
-        let mut experiments = BTreeMap::new();
+        let (mut experiments, mut reader) = (BTreeMap::new(), self.reader()?);
         for (name, folder) in self.folders()? {
             let record_path = join(&folder, "experiment.json");
-            let Some(record) = self.documents::<ExperimentRecord>(std::slice::from_ref(&record_path))?.pop().flatten()
-            else {
-                continue;
-            };
+            let Some(record) = reader.document::<ExperimentRecord>(&record_path)? else { continue };
             for run in &record.runs {
                 check_name("the run id", run)?;
+                if let Self::Folder(_) = self {
+                    files::beneath(Path::new(&folder), run)?;
+                }
             }
-            let runs = self.runs(&folder, &record.runs)?;
+            let runs = reader.runs(&folder, &record.runs)?;
             experiments.insert(name, Snapshot { record, runs });
         }
         Ok(experiments)
@@ -109,7 +109,7 @@ impl Tree {
     /// The rows of a run's `steps.parquet`, none where it isn't there.
     pub fn steps(&self, run: &RunDocuments) -> Result<Option<Vec<StepRow>>, ArtifactError> {
         let path = run.folder.steps();
-        let bytes = self.read(&[path.to_string_lossy().into_owned()])?.pop().flatten();
+        let bytes = self.reader()?.file(&path.to_string_lossy(), LONGEST_TABLE)?;
         bytes.map(|bytes| Table::parse(&path, bytes)?.step_rows()).transpose()
     }
 
@@ -122,127 +122,100 @@ impl Tree {
             Self::Folder(folder) => folder.join(path).to_string_lossy().into_owned(),
             Self::Commit { .. } => path.to_string(),
         };
-        Ok(self.read(&[path])?.pop().flatten())
+        self.reader()?.file(&path, LONGEST_DOCUMENT)
     }
 
-    fn runs(&self, folder: &str, ids: &[String]) -> Result<Vec<RunDocuments>, ArtifactError> {
-        let paths = |file: &str| ids.iter().map(|id| join(&join(folder, id), file)).collect::<Vec<_>>();
-        let plans = self.documents::<RunPlan>(&paths("plan.json"))?;
-        let summaries = self.documents::<Summary>(&paths("summary.json"))?;
-        let environments = self.documents::<Environment>(&paths("environment.json"))?;
-        let together = ids.iter().zip(plans).zip(summaries).zip(environments);
-        let run = |(((id, plan), summary), environment): (
-            ((&String, Option<RunPlan>), Option<Summary>),
-            Option<Environment>,
-        )| {
-            Some(RunDocuments { folder: RunFolder::at(join(folder, id)), plan: plan?, summary, environment })
-        };
-        Ok(together.filter_map(run).collect())
-    }
-
-    /// Folders that hold a record, by experiment name; paths as [`Tree::read`] takes them.
+    /// Folders that hold a record, by experiment name; paths as [`Reader::file`] takes them.
     fn folders(&self) -> Result<Vec<(String, String)>, ArtifactError> {
         match self {
             Self::Folder(path) => {
-                if path.join("experiment.json").is_file() {
+                if files::is_there(&path.join("experiment.json")) {
                     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                     return Ok(vec![(name, path.to_string_lossy().into_owned())]);
                 }
-                let results = if path.join("results").is_dir() { path.join("results") } else { path.clone() };
+                let inner = files::beneath(path, "results")?;
+                let results = if inner.is_dir() { inner } else { path.clone() };
                 let mut found = Vec::new();
-                for entry in fs::read_dir(&results).map_err(|e| ArtifactError::io("list", &results, e))? {
-                    let entry = entry.map_err(|e| ArtifactError::io("list", &results, e))?.path();
-                    if let Some(name) = entry.file_name().filter(|_| entry.join("experiment.json").is_file()) {
+                for entry in layout::subfolders(&results)? {
+                    if let Some(name) = entry.file_name().filter(|_| files::is_there(&entry.join("experiment.json"))) {
                         found.push((name.to_string_lossy().into_owned(), entry.to_string_lossy().into_owned()));
                     }
                 }
                 found.sort();
-                Ok(found)
+                checked(found)
             }
             Self::Commit { repository, commit, .. } => {
-                let listed = git(repository, &["ls-tree", "-r", "-z", "--name-only", commit, "--", "results/"])?;
+                let listed =
+                    Git::at(repository).output(&["ls-tree", "-r", "-z", "--name-only", commit, "--", "results/"])?;
                 let listed = String::from_utf8_lossy(&listed);
                 let records = listed.split('\0').filter_map(|path| path.strip_suffix("/experiment.json"));
                 let named =
                     records.filter_map(|folder| Some((folder.rsplit('/').next()?.to_string(), folder.to_string())));
-                Ok(named.filter(|(_, folder)| folder.matches('/').count() == 1).collect())
+                checked(named.filter(|(_, folder)| folder.matches('/').count() == 1).collect())
             }
         }
     }
 
-    fn documents<T: Document>(&self, paths: &[String]) -> Result<Vec<Option<T>>, ArtifactError> {
-        let texts = self.read(paths)?;
-        let parse = |(path, text): (&String, Option<Vec<u8>>)| {
-            text.map(|text| parse_document(Path::new(path), &text)).transpose()
-        };
-        paths.iter().zip(texts).map(parse).collect()
-    }
-
-    /// The contents of files, none for those that aren't there.
-    fn read(&self, paths: &[String]) -> Result<Vec<Option<Vec<u8>>>, ArtifactError> {
+    /// Opens its files for reading.
+    fn reader(&self) -> Result<Reader<'_>, ArtifactError> {
         match self {
-            Self::Folder(_) => paths
-                .iter()
-                .map(|path| match fs::read(path) {
-                    Ok(bytes) => Ok(Some(bytes)),
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                    Err(error) => Err(ArtifactError::io("read", path, error)),
-                })
-                .collect(),
-            Self::Commit { repository, commit, .. } => read_objects(repository, commit, paths),
+            Self::Folder(_) => Ok(Reader::Folder),
+            Self::Commit { repository, commit, .. } => {
+                Ok(Reader::Commit { objects: Git::at(repository).objects()?, commit })
+            }
         }
     }
 }
 
+/// Reads the files of a tree, one at a time.
+enum Reader<'t> {
+    Folder,
+    Commit { objects: Objects, commit: &'t str },
+}
+
+impl Reader<'_> {
+    fn runs(&mut self, folder: &str, ids: &[String]) -> Result<Vec<RunDocuments>, ArtifactError> {
+        let mut runs = Vec::new();
+        for id in ids {
+            let place = join(folder, id);
+            let plan = self.document::<RunPlan>(&join(&place, "plan.json"))?;
+            let summary = self.document::<Summary>(&join(&place, "summary.json"))?;
+            let environment = self.document::<Environment>(&join(&place, "environment.json"))?;
+            runs.extend(plan.map(|plan| RunDocuments { folder: RunFolder::at(place), plan, summary, environment }));
+        }
+        Ok(runs)
+    }
+
+    fn document<T: Document>(&mut self, path: &str) -> Result<Option<T>, ArtifactError> {
+        let text = self.file(path, T::LONGEST)?;
+        text.map(|text| parse_document(Path::new(path), &text)).transpose()
+    }
+
+    /// The contents of a file of at most `limit` bytes; none where it isn't there.
+    fn file(&mut self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, ArtifactError> {
+        match self {
+            Self::Folder => match files::read(Path::new(path), limit) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(ArtifactError::io("read", path, error)),
+            },
+            Self::Commit { objects, commit } => match objects.read(&format!("{commit}:./{path}"), limit)? {
+                Object::Absent => Ok(None),
+                Object::File(bytes) => Ok(Some(bytes)),
+                Object::TooLong(bytes) => Err(ArtifactError::TooLong { path: path.into(), bytes: Some(bytes), limit }),
+            },
+        }
+    }
+}
+
+/// Folders of experiments, none of which has a name that no experiment has.
+fn checked(folders: Vec<(String, String)>) -> Result<Vec<(String, String)>, ArtifactError> {
+    for (name, _) in &folders {
+        check_name("the experiment's folder", name)?;
+    }
+    Ok(folders)
+}
+
 fn join(folder: &str, file: &str) -> String {
     format!("{folder}/{file}")
-}
-
-/// Runs git in a folder and gives its standard output.
-fn git(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, ArtifactError> {
-    let output = Command::new("git").arg("-C").arg(folder).args(arguments).stdin(Stdio::null()).output();
-    let output = output.map_err(|e| ArtifactError::Git { message: format!("`git` can't be started: {e}") })?;
-    if !output.status.success() {
-        let message = String::from_utf8_lossy(&output.stderr).trim().to_string();
-        return Err(ArtifactError::Git { message: format!("`git {}`: {message}", arguments.join(" ")) });
-    }
-    Ok(output.stdout)
-}
-
-/// Reads files of a commit through one `git cat-file --batch`. Paths are relative to the folder, as `ls-tree` prints them.
-fn read_objects(folder: &Path, commit: &str, paths: &[String]) -> Result<Vec<Option<Vec<u8>>>, ArtifactError> {
-    let broken = |what: &str| ArtifactError::Git { message: format!("`git cat-file --batch` {what}") };
-    let mut child = Command::new("git")
-        .arg("-C")
-        .arg(folder)
-        .args(["cat-file", "--batch"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|e| ArtifactError::Git { message: format!("`git` can't be started: {e}") })?;
-    let (input, output) = (child.stdin.take(), child.stdout.take());
-    let (Some(mut input), Some(mut output)) = (input, output) else { return Err(broken("has no pipes")) };
-    let asked: String = paths.iter().map(|path| format!("{commit}:./{path}\n")).collect();
-    let writer = std::thread::spawn(move || input.write_all(asked.as_bytes()));
-    let mut answer = Vec::new();
-    output.read_to_end(&mut answer).map_err(|_| broken("can't be read"))?;
-    let _ = writer.join();
-    child.wait().map_err(|_| broken("didn't end"))?;
-    let mut rest = answer.as_slice();
-    paths.iter().map(|_| next_object(&mut rest).ok_or_else(|| broken("gave an answer that makes no sense"))).collect()
-}
-
-/// Takes the next answer off: `<hash> blob <size>`, the bytes and a newline, or `<name> missing`.
-fn next_object(rest: &mut &[u8]) -> Option<Option<Vec<u8>>> {
-    let end = rest.iter().position(|byte| *byte == b'\n')?;
-    let (header, after) = (std::str::from_utf8(rest.get(..end)?).ok()?, rest.get(end + 1..)?);
-    if header.ends_with(" missing") {
-        *rest = after;
-        return Some(None);
-    }
-    let size: usize = header.rsplit(' ').next()?.parse().ok()?;
-    let bytes = after.get(..size)?.to_vec();
-    *rest = after.get(size + 1..)?;
-    Some(Some(bytes))
 }

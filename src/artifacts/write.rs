@@ -48,8 +48,11 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-/// A temporary file that vanishes when dropped, with the permissions that an ordinary new file has.
-fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+/// A temporary file of a random name that vanishes when dropped, with the permissions that an ordinary new file has.
+///
+/// # Errors
+/// The system refuses.
+pub fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".tmp-");
     #[cfg(unix)]

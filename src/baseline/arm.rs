@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -137,8 +136,8 @@ pub fn record_run(
     request.base.clear_checkpoints()?;
     let warm = request.base.has_compiled_kernels();
     let variables = variables(request.base, request.variant);
-    let mut command = Command::new(request.python.path());
-    command.args(["-m", "scripts.base_train"]).args(&flags).current_dir(&request.checkout.path);
+    let mut command = request.python.module(request.checkout, "scripts.base_train");
+    command.args(&flags);
     set_variables(&mut command, &variables);
 
     let mut listener = Listener::new(request.plan.num_iterations, observe);

@@ -66,7 +66,7 @@ pub enum BaselineError {
     },
     /// The checkout was changed.
     #[error("{}: the baseline must be unmodified, but these files were changed: {}", path.display(), changes.join(", "))]
-    #[diagnostic(help("restore them, or make a fresh clone"))]
+    #[diagnostic(help("restore them and remove what was added (`git clean -fdx -e .venv`), or make a fresh clone"))]
     Changed {
         /// The checkout.
         path: PathBuf,

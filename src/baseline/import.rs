@@ -89,11 +89,7 @@ pub fn import(log: &Path, meta: &Path) -> Result<BaselineRun, BaselineError> {
 
 fn read(path: &Path, largest: u64) -> Result<Vec<u8>, BaselineError> {
     let unreadable = |reason: String| BaselineError::Unreadable { path: path.to_path_buf(), reason };
-    let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if length > largest {
-        return Err(unreadable(format!("{length} bytes are too many for such a file")));
-    }
-    std::fs::read(path).map_err(|error| unreadable(error.to_string()))
+    nanochat_artifacts::files::read_named(path, largest).map_err(|error| unreadable(error.to_string()))
 }
 
 /// Contents of `meta_<step>.json`.

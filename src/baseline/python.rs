@@ -1,7 +1,8 @@
 //! The Python environment that the baseline runs in: what it has, and how it is asked.
 //!
-//! Our own small scripts are handed to the interpreter by `-c`, so that nothing is written into the checkout. They answer
-//! with one line of JSON after a mark, since imports may print what they like.
+//! The only place where Python is started: isolated, so that no file of the current folder or of the surroundings is
+//! imported. Our own small scripts are handed to the interpreter by `-c` and run in an empty folder. They answer with one
+//! line of JSON after a mark, since imports may print what they like.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -91,9 +92,11 @@ impl Python {
     /// # Errors
     /// Python can't be run, doesn't answer in time, or a stop was requested. Missing packages are part of the answer.
     pub fn probe(&self, timeout: Duration, stop: &dyn Fn() -> bool) -> Result<Environment, BaselineError> {
-        let mut command = self.script(include_str!("scripts/probe.py"), "probe");
-        command.args(PACKAGES.map(|(module, distribution)| format!("{module}={distribution}")));
-        answer(&mut command, &Limits { timeout, stop }).map_err(|failure| match failure {
+        let mut command = self.isolated();
+        command
+            .args(["-c", include_str!("scripts/probe.py"), "probe"])
+            .args(PACKAGES.map(|(module, distribution)| format!("{module}={distribution}")));
+        self.answer_of(command, timeout, stop).map_err(|failure| match failure {
             Failure::Stopped => BaselineError::Stopped,
             Failure::Said(reason) => BaselineError::Python { path: self.path.clone(), reason },
         })
@@ -116,7 +119,7 @@ impl Python {
         Ok(())
     }
 
-    /// Runs one of our scripts in the checkout, with the variables of a run, and gives its answer.
+    /// Runs one of our scripts, which imports the checkout's modules, with the variables of a run, and gives its answer.
     pub(super) fn ask<T: DeserializeOwned>(
         &self,
         checkout: &Checkout,
@@ -124,21 +127,51 @@ impl Python {
         variables: &[(&str, String)],
         stop: &dyn Fn() -> bool,
     ) -> Result<T, BaselineError> {
-        let mut command = self.script(script.text, script.name);
-        command.args(script.arguments).current_dir(&checkout.path);
+        let mut command = self.isolated();
+        command.args(["-c", &with_modules_of(checkout, script.text), script.name]).args(script.arguments);
         set_variables(&mut command, variables);
-        answer(&mut command, &Limits { timeout: SCRIPT_TIMEOUT, stop }).map_err(|failure| match failure {
+        self.answer_of(command, SCRIPT_TIMEOUT, stop).map_err(|failure| match failure {
             Failure::Stopped => BaselineError::Stopped,
             Failure::Said(reason) => BaselineError::Script { task: script.task, reason },
         })
     }
 
-    fn script(&self, text: &str, name: &str) -> Command {
-        let mut command = Command::new(&self.path);
-        command.args(["-c", text, name]);
-        command.env("PYTHONUTF8", "1");
+    /// A module of the checkout as the program, in the checkout's folder, where it may look for its own files. The
+    /// checkout must have been found unmodified.
+    pub(super) fn module(&self, checkout: &Checkout, module: &str) -> Command {
+        let mut command = self.isolated();
+        command.args(["-c", &with_modules_of(checkout, include_str!("scripts/module.py")), module]);
+        command.current_dir(&checkout.path);
         command
     }
+
+    /// The interpreter, which finds modules in its own environment alone: not in the current folder, not in
+    /// `PYTHONPATH`, not in the user's own packages.
+    fn isolated(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        // Isolation ignores Python's variables, so what they would set is said here: no buffers, no compiled files left.
+        command.args(["-I", "-u", "-B", "-X", "utf8"]);
+        command
+    }
+
+    /// Runs one of our scripts in an empty folder.
+    fn answer_of<T: DeserializeOwned>(
+        &self,
+        mut command: Command,
+        timeout: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<T, Failure> {
+        let folder = tempfile::Builder::new().prefix("nanochat-python-").tempdir();
+        let folder = folder.map_err(|error| Failure::Said(format!("no temporary folder can be made: {error}")))?;
+        answer(command.current_dir(folder.path()), &Limits { timeout, stop })
+    }
+}
+
+/// A script before which the checkout becomes the first place where modules are looked for.
+fn with_modules_of(checkout: &Checkout, script: &str) -> String {
+    // JSON's spelling of a text is one that Python reads.
+    let place = serde_json::Value::from(checkout.path.to_string_lossy());
+    format!("import sys\nsys.path.insert(0, {place})\n{script}")
 }
 
 /// One of our own scripts.

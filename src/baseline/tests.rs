@@ -99,7 +99,7 @@ impl StandIn {
         sh(&checkout, &format!("git init -q . && git add -A && git {identity} commit -qm log"));
         let python = folder.path().join("python");
         let script = format!(
-            "#!/bin/sh\ncase \"$1\" in\n-m) exec sh scripts/base_train.py \"$@\" ;;\n-c) case \"$3\" in\nprobe) echo 'nanochat-answer {PROBE}' ;;\n*) echo \"no such script: $3\" >&2; exit 1 ;;\nesac ;;\nesac\n"
+            "#!/bin/sh\ntest \"$1\" = -I && shift 6\ncase \"$2\" in\nscripts.base_train) shift; exec sh scripts/base_train.py \"$@\" ;;\nprobe) echo 'nanochat-answer {PROBE}' ;;\n*) echo \"no such script: $2\" >&2; exit 1 ;;\nesac\n"
         );
         fs::write(&python, script).expect("written");
         sh(folder.path(), "chmod +x python");
@@ -159,6 +159,24 @@ fn a_whole_run_is_recorded() {
     assert!(provenance.warnings.iter().any(|warning| warning == "no FA3"), "{:?}", provenance.warnings);
     assert!(provenance.warnings.iter().any(|warning| warning.contains("checkpoint")), "{:?}", provenance.warnings);
     assert!(stand_in.checkout().changes.is_empty());
+}
+
+/// By a real interpreter: the checkout's modules alone are found, the arguments arrive, the folder is the checkout's.
+#[test]
+fn a_module_of_the_checkout_runs_isolated() {
+    let stand_in = StandIn::new("import os, sys, helper\nprint(sys.argv[1:], helper.X, os.getcwd(), __name__)\n", b"");
+    let elsewhere = stand_in._folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("made");
+    fs::write(elsewhere.join("helper.py"), "X = 'of a stranger'").expect("written");
+    fs::write(stand_in.checkout.join("helper.py"), "X = 'of the checkout'").expect("written");
+    let (checkout, python) = (stand_in.checkout(), Python::new(Path::new("python3")));
+    let mut command = python.module(&checkout, "scripts.base_train");
+    let output = command.args(["--depth=2", "-c"]).env("PYTHONPATH", &elsewhere).output().expect("python3");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let wanted = format!("['--depth=2', '-c'] of the checkout {} __main__\n", checkout.path.display());
+    assert_eq!(printed, wanted, "{}", String::from_utf8_lossy(&output.stderr));
+    let left = fs::read_dir(&checkout.path).expect("listed").flatten();
+    assert!(!left.into_iter().any(|entry| entry.file_name() == "__pycache__"));
 }
 
 #[test]
@@ -292,6 +310,52 @@ fn a_checkout_is_checked_for_its_commit_and_changes() {
     assert!(matches!(Checkout::open(&empty.path().join("absent")), Err(BaselineError::NoCheckout { .. })));
     sh(&stand_in.checkout, "git rm -qf scripts/base_train.py");
     assert!(matches!(Checkout::open(&stand_in.checkout), Err(BaselineError::NoCheckout { .. })));
+}
+
+/// What `git status` doesn't show: changes that the index hides, modules that `.gitignore` or the repository's own
+/// configuration leaves out, compiled modules, and what a link stands for.
+#[test]
+fn hidden_changes_of_a_checkout_are_found() {
+    let stand_in = StandIn::new("true", b"as committed");
+    let (place, identity) = (&stand_in.checkout, "-c user.name=test -c user.email=test@localhost");
+    let changes = || Checkout::open(place).expect("a checkout").changes;
+    sh(place, "printf '__pycache__/\n*.pyc\n.venv/\nnotes/\nlocal.py\n' > .gitignore; ln -s log.txt link; mkdir pkg");
+    sh(place, &format!("echo 1 > pkg/gpt.py; git add -A; git {identity} -c commit.gpgsign=false commit -qm more"));
+    sh(place, "mkdir -p .venv/lib notes; echo 1 > .venv/lib/torch.py; echo words > notes/today.md");
+    assert_eq!(changes(), [""; 0], "an environment and notes that git ignores are nobody's concern");
+
+    for (hide, show) in [("--assume-unchanged", "--no-assume-unchanged"), ("--skip-worktree", "--no-skip-worktree")] {
+        sh(place, &format!("git update-index {hide} log.txt; echo changed > log.txt"));
+        assert_eq!(changes(), ["M log.txt"], "{hide}");
+        sh(place, &format!("git update-index {show} log.txt; git checkout -q log.txt"));
+    }
+    sh(
+        place,
+        "echo 1 > local.py; mkdir pkg/__pycache__; echo 1 > pkg/__pycache__/gpt.cpython-311.pyc; echo 1 > gpt.pyc",
+    );
+    assert_eq!(changes(), ["!! gpt.pyc", "!! local.py", "!! pkg/__pycache__/gpt.cpython-311.pyc"]);
+    sh(place, "rm -r local.py gpt.pyc pkg/__pycache__; echo numpy.py > .git/info/exclude; echo 1 > numpy.py");
+    assert_eq!(changes(), ["?? numpy.py"]);
+    sh(place, "git add -f numpy.py");
+    assert_eq!(changes(), ["?? numpy.py"], "only the commit counts");
+    sh(place, "git rm -qf numpy.py; rm link; ln -s other link; mv pkg elsewhere; ln -s elsewhere pkg");
+    assert_eq!(changes(), ["?? elsewhere/gpt.py", "M link", "?? pkg", "D pkg/gpt.py"]);
+}
+
+/// The repository's own configuration names a program; looking at the checkout doesn't start it.
+#[test]
+fn a_checkouts_configuration_starts_nothing() {
+    let stand_in = StandIn::new("true", b"");
+    let planted = stand_in.checkout.join("../planted");
+    let program = format!("touch {}; false", planted.display());
+    for key in ["core.fsmonitor", "core.pager", "diff.external", "filter.x.clean", "core.sshCommand"] {
+        let set = Command::new("git").args(["config", key, &program]).current_dir(&stand_in.checkout).status();
+        assert!(set.expect("git").success());
+    }
+    fs::write(stand_in.checkout.join(".git/info/attributes"), "* filter=x diff=x\n").expect("written");
+    fs::write(stand_in.checkout.join("log.txt"), "changed").expect("written");
+    assert_eq!(stand_in.checkout().changes, ["M log.txt"]);
+    assert!(!planted.exists(), "the checkout's configuration started a program");
 }
 
 #[test]

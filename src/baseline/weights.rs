@@ -10,7 +10,7 @@ use super::arm::{Variant, variables};
 use super::base_folder::BaseFolder;
 use super::python::{Python, Script, device_type};
 use super::{BaselineError, Checkout};
-use nanochat_artifacts::{ResultsRoot, write_atomic};
+use nanochat_artifacts::{ResultsRoot, files, write_atomic};
 use nanochat_engine::checkpoint::CheckpointError;
 use nanochat_formats::torch::read_torch_file;
 use nanochat_plan::RunPlan;
@@ -84,6 +84,6 @@ pub fn initial_weights(
     if weights.len() != answer.tensors {
         return Err(unreadable(format!("it holds {} tensors, {} were written", weights.len(), answer.tensors)));
     }
-    std::fs::remove_file(&path).map_err(BaselineError::io("remove", &path))?;
+    files::remove(&path).map_err(BaselineError::io("remove", &path))?;
     Ok(weights)
 }

@@ -74,8 +74,8 @@ impl Bar {
     /// Prints a line, above the bar if there is one.
     pub fn line(&mut self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| errln!("{text}")),
-            None => errln!("{text}"),
+            Some(bar) => bar.suspend(|| tell!("{text}")),
+            None => tell!("{text}"),
         }
         self.last_line = Some(Instant::now());
     }

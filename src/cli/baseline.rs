@@ -157,18 +157,18 @@ fn check(args: CheckArgs) -> CliResult {
             "commit": checkout.commit, "wanted": commit, "changes": checkout.changes, "versions": found.versions,
             "devices": found.devices, "gpus": found.gpus, "problems": problems, "ok": problems.is_empty(),
         });
-        outln!("{answer:#}");
+        super::output::say_json(&format!("{answer:#}"));
     } else {
         let versions: Vec<String> = found.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-        outln!("commit    {}", checkout.commit);
-        outln!("changes   {}", if checkout.changes.is_empty() { "none".into() } else { checkout.changes.join(", ") });
-        outln!("versions  {}", versions.join(", "));
-        outln!("devices   {}", [&found.devices[..], &found.gpus].concat().join(", "));
+        say!("commit    {}", checkout.commit);
+        say!("changes   {}", if checkout.changes.is_empty() { "none".into() } else { checkout.changes.join(", ") });
+        say!("versions  {}", versions.join(", "));
+        say!("devices   {}", [&found.devices[..], &found.gpus].concat().join(", "));
         for problem in &problems {
-            outln!("problem   {problem}");
+            say!("problem   {problem}");
         }
         let verdict = if problems.is_empty() { "can" } else { "can't" };
-        outln!("{verdict} be used as the baseline");
+        say!("{verdict} be used as the baseline");
     }
     Ok(if problems.is_empty() { Exit::Done } else { Exit::Failed })
 }
@@ -234,7 +234,7 @@ fn weights(args: WeightsArgs) -> CliResult {
     checkout.require(&opened.experiment.baseline_commit)?;
     let place = (&checkout, &python, &base);
     match baseline::write_initial_weights(opened.plans(), place, &opened.root, &|| stop.requested()) {
-        Ok(paths) => paths.iter().for_each(|path| outln!("{}", path.display())),
+        Ok(paths) => paths.iter().for_each(|path| say!("{}", path.display())),
         Err(BaselineError::Stopped) => return Ok(Exit::Interrupted),
         Err(error) => return Err(error.into()),
     }
@@ -260,7 +260,7 @@ impl From<BaselineError> for CliError {
 fn print(recording: &Recording, format: Format) {
     let (runs, path) = (recording.runs(), recording.path());
     if format == Format::Json {
-        outln!("{:#}", json!({ "path": path, "runs": runs }));
+        super::output::say_json(&format!("{:#}", json!({ "path": path, "runs": runs })));
         return;
     }
     let mut rows =
@@ -279,9 +279,9 @@ fn print(recording: &Recording, format: Format) {
             number(run.elapsed_seconds, 1),
         ]);
     }
-    outln!("{rows}");
+    say_lines!("{rows}");
     for run in runs.iter().filter(|run| run.status == RunStatus::Failed) {
-        outln!("failed: {}", run.reason.as_deref().unwrap_or("no reason"));
+        say!("failed: {}", run.reason.as_deref().unwrap_or("no reason"));
     }
-    outln!("recorded: {}", path.display());
+    say!("recorded: {}", path.display());
 }

@@ -152,7 +152,7 @@ impl Common {
         }
         match self.format {
             Format::Json => json(&document)?,
-            Format::Text => out!("{}", text(&document)),
+            Format::Text => super::output::text(&super::outside::lines(&text(&document))),
         }
         Ok(Exit::Done)
     }
@@ -168,7 +168,7 @@ fn train(args: TrainArgs) -> CliResult {
     let tokens = subject.plan.total_batch_size as f64;
     args.common.give(bench::train(&mut subject, options, &mut |progress| {
         let rate = thousands(tokens / progress.seconds);
-        errln!("step {}/{}  loss {:.4}  {rate} tok/s", progress.step, args.steps, progress.loss);
+        tell!("step {}/{}  loss {:.4}  {rate} tok/s", progress.step, args.steps, progress.loss);
     }))
 }
 
@@ -204,7 +204,7 @@ fn infer(args: InferArgs) -> CliResult {
 }
 
 fn progress(figure: &BenchFigure) {
-    errln!("{}: {}", figure.name, value(figure.value, &figure.unit));
+    tell!("{}: {}", figure.name, value(figure.value, &figure.unit));
 }
 
 /// A benchmark as a table, with a line before it that says what was measured, and how.

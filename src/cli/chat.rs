@@ -52,7 +52,7 @@ pub fn execute(args: Args) -> CliResult {
     };
     let chat = Chat::new(&trained.model, &trained.tokenizer, sampling, args.system).map_err(CliError::failed)?;
     let flags = catch_interrupts();
-    let talk = Talk { chat, tokenizer: &trained.tokenizer, flags };
+    let talk = Talk { chat, tokenizer: &trained.tokenizer, flags, raw: args.model.raw };
     if std::io::stdin().is_terminal() { talk.at_a_terminal() } else { talk.line_by_line() }
 }
 
@@ -96,13 +96,14 @@ struct Talk<'m> {
     chat: Chat<'m>,
     tokenizer: &'m nanochat_engine::tokenizer::Tokenizer,
     flags: Arc<Flags>,
+    raw: bool,
 }
 
 impl Talk<'_> {
     fn at_a_terminal(mut self) -> CliResult {
         let failed = |error: ReadlineError| CliError::failed(miette::miette!("can't read from the terminal: {error}"));
         let mut editor = rustyline::DefaultEditor::new().map_err(failed)?;
-        outln!("Ctrl-C stops a reply; `clear` starts over, `quit` or Ctrl-D ends");
+        say!("Ctrl-C stops a reply; `clear` starts over, `quit` or Ctrl-D ends");
         loop {
             let line = match editor.readline("\nUser: ") {
                 Ok(line) => line,
@@ -115,11 +116,11 @@ impl Talk<'_> {
                 Line::Quit => return Ok(Exit::Done),
                 Line::Clear => {
                     self.chat.clear();
-                    outln!("(cleared)");
+                    say!("(cleared)");
                 }
                 Line::Words(words) => {
                     let _ = editor.add_history_entry(words);
-                    out!("\nAssistant: ");
+                    super::output::text("\nAssistant: ");
                     let _ = std::io::stdout().flush();
                     self.reply(words)?;
                 }
@@ -148,10 +149,10 @@ impl Talk<'_> {
     }
 
     fn reply(&mut self, words: &str) -> Result<(), CliError> {
-        let Self { chat, tokenizer, flags } = self;
+        let Self { chat, tokenizer, flags, raw } = self;
         flags.interrupted.store(false, Ordering::SeqCst);
         flags.replying.store(true, Ordering::SeqCst);
-        let mut out = Stream { tokenizer, text: TextStream::default(), is_shown: true };
+        let mut out = Stream { tokenizer, text: TextStream::default(), is_shown: true, raw: *raw };
         let mut observe = |token: Token| {
             if flags.interrupted.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { out.take(token.id) }
         };
@@ -160,7 +161,7 @@ impl Talk<'_> {
         let reply = reply.map_err(CliError::failed)?;
         out.end();
         if reply.end == End::Stopped {
-            errln!("(stopped)");
+            tell!("(stopped)");
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ pub fn execute(args: Args) -> CliResult {
 fn give(args: &Args, text: &str) -> Result<(), CliError> {
     match &args.output {
         Some(path) => write_atomic(path, text.as_bytes()).map_err(CliError::failed)?,
-        None => out!("{text}"),
+        None => super::output::text(&super::outside::lines(text)),
     }
     Ok(())
 }

@@ -34,6 +34,9 @@ pub struct Overlay {
     /// Use this hardware profile instead of the spec's own
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
+    /// Read `extends` and profiles that lie outside the project, of a spec that you trust
+    #[arg(long)]
+    pub allow_outside: bool,
 }
 
 impl Overlay {
@@ -47,6 +50,7 @@ impl Overlay {
             environment,
             profile: self.profile.clone(),
             vocabulary: Some(vocabulary_size),
+            allow_outside: self.allow_outside,
         }
     }
 }
@@ -83,7 +87,7 @@ pub fn open_trained(
     device: &Device,
 ) -> Result<Trained, CliError> {
     let trained = Trained::open(path, step, tokenizer, device).map_err(CliError::invalid)?;
-    trained.remarks.iter().for_each(|remark| errln!("note: {remark}"));
+    trained.remarks.iter().for_each(|remark| tell!("note: {remark}"));
     Ok(trained)
 }
 
@@ -121,9 +125,9 @@ impl SpecArgs {
 
 fn warn(warning: &Warning) {
     match warning {
-        Warning::MissingPath(missing) => errln!("{:?}", miette::Report::new(missing.as_ref().clone())),
-        Warning::Machine(mismatch) => errln!("warning: {mismatch}; speed will not be judged"),
-        Warning::TooLarge(too_large) => errln!("warning: {too_large}; the run starts all the same"),
+        Warning::MissingPath(missing) => super::output::report(&miette::Report::new(missing.as_ref().clone())),
+        Warning::Machine(mismatch) => tell!("warning: {mismatch}; speed will not be judged"),
+        Warning::TooLarge(too_large) => tell!("warning: {too_large}; the run starts all the same"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use nanochat_artifacts::ArtifactError;
-use nanochat_engine::cache::{Cache, DEFAULT_LIMIT};
+use nanochat_engine::cache::{Cache, DEFAULT_LIMIT, Secret};
 use nanochat_engine::data::{Corpus, ShardFormat, Split, bigram_bits_per_byte, detect, train_tokenizer, write_shards};
 use nanochat_engine::tokenizer::Tokenizer;
 use nanochat_plan::DataPlan;
@@ -117,7 +117,7 @@ pub fn execute(args: Args) -> CliResult {
         Command::Bigram { source, tokenizer, vocab_size } => bigram(&source.open()?, tokenizer.as_deref(), vocab_size),
         Command::Cache { clear, format } => cache(clear, format),
         Command::Hash { source } => {
-            outln!("{}", source.open()?.sha256().map_err(CliError::failed)?);
+            say!("{}", source.open()?.sha256().map_err(CliError::failed)?);
             Ok(Exit::Done)
         }
     }
@@ -136,13 +136,13 @@ fn inspect(corpus: &Corpus, show: usize, format: Format) -> CliResult {
         };
         let splits = splits.map(|(split, size)| (split.to_string(), json!({ "size": size, "shards": shards(split) })));
         let splits: serde_json::Map<_, _> = splits.into_iter().collect();
-        outln!(
+        super::output::say_json(&format!(
             "{:#}",
             json!({ "data": corpus.description(), "sha256": sha256, "splits": splits, "documents": documents })
-        );
+        ));
         return Ok(Exit::Done);
     }
-    outln!("{}\nsha256 {sha256}", corpus.description());
+    say_lines!("{}\nsha256 {sha256}", corpus.description());
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["split", "shards", "groups", "documents", "bytes"]);
@@ -155,9 +155,9 @@ fn inspect(corpus: &Corpus, show: usize, format: Format) -> CliResult {
             size.bytes.to_string(),
         ]);
     }
-    outln!("{table}");
+    say_lines!("{table}");
     for document in documents {
-        outln!("\n{document}");
+        say_lines!("\n{document}");
     }
     Ok(Exit::Done)
 }
@@ -170,20 +170,20 @@ fn cache(clear: bool, format: Format) -> CliResult {
             Some("unset it, or name a folder"),
         ));
     };
-    let cache = Cache::new(folder, DEFAULT_LIMIT);
+    let cache = Cache::new(folder, DEFAULT_LIMIT, Secret::of_this_user());
     let contents = match clear {
         true => cache.clear().map_err(|error| CliError::failed(ArtifactError::io("clear the cache", folder, error)))?,
         false => cache.contents(),
     };
     if format == Format::Json {
-        outln!("{:#}", json!({ "kinds": contents, "cleared": clear }));
+        super::output::say_json(&format!("{:#}", json!({ "kinds": contents, "cleared": clear })));
         return Ok(Exit::Done);
     }
     let mut table = super::output::table(&["kind", "entries", "bytes"]);
     for (kind, usage) in &contents {
         table.add_row([kind.clone(), usage.entries.to_string(), usage.bytes.to_string()]);
     }
-    outln!("{}{}\n{table}", folder.display(), if clear { ", now empty, held:" } else { ":" });
+    say_lines!("{}{}\n{table}", folder.display(), if clear { ", now empty, held:" } else { ":" });
     Ok(Exit::Done)
 }
 
@@ -193,7 +193,7 @@ fn bigram(corpus: &Corpus, stored: Option<&Path>, vocab_size: usize) -> CliResul
         None => train_tokenizer(corpus, vocab_size, CHARACTERS_PER_DOCUMENT, u64::MAX).map_err(CliError::failed)?,
     };
     let bits = bigram_bits_per_byte(corpus, &tokenizer).map_err(CliError::failed)?;
-    outln!("{bits:.4} bits per byte on the validation split, {} tokens in the vocabulary", tokenizer.vocab_size());
+    say!("{bits:.4} bits per byte on the validation split, {} tokens in the vocabulary", tokenizer.vocab_size());
     Ok(Exit::Done)
 }
 
@@ -204,6 +204,6 @@ fn synthesize(corpus: &Corpus, out: &Path, kind: Kind) -> CliResult {
         Kind::Text => ShardFormat::Text,
     };
     let written = write_shards(corpus, out, format).map_err(CliError::failed)?;
-    outln!("wrote {} shards to {}, the last one validation", written.len(), out.display());
+    say!("wrote {} shards to {}, the last one validation", written.len(), out.display());
     Ok(Exit::Done)
 }

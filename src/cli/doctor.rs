@@ -157,14 +157,14 @@ fn print(report: &Report) {
     }
     cuda_rows(&report.cuda, &mut row);
     row("machine id", report.machine_id.clone());
-    outln!("{lines}\n");
+    say_lines!("{lines}\n");
     for profile in &report.profiles {
         let verdict = if profile.matches { "matches".to_owned() } else { profile.differences.join("; ") };
-        outln!("profile {:<12} {verdict}", profile.name);
+        say!("profile {:<12} {verdict}", profile.name);
     }
-    outln!();
+    say!();
     for folder in &report.folders {
-        outln!("folder  {:<12} {}", folder.folder, if folder.writable { "can be written" } else { "can't be written" });
+        say!("folder  {:<12} {}", folder.folder, if folder.writable { "can be written" } else { "can't be written" });
     }
 }
 

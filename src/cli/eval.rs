@@ -128,7 +128,7 @@ fn core(trained: &Trained, bundle: &Bundle, method: CoreMethod) -> Result<Core, 
     };
     let started = Instant::now();
     let result = evaluate(&trained.model, &trained.tokenizer, bundle, &options, &mut |task| {
-        errln!("{}: accuracy {:.4}, centred {:.4}", task.label, task.accuracy, task.centered);
+        tell!("{}: accuracy {:.4}, centred {:.4}", task.label, task.accuracy, task.centered);
     })?;
     let seconds = started.elapsed().as_secs_f64();
     let examples: usize = result.tasks.iter().map(|task| task.correct.len()).sum();
@@ -140,18 +140,18 @@ fn print(report: &Report, format: Format) -> CliResult {
         plain_json(report)?;
         return Ok(Exit::Done);
     }
-    outln!("step {}", report.step);
+    say!("step {}", report.step);
     if let Some(Bpb { split, bits }) = &report.bpb {
         let part = if *split == Part::Train { "training" } else { "validation" };
-        outln!("{:.6} bits per byte on {} tokens of the {part} split", bits.value, bits.tokens);
+        say!("{:.6} bits per byte on {} tokens of the {part} split", bits.value, bits.tokens);
     }
     if let Some(core) = &report.core {
         for task in &core.result.tasks {
             let cropped = if task.cropped_tokens > 0 { "  (prompts cropped)" } else { "" };
-            outln!("{:<35} {:>8.4} {:>8.4}{cropped}", task.label, task.accuracy, task.centered);
+            say!("{:<35} {:>8.4} {:>8.4}{cropped}", task.label, task.accuracy, task.centered);
         }
-        outln!("{:<35} {:>8} {:>8.4}", "CORE", "", core.result.core_metric);
-        outln!("{:.1} examples a second", core.examples_per_second);
+        say!("{:<35} {:>8} {:>8.4}", "CORE", "", core.result.core_metric);
+        say!("{:.1} examples a second", core.examples_per_second);
     }
     Ok(Exit::Done)
 }

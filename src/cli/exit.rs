@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use super::outside::Handler;
+
 /// Exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -65,11 +67,11 @@ impl CliError {
 
     /// Prints the error to standard error.
     pub fn print(&self) {
-        errln!("{:?}", self.report);
+        super::output::report(&self.report);
     }
 }
 
 /// How errors are printed. Messages include their causes, so the chain of causes is not printed again.
-pub(super) fn report_handler() -> miette::MietteHandler {
-    miette::MietteHandlerOpts::new().without_cause_chain().build()
+pub(super) fn report_handler() -> Handler {
+    Handler(miette::MietteHandlerOpts::new().without_cause_chain().build())
 }

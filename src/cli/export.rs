@@ -94,13 +94,13 @@ fn print(document: &Export, out: &std::path::Path) {
     for (name, file) in &document.files {
         table.add_row([name.clone(), file.bytes.to_string(), file.sha256.clone()]);
     }
-    outln!("{table}");
+    say_lines!("{table}");
     for check in &document.checks {
         let bound = check.bound.map_or("not judged".to_string(), |bound| format!("at most {bound:e}"));
-        outln!("{}: {}: {:e} ({bound})", check.file, check.quantity, check.max_abs);
+        say!("{}: {}: {:e} ({bound})", check.file, check.quantity, check.max_abs);
     }
     for remark in &document.remarks {
-        outln!("note: {remark}");
+        say!("note: {remark}");
     }
-    outln!("wrote {}", out.display());
+    say!("wrote {}", out.display());
 }

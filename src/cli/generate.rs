@@ -13,7 +13,7 @@ use nanochat_plan::Precision;
 use super::context::CheckpointArgs;
 use super::output::json;
 use super::signals::stop_on_signals;
-use super::{CliError, CliResult, Exit, Format, device, input};
+use super::{CliError, CliResult, Exit, Format, device, input, outside};
 use crate::hardware;
 
 /// The model and the type of its weights.
@@ -24,6 +24,9 @@ pub(super) struct ModelArgs {
     /// Type of the weights of matrix products; bf16 rounds them, and decodes faster
     #[arg(long, value_parser = device::weights(), default_value_t)]
     dtype: Precision,
+    /// Print what the model writes as it is; else characters that steer a terminal are shown escaped
+    #[arg(long)]
+    pub(super) raw: bool,
 }
 
 impl ModelArgs {
@@ -90,7 +93,7 @@ pub fn execute(args: Args) -> CliResult {
     let prompt_ids = tokenizer.encode_document(&prompt);
     let stop = stop_on_signals(["", ""]);
     let streams = args.format == Format::Text && args.samples == 1;
-    let mut out = Stream { tokenizer, text: TextStream::default(), is_shown: streams };
+    let mut out = Stream { tokenizer, text: TextStream::default(), is_shown: streams, raw: args.model.raw };
     if streams && out.show(&prompt).is_break() {
         return Ok(Exit::Done);
     }
@@ -107,9 +110,9 @@ pub fn execute(args: Args) -> CliResult {
     } else {
         for (number, sample) in samples.iter().enumerate() {
             if samples.len() > 1 {
-                outln!("--- {}", number + 1);
+                say!("--- {}", number + 1);
             }
-            outln!("{prompt}{}", tokenizer.decode(&sample.ids()));
+            let _ = out.show(&format!("{prompt}{}\n", tokenizer.decode(&sample.ids())));
         }
     }
     Ok(if stop.requested() { Exit::Interrupted } else { Exit::Done })
@@ -120,6 +123,8 @@ pub(super) struct Stream<'t> {
     pub(super) tokenizer: &'t Tokenizer,
     pub(super) text: TextStream,
     pub(super) is_shown: bool,
+    /// Nothing is escaped.
+    pub(super) raw: bool,
 }
 
 impl Stream<'_> {
@@ -139,8 +144,9 @@ impl Stream<'_> {
     }
 
     fn show(&self, text: &str) -> ControlFlow<()> {
+        let harmless = if self.raw { text.to_string() } else { outside::generated(text) };
         let mut out = std::io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        match out.write_all(harmless.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }

@@ -26,6 +26,6 @@ pub fn execute(args: Args) -> CliResult {
     let mut resources = Resources::new(&opened.root);
     let step = adopt(plan, &folder, &mut resources, &args.from, args.step).map_err(CliError::failed)?;
     let spec = args.spec.spec.display();
-    outln!("{} continues from the baseline's step {step}: `nanochat run {spec}`", plan.run_id);
+    say!("{} continues from the baseline's step {step}: `nanochat run {spec}`", plan.run_id);
     Ok(Exit::Done)
 }

@@ -24,6 +24,6 @@ pub fn execute(args: Args) -> CliResult {
         return Err(CliError::usage(format!("there is no folder `{}`", root.results().display()), Some(help)));
     }
     let path = report::write_leaderboard(&root, args.templates.as_deref()).map_err(CliError::failed)?;
-    outln!("{}", path.display());
+    say!("{}", path.display());
     Ok(Exit::Done)
 }

@@ -64,7 +64,7 @@ pub fn execute(args: Args) -> CliResult {
     match args.format {
         Format::Json => json(&serde_json::json!({ "experiments": experiments }))?,
         Format::Text if args.experiment.is_some() => experiments.iter().for_each(|one| print_runs(&one.runs)),
-        Format::Text if experiments.is_empty() => outln!("No results under {} match.", root.results().display()),
+        Format::Text if experiments.is_empty() => say!("No results under {} match.", root.results().display()),
         Format::Text => print_experiments(&experiments),
     }
     Ok(Exit::Done)
@@ -84,8 +84,8 @@ fn print_experiments(experiments: &[ExperimentOverview]) {
             number(one.tokens_per_second, 0),
         ]);
     }
-    outln!("{table}");
-    experiments.iter().filter_map(|one| one.error.as_ref()).for_each(|error| errln!("warning: {error}"));
+    say_lines!("{table}");
+    experiments.iter().filter_map(|one| one.error.as_ref()).for_each(|error| tell!("warning: {error}"));
 }
 
 fn print_runs(runs: &[RunOverview]) {
@@ -102,5 +102,5 @@ fn print_runs(runs: &[RunOverview]) {
             run.finished_at.clone().unwrap_or_else(|| "–".to_string()),
         ]);
     }
-    outln!("{table}");
+    say_lines!("{table}");
 }

@@ -23,6 +23,7 @@ mod input;
 mod leaderboard;
 mod list;
 mod noise;
+mod outside;
 mod parity;
 mod plan;
 mod plan_text;
@@ -129,7 +130,7 @@ pub fn main() -> std::process::ExitCode {
     });
     match output::failure() {
         Some(reason) if exit == Exit::Done => {
-            errln!("can't write to standard output: {reason}");
+            tell!("can't write to standard output: {reason}");
             Exit::Failed.into()
         }
         _ => exit.into(),

@@ -37,7 +37,7 @@ pub fn execute(args: Args) -> CliResult {
     let outcome = run_experiment(&opened, options, &stop, None, &mut |event| progress.show(event));
     let outcome = outcome.map_err(CliError::failed)?;
     if outcome.interrupted {
-        errln!("stopped; the same command continues");
+        tell!("stopped; the same command continues");
         return Ok(Exit::Interrupted);
     }
     let noise = record_noise(&opened, &outcome).map_err(CliError::failed)?;
@@ -66,9 +66,9 @@ fn print(noise: &Noise) {
             mean.map_or_else(|| "–".into(), |mean| format!("{:.3}%", 100.0 * standard_deviation / mean.abs())),
         ]);
     }
-    outln!("\n{rows}\n\nEvery second seed against the others:");
+    say_lines!("\n{rows}\n\nEvery second seed against the others:");
     for (name, judgement) in [("quality", &noise.quality), ("speed", &noise.speed)] {
-        outln!("{name:<8} {:<13} {}", super::run::label(judgement), judgement.reason);
+        say!("{name:<8} {:<13} {}", super::run::label(judgement), judgement.reason);
     }
-    outln!("\nnoise: {}", noise.path.display());
+    say_lines!("\nnoise: {}", noise.path.display());
 }

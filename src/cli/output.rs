@@ -1,54 +1,12 @@
-//! Shared helpers for printing.
+//! The only place that prints. What is printed may come from a stranger's documents, so it goes through [`outside`].
+//!
+//! A result that can't be printed since nobody reads it any more ends nothing: the exit code says what there is to say.
 
 use std::fmt::Arguments;
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
 
-use super::CliError;
-
-/// Prints a line to standard output.
-macro_rules! outln {
-    () => { $crate::cli::output::print(format_args!("\n")) };
-    ($($argument:tt)*) => { $crate::cli::output::print(format_args!("{}\n", format_args!($($argument)*))) };
-}
-
-/// Prints to standard output.
-macro_rules! out {
-    ($($argument:tt)*) => { $crate::cli::output::print(format_args!($($argument)*)) };
-}
-
-/// Prints a line to standard error.
-macro_rules! errln {
-    ($($argument:tt)*) => { $crate::cli::output::tell(format_args!($($argument)*)) };
-}
-
-/// The first reason why standard output couldn't be written to, other than that nobody reads it any more.
-static FAILED: OnceLock<String> = OnceLock::new();
-
-/// Prints to standard output. A reader that has left ends nothing: there is only nobody left to tell.
-pub fn print(text: Arguments<'_>) {
-    note(io::stdout().lock().write_fmt(text));
-}
-
-/// Prints a line to standard error, if anybody reads it.
-pub fn tell(text: Arguments<'_>) {
-    // Where a message about a broken standard error could go, there is nothing.
-    let _ = writeln!(io::stderr().lock(), "{text}");
-}
-
-/// Why what was printed isn't all there, if it isn't.
-pub fn failure() -> Option<&'static str> {
-    note(io::stdout().lock().flush());
-    FAILED.get().map(String::as_str)
-}
-
-fn note(written: io::Result<()>) {
-    if let Err(error) = written
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
-        let _ = FAILED.set(error.to_string());
-    }
-}
+use super::{CliError, outside};
 
 /// How a command prints its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -68,6 +26,70 @@ pub fn table(header: &[&str]) -> comfy_table::Table {
     table
 }
 
+/// A line on standard output, as `println!` takes it.
+macro_rules! say {
+    () => { $crate::cli::output::text("\n") };
+    ($($arguments:tt)*) => { $crate::cli::output::print_line(format_args!($($arguments)*)) };
+}
+
+/// Lines that the program laid out, such as tables, on standard output.
+macro_rules! say_lines {
+    ($($arguments:tt)*) => { $crate::cli::output::print_lines(format_args!($($arguments)*)) };
+}
+
+/// A line on standard error.
+macro_rules! tell {
+    ($($arguments:tt)*) => { $crate::cli::output::print_note(format_args!($($arguments)*)) };
+}
+
+/// One line on standard output.
+pub fn print_line(line: Arguments<'_>) {
+    text(&(outside::line(&line.to_string()) + "\n"));
+}
+
+/// Several lines on standard output.
+pub fn print_lines(lines: Arguments<'_>) {
+    text(&(outside::lines(&lines.to_string()) + "\n"));
+}
+
+/// JSON on standard output, and the end of its line.
+pub fn say_json(json: &str) {
+    text(&(outside::json(json) + "\n"));
+}
+
+/// One line on standard error.
+pub fn print_note(line: Arguments<'_>) {
+    // Where a message about a broken standard error could go, there is nothing.
+    let _ = writeln!(io::stderr().lock(), "{}", outside::line(&line.to_string()));
+}
+
+/// An error on standard error; [`outside::Handler`] has seen to its text.
+pub fn report(report: &miette::Report) {
+    let _ = writeln!(io::stderr().lock(), "{report:?}");
+}
+
+/// Text whose characters were seen to, on standard output. A reader that has left ends nothing: there is only nobody left to tell.
+pub fn text(text: &str) {
+    note(io::stdout().lock().write_all(text.as_bytes()));
+}
+
+/// The first reason why standard output couldn't be written to, other than that nobody reads it any more.
+static FAILED: OnceLock<String> = OnceLock::new();
+
+/// Why what was printed isn't all there, if it isn't.
+pub fn failure() -> Option<&'static str> {
+    note(io::stdout().lock().flush());
+    FAILED.get().map(String::as_str)
+}
+
+fn note(written: io::Result<()>) {
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _ = FAILED.set(error.to_string());
+    }
+}
+
 /// A number with some decimals; a dash for none.
 pub fn number(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "–".to_string(), |value| format!("{value:.decimals$}"))
@@ -83,7 +105,7 @@ pub fn gib(bytes: u64) -> String {
 /// # Errors
 /// A value that JSON can't hold (exit code 1).
 pub fn json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
-    out!("{}", json_text(value)?);
+    text(&json_text(value)?);
     Ok(())
 }
 
@@ -92,16 +114,15 @@ pub fn json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
 /// # Errors
 /// A value that JSON can't hold (exit code 1).
 pub fn json_text<T: serde::Serialize>(value: &T) -> Result<String, CliError> {
-    nanochat_artifacts::canonical_json(std::path::Path::new("standard output"), value).map_err(CliError::failed)
+    let text = nanochat_artifacts::canonical_json(std::path::Path::new("standard output"), value);
+    Ok(outside::json(&text.map_err(CliError::failed)?))
 }
 
-/// Writes bytes to standard output; see [`print`].
+/// Writes bytes to standard output.
 ///
-/// # Errors
-/// None.
-pub fn bytes(bytes: &[u8]) -> Result<(), CliError> {
+/// See [`text`].
+pub fn bytes(bytes: &[u8]) {
     note(io::stdout().lock().write_all(bytes));
-    Ok(())
 }
 
 /// Prints a value that is not a document to standard output.
@@ -110,6 +131,6 @@ pub fn bytes(bytes: &[u8]) -> Result<(), CliError> {
 /// A value that JSON can't hold (exit code 2).
 pub fn plain_json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value).map_err(|error| CliError::usage(error, None))?;
-    outln!("{text}");
+    say_json(&text);
     Ok(())
 }

@@ -45,11 +45,11 @@ pub fn execute(args: Args) -> CliResult {
         }
     }
     for line in &skipped {
-        errln!("skipped  {line}");
+        tell!("skipped  {line}");
     }
     for error in &unreadable {
-        errln!("error    {error}");
-        error.help().into_iter().for_each(|help| errln!("help     {help}"));
+        tell!("error    {error}");
+        error.help().into_iter().for_each(|help| tell!("help     {help}"));
     }
     let ok = !checks.is_empty() && unreadable.is_empty() && checks.iter().all(|check| check.ok);
     let report = Report { checks, ok };
@@ -66,7 +66,7 @@ fn print(report: &Report, format: Format) -> Result<(), CliError> {
     match format {
         Format::Json => {
             let text = serde_json::to_string_pretty(report).map_err(|error| CliError::usage(error, None))?;
-            outln!("{text}");
+            say_lines!("{text}");
         }
         Format::Text => {
             let mut rows = table(&["file", "quantity", "largest absolute", "largest relative", "bound", ""]);
@@ -81,9 +81,9 @@ fn print(report: &Report, format: Format) -> Result<(), CliError> {
                     if check.ok { "ok".to_string() } else { "OUT OF BOUNDS".to_string() },
                 ]);
             }
-            outln!("{rows}");
+            say_lines!("{rows}");
             let out = report.checks.iter().filter(|check| !check.ok).count();
-            outln!("{} quantities compared, {out} out of bounds", report.checks.len());
+            say!("{} quantities compared, {out} out of bounds", report.checks.len());
         }
     }
     Ok(())

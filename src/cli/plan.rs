@@ -29,7 +29,7 @@ pub fn execute(args: Args) -> CliResult {
         let experiment = experiment::load(&args.spec.spec, &args.spec.overlay.options()).map_err(CliError::invalid)?;
         match args.explain {
             true => plan_text::explain(&experiment, args.format)?,
-            false => out!("{}", experiment.resolved_yaml()),
+            false => super::output::text(&super::outside::lines(&experiment.resolved_yaml())),
         }
         return Ok(Exit::Done);
     }
@@ -42,7 +42,7 @@ pub fn execute(args: Args) -> CliResult {
         Format::Text => plan_text::print(&opened, &outlook, power.as_ref()),
         Format::Json => {
             let set = PlanSet::new(&opened.experiment.name, opened.expansion.runs, outlook, power);
-            out!("{}", json_text(&set)?);
+            super::output::text(&json_text(&set)?);
         }
     }
     Ok(Exit::Done)

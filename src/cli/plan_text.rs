@@ -12,7 +12,7 @@ use crate::run::{Opened, duration, total_time};
 /// Prints a spec's warnings to standard error.
 pub fn warn(experiment: &Experiment) {
     for warning in &experiment.warnings {
-        errln!("{:?}", miette::Report::new(warning.clone()));
+        super::output::report(&miette::Report::new(warning.clone()));
     }
 }
 
@@ -20,24 +20,24 @@ pub fn warn(experiment: &Experiment) {
 pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>) {
     let Opened { experiment, expansion, .. } = opened;
     let plural = if expansion.runs.len() == 1 { "" } else { "s" };
-    outln!("{}: {} run{plural}", experiment.name, expansion.runs.len());
+    say!("{}: {} run{plural}", experiment.name, expansion.runs.len());
     if !experiment.description.is_empty() {
-        outln!("{}", experiment.description);
+        say!("{}", experiment.description);
     }
-    outln!();
-    outln!("{}", table(expansion, outlook));
-    outln!();
+    say!();
+    say_lines!("{}", table(expansion, outlook));
+    say!();
     let runs = &expansion.runs;
     let flops: f64 = runs.iter().map(|run| run.total_flops as f64).sum();
     let tokens: u64 = runs.iter().map(|run| run.total_tokens).fold(0, u64::saturating_add);
     let hardware = runs.first().map_or("", |run| run.hardware.as_str());
-    outln!("total: {} tokens, {flops:.2e} FLOPs, {} on {hardware}", short(tokens as f64), total_time(runs));
+    say!("total: {} tokens, {flops:.2e} FLOPs, {} on {hardware}", short(tokens as f64), total_time(runs));
     for (axes, run_id) in &expansion.merged {
         let axes: Vec<String> = axes.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        outln!("the cell {} has the same plan as {run_id} and runs once", axes.join(" "));
+        say!("the cell {} has the same plan as {run_id} and runs once", axes.join(" "));
     }
     if experiment.stand_in {
-        outln!("the profile replaces the spec's own: the speed of these runs is not comparable");
+        say!("the profile replaces the spec's own: the speed of these runs is not comparable");
     }
     power.into_iter().for_each(print_power);
 }
@@ -70,8 +70,8 @@ fn on_disk(outlook: &Outlook) -> String {
 /// Prints the smallest difference that the planned seeds can detect; a smaller tolerance is a warning.
 fn print_power(power: &Power) {
     match power.smallest_difference {
-        Some(_) if power.is_enough == Some(false) => errln!("warning: {}", power.sentence),
-        _ => outln!("{}", power.sentence),
+        Some(_) if power.is_enough == Some(false) => tell!("warning: {}", power.sentence),
+        _ => say!("{}", power.sentence),
     }
 }
 
@@ -101,7 +101,7 @@ pub fn explain(experiment: &Experiment, format: Format) -> Result<(), CliError> 
     for value in explained {
         table.add_row([value.key, value.value.to_string(), value.layer, value.place]);
     }
-    outln!("{table}");
+    say_lines!("{table}");
     Ok(())
 }
 

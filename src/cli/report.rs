@@ -40,7 +40,7 @@ pub fn execute(args: Args) -> CliResult {
     report::refresh_leaderboard(&root).map_err(CliError::failed)?;
     match args.format {
         Format::Json => super::output::json(&written)?,
-        Format::Text => outln!("{}\n{}", written.markdown.display(), written.html.display()),
+        Format::Text => say_lines!("{}\n{}", written.markdown.display(), written.html.display()),
     }
     Ok(Exit::Done)
 }

@@ -118,24 +118,24 @@ fn print(outcome: &Outcome, root: &ResultsRoot, format: Format) -> Result<(), Cl
     if format == Format::Json {
         return json(&outcome.scorecard);
     }
-    outln!("\n{}\n", runs_table(outcome, root));
+    say_lines!("\n{}\n", runs_table(outcome, root));
     let scorecard = &outcome.scorecard;
     let verdicts =
         [("quality", &scorecard.quality), ("speed", &scorecard.speed), ("reproducibility", &scorecard.reproducibility)];
     for (name, judgement) in verdicts.into_iter().chain(scorecard.drift.as_ref().map(|drift| ("drift", drift))) {
-        outln!("{name:<16} {:<15} {}", label(judgement), judgement.reason);
+        say!("{name:<16} {:<15} {}", label(judgement), judgement.reason);
     }
-    outln!();
+    say!();
     for (run_id, reason) in &outcome.failed {
-        outln!("failed: {run_id}: {reason}");
+        say!("failed: {run_id}: {reason}");
     }
     if outcome.interrupted {
-        outln!("stopped; the same command continues");
+        say!("stopped; the same command continues");
     } else if outcome.finished == 0 && outcome.failed.is_empty() {
-        outln!("all {} runs were done before (--force starts over)", outcome.already_done);
+        say!("all {} runs were done before (--force starts over)", outcome.already_done);
     }
-    outln!("report: {}", outcome.reports.markdown.display());
-    outln!("        {}", outcome.reports.html.display());
+    say!("report: {}", outcome.reports.markdown.display());
+    say!("        {}", outcome.reports.html.display());
     Ok(())
 }
 

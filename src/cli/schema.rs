@@ -19,18 +19,18 @@ pub struct Args {
 pub fn execute(args: Args) -> CliResult {
     if !args.check {
         for name in schemas::write(&args.folder).map_err(CliError::invalid)? {
-            outln!("{}", args.folder.join(name).display());
+            say!("{}", args.folder.join(name).display());
         }
         return Ok(Exit::Done);
     }
     let drifts = schemas::compare(&args.folder).map_err(CliError::invalid)?;
     for drift in &drifts {
-        errln!("{} {}", args.folder.join(&drift.file).display(), drift.reason);
+        tell!("{} {}", args.folder.join(&drift.file).display(), drift.reason);
     }
     if drifts.is_empty() {
-        outln!("the schemas in {} match the types", args.folder.display());
+        say!("the schemas in {} match the types", args.folder.display());
         return Ok(Exit::Done);
     }
-    errln!("run `nanochat schema` to write them");
+    tell!("run `nanochat schema` to write them");
     Ok(Exit::Failed)
 }

@@ -13,7 +13,7 @@ pub fn catch(mut on_signal: impl FnMut() -> ControlFlow<()> + Send + 'static) {
         }
     };
     if let Err(error) = handle(handler) {
-        errln!("warning: signals can't be caught ({error}); an interrupt will lose unsaved work");
+        tell!("warning: signals can't be caught ({error}); an interrupt will lose unsaved work");
     }
 }
 
@@ -36,7 +36,8 @@ fn handle(handler: impl FnMut() + Send + 'static) -> Result<(), ctrlc::Error> {
 /// Whether the program was started with hang-ups ignored, where the system tells.
 #[cfg(unix)]
 fn ignores_hang_up() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = std::path::PathBuf::from(format!("/proc/{}/status", std::process::id()));
+    let status = nanochat_artifacts::files::read_text(&status, 1 << 16).unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
     // Signals are counted from 1.
@@ -51,7 +52,8 @@ pub fn stop_on_signals(messages: [&'static str; 2]) -> Stop {
     catch(move || {
         let Some(message) = messages.get(requested.request() as usize) else { return ControlFlow::Break(()) };
         if !message.is_empty() {
-            errln!("\n{message}");
+            tell!("");
+            tell!("{message}");
         }
         ControlFlow::Continue(())
     });

@@ -103,8 +103,8 @@ pub fn execute(args: Args) -> CliResult {
             let trained =
                 train_tokenizer(&corpus, vocab_size, max_chars_per_document, max_chars).map_err(CliError::failed)?;
             trained.save(&out).map_err(CliError::failed)?;
-            outln!("trained {} tokens on {}", trained.vocab_size(), corpus.description());
-            outln!("wrote {}, sha256 {}", out.join("tokenizer.json").display(), trained.sha256());
+            say!("trained {} tokens on {}", trained.vocab_size(), corpus.description());
+            say!("wrote {}, sha256 {}", out.join("tokenizer.json").display(), trained.sha256());
             Ok(Exit::Done)
         }
         Command::Encode { tokenizer, text, bos, format } => encode(&load(&tokenizer)?, text, bos, format),
@@ -133,10 +133,10 @@ fn encode(tokenizer: &Tokenizer, text: Option<String>, bos: bool, format: Format
     let text = text.map_or_else(standard_input, Ok)?;
     let ids = if bos { tokenizer.encode_document(&text) } else { tokenizer.encode(&text) };
     match format {
-        Format::Text => outln!("{}", ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")),
+        Format::Text => say!("{}", ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")),
         Format::Json => {
             let tokens: Vec<String> = ids.iter().map(|&id| tokenizer.decode(&[id])).collect();
-            outln!("{:#}", json!({ "ids": ids, "tokens": tokens }));
+            super::output::say_json(&format!("{:#}", json!({ "ids": ids, "tokens": tokens })));
         }
     }
     Ok(Exit::Done)
@@ -154,7 +154,7 @@ fn decode(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> CliResult {
         let help = format!("this tokenizer has the ids 0 to {}", tokenizer.vocab_size() - 1);
         return Err(CliError::usage(format!("there is no token {id}"), Some(&help)));
     }
-    output::bytes(&tokenizer.decode_bytes(&ids))?;
+    output::bytes(&tokenizer.decode_bytes(&ids));
     Ok(Exit::Done)
 }
 
@@ -210,27 +210,27 @@ fn inspect(
     if format == Format::Json {
         let special: serde_json::Map<_, _> =
             tokenizer.special_tokens().map(|(name, id)| (name.to_string(), json!(id))).collect();
-        outln!(
+        super::output::say_json(&format!(
             "{:#}",
             json!({
                 "vocab_size": tokenizer.vocab_size(), "ranks": tokenizer.ranks().len(), "longest_token_bytes": longest,
                 "special_tokens": special, "sha256": tokenizer.sha256(), "text": compressions.first().map(Compression::json),
                 "published": compressions.iter().skip(1).map(Compression::json).collect::<Vec<_>>(),
             })
-        );
+        ));
         return Ok(Exit::Done);
     }
-    outln!("{} tokens: {} by rank, then", tokenizer.vocab_size(), tokenizer.ranks().len());
+    say!("{} tokens: {} by rank, then", tokenizer.vocab_size(), tokenizer.ranks().len());
     for (name, id) in tokenizer.special_tokens() {
-        outln!("  {id} {name}");
+        say!("  {id} {name}");
     }
-    outln!("longest token: {longest} bytes\nsha256 {}", tokenizer.sha256());
+    say_lines!("longest token: {longest} bytes\nsha256 {}", tokenizer.sha256());
     let own = compressions.first().map_or(f64::NAN, Compression::bytes_per_token);
     for (number, one) in compressions.iter().enumerate() {
         let (ratio, bytes, tokens) = (one.bytes_per_token(), one.bytes, one.tokens);
         match number {
-            0 => outln!("{bytes} bytes in {tokens} tokens: {ratio:.3} bytes a token"),
-            _ => outln!(
+            0 => say!("{bytes} bytes in {tokens} tokens: {ratio:.3} bytes a token"),
+            _ => say!(
                 "{} ({} ranks): {tokens} tokens, {ratio:.3} bytes a token; this tokenizer {:+.1}%",
                 one.name,
                 one.ranks,
@@ -256,29 +256,29 @@ fn check([one, other]: [&Tokenizer; 2], text: Option<&Path>, format: Format) -> 
                 "next": at.next.each_ref().map(|next| pieces(next)),
             })
         });
-        outln!(
+        super::output::say_json(&format!(
             "{:#}",
             json!({
                 "equal": !differs, "sha256": [one.sha256(), other.sha256()], "vocab_size": [one.vocab_size(), other.vocab_size()],
                 "first_differing_rank": rank, "text_bytes": text.map(|text| text.len()), "first_difference": place,
             })
-        );
+        ));
         return Ok(exit);
     }
     match rank {
-        None => outln!("ranks: all {} equal", one.ranks().len()),
+        None => say!("ranks: all {} equal", one.ranks().len()),
         Some(rank) => {
-            outln!("ranks: the first {rank} equal, of {} and {}", one.ranks().len(), other.ranks().len());
+            say!("ranks: the first {rank} equal, of {} and {}", one.ranks().len(), other.ranks().len());
             for tokenizer in [one, other] {
                 let bytes = tokenizer.ranks().get(rank).map(|bytes| format!("{:?}", String::from_utf8_lossy(bytes)));
-                outln!("  {rank}: {}", bytes.as_deref().unwrap_or("no such rank"));
+                say!("  {rank}: {}", bytes.as_deref().unwrap_or("no such rank"));
             }
         }
     }
     match (&text, &difference) {
         (None, _) => {}
         (Some(text), None) => {
-            outln!("text: {} bytes give both the same {} tokens", text.len(), one.encode(text).len())
+            say!("text: {} bytes give both the same {} tokens", text.len(), one.encode(text).len())
         }
         (Some(_), Some(difference)) => print_difference(difference),
     }
@@ -287,10 +287,10 @@ fn check([one, other]: [&Tokenizer; 2], text: Option<&Path>, format: Format) -> 
 
 fn print_difference(difference: &Difference) {
     let Difference { tokens_before, byte, line, column, next } = difference;
-    outln!("text: {tokens_before} tokens equal, then at byte {byte} (line {line}, character {column}):");
+    say!("text: {tokens_before} tokens equal, then at byte {byte} (line {line}, character {column}):");
     for pieces in next {
         let shown = pieces.iter().map(|piece| format!("{} {:?}", piece.id, String::from_utf8_lossy(&piece.bytes)));
-        outln!("  {}", shown.collect::<Vec<_>>().join(", "));
+        say!("  {}", shown.collect::<Vec<_>>().join(", "));
     }
 }
 
@@ -302,6 +302,6 @@ fn convert(tokenizer: &Tokenizer, out: &Path) -> CliResult {
         )
     })?;
     tokenizer.save_as(out, format).map_err(CliError::failed)?;
-    outln!("wrote {}, sha256 {}", out.display(), tokenizer.sha256());
+    say!("wrote {}, sha256 {}", out.display(), tokenizer.sha256());
     Ok(Exit::Done)
 }

@@ -56,14 +56,14 @@ fn print_text(validated: &[Validated]) {
         let (errors, warnings): (Vec<&Diagnostic>, Vec<&Diagnostic>) =
             file.diagnostics.iter().partition(|found| found.severity == Severity::Error);
         match (file.kind, errors.is_empty()) {
-            (Some(kind), true) => outln!("ok       {path} ({kind})"),
-            (None, true) => outln!("skipped  {path} (not a spec or result document)"),
-            (_, false) => outln!("invalid  {path}"),
+            (Some(kind), true) => say!("ok       {path} ({kind})"),
+            (None, true) => say!("skipped  {path} (not a spec or result document)"),
+            (_, false) => say!("invalid  {path}"),
         }
         let found: Vec<Diagnostic> = errors.into_iter().chain(warnings).cloned().collect();
         if !found.is_empty() {
             let report = miette::Report::new(SpecErrors::new(path.to_string(), found));
-            errln!("{report:?}");
+            super::output::report(&report);
         }
     }
 }
@@ -88,7 +88,9 @@ fn print_github(validated: &[Validated]) {
             None => format!("file={}", property(&file.path.display().to_string())),
         };
         let help = found.help.as_ref().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
-        outln!("::{level} {place},title={}::{}", property(found.code), data(&format!("{}{help}", found.message)));
+        let command =
+            format!("::{level} {place},title={}::{}", property(found.code), data(&format!("{}{help}", found.message)));
+        super::output::text(&(super::outside::command(&command) + "\n"));
     }
 }
 

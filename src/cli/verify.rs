@@ -30,8 +30,8 @@ pub fn execute(args: Args) -> CliResult {
     match args.format {
         Format::Json => super::output::json(&found)?,
         Format::Text => {
-            found.findings.iter().for_each(|one| outln!("{}: {}", one.file, one.problem));
-            outln!(
+            found.findings.iter().for_each(|one| say!("{}: {}", one.file, one.problem));
+            say!(
                 "{} experiments, {} runs, {} files: {}",
                 found.experiments,
                 found.runs,

@@ -3,7 +3,7 @@
 use nanochat_plan::Profile;
 
 use super::sources;
-use crate::config::{self as spec, SpecErrors, profiles};
+use crate::config::{self as spec, Inside, SpecErrors, profiles};
 
 /// The names of all profiles there are, in order.
 pub fn profile_names() -> Vec<String> {
@@ -15,7 +15,7 @@ pub fn profile_names() -> Vec<String> {
 /// # Errors
 /// No such profile, or one that isn't sound.
 pub fn load_profile(name: &str) -> Result<Profile, SpecErrors> {
-    let source = profiles::find(name).map_err(|error| SpecErrors::one(name, error))?;
+    let source = profiles::find(name, &Inside::anywhere()).map_err(|error| SpecErrors::one(name, error))?;
     let node = spec::parse(&source).map_err(|problems| SpecErrors::new(name, problems))?;
     let problems = spec::check::PROFILE.check(&node, true);
     if !problems.is_empty() {

@@ -166,10 +166,16 @@ fn keys_of_the_users_own_hold_anchors() {
 /// A run's name has whole values, whatever their number.
 #[test]
 fn run_ids_never_cut_a_value_in_two() {
-    let axes = "optimizer.matrix_lr: [0.30000000000000004]\n  optimizer.embedding_lr: [0.12345678901]\n  \
-                optimizer.unembedding_lr: [0.0012345678]\n  optimizer.scalar_lr: [0.123456789]\n  \
-                optimizer.warmdown_ratio: [0.6555555, 0.65]\n  optimizer.weight_decay: [0.2]";
-    let text = format!("{BASE}model: {{ depth: 2 }}\nbudget: {{ iterations: 5 }}\nmatrix:\n  {axes}\n");
+    let axes = [
+        "optimizer.matrix_lr: [0.30000000000000004]",
+        "optimizer.embedding_lr: [0.12345678901]",
+        "optimizer.unembedding_lr: [0.0012345678]",
+        "optimizer.scalar_lr: [0.123456789]",
+        "optimizer.warmdown_ratio: [0.6555555, 0.65]",
+        "optimizer.weight_decay: [0.2]",
+    ];
+    let matrix = format!("matrix: {{ axes: {{ {} }} }}", axes.join(", "));
+    let text = format!("{BASE}model: {{ depth: 2 }}\nbudget: {{ iterations: 5 }}\n{matrix}\n");
     let plans = plans(&text, &[]);
     assert_eq!(plans.len(), 2);
     for plan in plans {
@@ -210,7 +216,7 @@ fn the_hash_covers_what_decides_the_result() {
         &["data.bytes=100001"],
         &["data.seed=1"],
         &["tokenizer.train.vocab_size=513"],
-        &["eval.tokens=1000"],
+        &["eval.tokens=32768"],
         &["init=baseline"],
         &["hardware.dtype=bf16"],
     ];

@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ExportError;
-use nanochat_artifacts::{Export, ExportFile, create_folder, file_sha256, parse_document, sync_folder, write_atomic};
+use nanochat_artifacts::{
+    Export, ExportFile, LONGEST_DOCUMENT, create_folder, file_sha256, files, parse_document, sync_folder, write_atomic,
+};
 
 /// The document that makes a folder an export.
 pub(super) const FILE: &str = "export.json";
@@ -103,7 +105,8 @@ fn check_free(target: &Path) -> Result<(), ExportError> {
         };
     }
     let path = target.join(FILE);
-    let text = fs::read(&path).map_err(|_| occupied(format!("it holds files, and no {FILE} of an earlier export")))?;
+    let text = files::read(&path, LONGEST_DOCUMENT)
+        .map_err(|_| occupied(format!("it holds files, and no {FILE} of an earlier export")))?;
     let earlier: Export = parse_document(&path, &text).map_err(|error| occupied(error.to_string()))?;
     match files.keys().find(|name| *name != FILE && !earlier.files.contains_key(*name)) {
         None => Ok(()),

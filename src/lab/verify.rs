@@ -1,15 +1,15 @@
 //! Recomputes what can be recomputed: every scorecard and report from the raw artifacts, every figure of a summary from
 //! its tables, every hash. Says of each file what differs; changes nothing.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
 
 use nanochat_artifacts::{
-    BaselineResult, Document, ExperimentDocuments, ExperimentFolder, ExperimentRecord, NoiseRecord, ResultsRoot,
-    RunDocuments, RunTotals, Scorecard, Summary, Tables, canonical_json, file_sha256, loss_trace_sha256,
-    parse_document, read_experiment,
+    BaselineResult, Document, ExperimentDocuments, ExperimentFolder, ExperimentRecord, LONGEST_DOCUMENT, NoiseRecord,
+    ResultsRoot, RunDocuments, RunTotals, Scorecard, Summary, Tables, canonical_json, file_sha256, files,
+    loss_trace_sha256, parse_document, read_experiment,
 };
 use nanochat_plan::plan_hash;
 
@@ -72,7 +72,7 @@ impl Check<'_> {
     /// Reads a document and sees whether it is written as this program writes it.
     fn document<T: Document>(&mut self, path: &Path) -> Option<T> {
         self.found.files += 1;
-        let text = match fs::read(path) {
+        let text = match files::read(path, T::LONGEST) {
             Ok(text) => text,
             Err(error) => {
                 self.blame(path, format!("can't be read: {error}"));
@@ -123,7 +123,8 @@ impl Check<'_> {
         match documents.folder.run_folders() {
             Err(error) => self.blame(documents.folder.path(), error.to_string()),
             Ok(runs) => {
-                for run in runs.iter().filter(|run| !documents.record.runs.contains(&run.name())) {
+                let planned: BTreeSet<&String> = documents.record.runs.iter().collect();
+                for run in runs.iter().filter(|run| !planned.contains(&run.name())) {
                     self.blame(
                         run.path(),
                         "is not among the experiment's runs; delete it, or run the experiment that planned it",
@@ -221,7 +222,7 @@ impl Check<'_> {
     /// Recomputes the noise from the runs that it names.
     fn noise(&mut self, folder: &ExperimentFolder) {
         let path = folder.noise();
-        if !path.is_file() {
+        if !files::is_there(&path) {
             return;
         }
         let Some(record) = self.document::<NoiseRecord>(&path) else { return };
@@ -246,7 +247,7 @@ impl Check<'_> {
 
     fn leaderboard(&mut self, templates: Option<&Path>) {
         let path = self.root.leaderboard();
-        if !path.is_file() {
+        if !files::is_there(&path) {
             return;
         }
         match report::leaderboard(self.root, templates) {
@@ -262,7 +263,7 @@ impl Check<'_> {
             Ok(paths) => paths,
             Err(error) => return self.blame(&folder.record(), error.to_string()),
         };
-        if !markdown.is_file() && !html.is_file() {
+        if !files::is_there(&markdown) && !files::is_there(&html) {
             return;
         }
         let rendered = Sources::with_scorecard(computed, folder, self.root.project())
@@ -279,7 +280,7 @@ impl Check<'_> {
     /// Holds a rendered file against what it should be.
     fn text(&mut self, path: &Path, expected: &str, source: &str, command: &str) {
         self.found.files += 1;
-        match fs::read_to_string(path) {
+        match files::read_text(path, LONGEST_DOCUMENT) {
             Ok(found) if found == expected => {}
             Ok(found) => {
                 let line = 1 + found.lines().zip(expected.lines()).take_while(|(a, b)| a == b).count();

@@ -6,6 +6,7 @@ use candle_core::Device;
 
 use super::ParityError;
 use super::check::Concerning;
+use nanochat_artifacts::{LONGEST_DOCUMENT, files};
 use nanochat_engine::checkpoint::baseline;
 use nanochat_engine::data::Corpus;
 use nanochat_engine::model::Gpt;
@@ -51,6 +52,6 @@ pub(super) fn folder_of(file: &Path) -> PathBuf {
 
 /// Reads a JSON document.
 pub(super) fn document<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T, ParityError> {
-    let bytes = std::fs::read(file).reading(file)?;
+    let bytes = files::read_named(file, LONGEST_DOCUMENT).reading(file)?;
     serde_json::from_slice(&bytes).reading(file)
 }

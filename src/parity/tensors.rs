@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 use super::ParityError;
 use super::check::Concerning;
 
+/// Largest file of reference tensors that is read, in bytes.
+const LARGEST: u64 = 8 << 30;
+
 /// The tensors and metadata of one safetensors file.
 #[derive(Debug)]
 pub struct ReferenceTensors {
@@ -21,7 +24,7 @@ pub struct ReferenceTensors {
 impl ReferenceTensors {
     /// Reads a whole file.
     pub fn read(path: &Path) -> Result<Self, ParityError> {
-        let bytes = std::fs::read(path).reading(path)?;
+        let bytes = nanochat_artifacts::files::read_named(path, LARGEST).reading(path)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).reading(path)?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).reading(path)?;

@@ -187,7 +187,7 @@ struct Log(std::fs::File);
 
 impl Log {
     fn open(path: &Path) -> Result<Self, RunError> {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        let file = nanochat_artifacts::files::append(path);
         Ok(Self(file.map_err(|error| nanochat_artifacts::ArtifactError::io("open", path, error))?))
     }
 

@@ -136,7 +136,8 @@ pub fn project() -> ResultsRoot {
     match std::env::var_os("NANOCHAT_CACHE") {
         None => root,
         Some(folder) if folder.is_empty() => root.with_cache(None),
-        Some(folder) => root.with_cache(Some(folder.into())),
+        // The user named it, so it may be a link, unlike the project's own.
+        Some(folder) => root.with_cache(Some(Path::new(&folder).canonicalize().unwrap_or_else(|_| folder.into()))),
     }
 }
 

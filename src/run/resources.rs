@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::Device;
 
 use nanochat_artifacts::ResultsRoot;
-use nanochat_engine::cache::{Cache, DEFAULT_LIMIT};
+use nanochat_engine::cache::{Cache, DEFAULT_LIMIT, Secret};
 use nanochat_engine::data::{Corpus, trained_tokenizer};
 use nanochat_engine::device::{self, DeviceError};
 use nanochat_engine::evals::core::Bundle;
@@ -33,7 +33,7 @@ impl Resources {
         Self {
             base: root.project().to_path_buf(),
             baseline_commit: None,
-            cache: root.cache().map(|folder| Arc::new(Cache::new(folder, DEFAULT_LIMIT))),
+            cache: root.cache().map(|folder| Arc::new(Cache::new(folder, DEFAULT_LIMIT, Secret::of_this_user()))),
             corpora: HashMap::new(),
             tokenizers: HashMap::new(),
         }

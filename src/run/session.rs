@@ -2,8 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use nanochat_artifacts::{Environment, ExperimentFolder, RunFolder, RunStatus, Scorecard, Summary, write_document};
-use nanochat_engine::checkpoint::RunLock;
+use nanochat_artifacts::{
+    ArtifactError, Environment, ExperimentFolder, RunFolder, RunStatus, Scorecard, Summary, files, write_document,
+};
+use nanochat_engine::checkpoint::{Checkpoints, RunLock};
 use nanochat_engine::device::DeviceError;
 use nanochat_lab::report;
 use nanochat_lab::scorecard;
@@ -113,6 +115,8 @@ pub fn run_experiment(
     let (plans, root) = (opened.plans(), &opened.root);
     let record = opened.experiment.record(plans);
     let folder = root.experiment(&record.name)?;
+    // Where the report will lie is looked at before the work, not after it.
+    root.report_markdown(&record.name)?;
     refuse_absent_device(plans, &folder, options.force)?;
     write_document(&folder.record(), &record)?;
     let mut work = Work {
@@ -263,10 +267,16 @@ impl Work<'_, '_> {
     }
 }
 
-/// Removes all files of an earlier run from its folder, checkpoints included, unless another process is at work there.
+/// Removes the files of an earlier run from its folder, checkpoints included, unless another process is at work there; whatever
+/// else lies there stays.
 fn clear(folder: &RunFolder) -> Result<(), RunError> {
     if !folder.path().is_dir() {
         return Ok(());
     }
-    Ok(RunLock::acquire(folder.path())?.clear()?)
+    let _lock = RunLock::acquire(folder.path())?;
+    Checkpoints::open(&folder.checkpoints())?.clear()?;
+    for file in folder.files() {
+        files::remove(&file).map_err(|error| ArtifactError::io("remove", &file, error))?;
+    }
+    Ok(())
 }

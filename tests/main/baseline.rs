@@ -27,8 +27,9 @@ reproducibility: { repeats: 1, require: bitwise }
 
 /// Answers our scripts as a Python with all packages would, and hands the training script to the shell.
 const PYTHON: &str = r#"#!/bin/sh
-if [ "$1" = -m ]; then exec sh scripts/base_train.py "$@"; fi
-case "$3" in
+test "$1" = -I && shift 6
+case "$2" in
+scripts.base_train) shift; exec sh scripts/base_train.py "$@" ;;
 probe) echo 'nanochat-answer {"python":"3.11.7","packages":{"torch":"2.9.1"},"missing":{MISSING},"cuda":null,"devices":["cpu"],"accelerators":[]}' ;;
 first-batches) echo 'nanochat-answer {"train":"1","validation":"2","vocab_size":300,"token_bytes":"3"}' ;;
 *) exit 9 ;;

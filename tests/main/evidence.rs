@@ -128,7 +128,8 @@ fn the_workflow_knows_the_program() {
 fn the_comment_is_posted_once_and_then_updated() {
     use std::os::unix::fs::PermissionsExt;
     let project = Project::new();
-    project.write("comment.md", "first\n<!-- nanochat-compare -->\n");
+    project.write("comment.md", "a stranger's");
+    project.write("temp/comment.md", "first\n<!-- nanochat-compare -->\n");
     let gh = project.write(
         "bin/gh",
         "#!/bin/sh\n# The list of comments, else what was asked is written down.\n\
@@ -149,6 +150,7 @@ fn the_comment_is_posted_once_and_then_updated() {
             .current_dir(project.path())
             .env("PATH", &path)
             .env("REPOSITORY", "owner/name")
+            .env("RUNNER_TEMP", project.path().join("temp"))
             .env("NUMBER", "7")
             .status();
         assert!(status.expect("bash starts").success());
@@ -156,7 +158,41 @@ fn the_comment_is_posted_once_and_then_updated() {
     };
     let first = run("");
     assert!(first.contains("--method POST repos/owner/name/issues/7/comments"), "{first}");
+    assert!(first.contains("temp/comment.md"), "{first}");
     let second = run("1234\n");
     assert!(second.contains("--method PATCH repos/owner/name/issues/comments/1234"), "{second}");
     assert_eq!(second.lines().count(), 1, "{second}");
+}
+
+/// Runs the workflow's script that compares against a stand-in for the program: a `comment.md` in the checkout is not
+/// taken for the program's, and a failure of the program is one of the step.
+#[cfg(unix)]
+#[test]
+fn the_workflow_takes_no_comment_from_the_checkout() {
+    use std::os::unix::fs::PermissionsExt;
+    let text = std::fs::read_to_string(root().join(".github/workflows/compare.yml")).expect("the workflow");
+    let workflow: serde_yaml::Value = serde_yaml::from_str(&text).expect("YAML");
+    let steps = workflow["jobs"]["compare"]["steps"].as_sequence().expect("steps");
+    let script = steps.iter().find(|step| step["id"] == "compare").expect("the step that compares")["run"].as_str();
+    for (code, writes) in [(0, true), (3, true), (5, true), (1, false), (1, true), (2, false), (134, true)] {
+        let project = Project::new();
+        project.write("comment.md", "a stranger's");
+        project.write("temp/left", "");
+        let wrote = if writes { "for last; do true; done; echo ours > \"$last\"\n" } else { "" };
+        let program = project.write("target/release/nanochat", &format!("#!/bin/sh\n{wrote}exit {code}\n"));
+        std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        let (summary, output) = (project.write("summary", ""), project.write("output", ""));
+        let status = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", script.expect("a script")])
+            .current_dir(project.path())
+            .env("RUNNER_TEMP", project.path().join("temp"))
+            .env("GITHUB_STEP_SUMMARY", &summary)
+            .env("GITHUB_OUTPUT", &output)
+            .env("BASE", "HEAD")
+            .status();
+        let is_verdict = [0, 3, 4, 5].contains(&code);
+        assert_eq!(status.expect("bash starts").code(), Some(if is_verdict { 0 } else { code }), "{code}");
+        let shown = std::fs::read_to_string(summary).expect("read");
+        assert_eq!(shown, if is_verdict { "ours\n" } else { "" }, "{code}");
+    }
 }

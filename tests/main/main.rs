@@ -15,6 +15,7 @@ mod program;
 mod run_experiment;
 mod safety;
 mod specs;
+mod strangers;
 mod tidy;
 mod tokenizer_and_data;
 mod torture;

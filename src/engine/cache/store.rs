@@ -8,12 +8,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use sha2::{Digest, Sha256};
+use nanochat_artifacts::files;
 
-use super::Key;
+use super::{Key, Secret};
 
 /// Bytes of the digest at the head of an entry.
 const DIGEST: usize = 32;
+/// The kinds of entry that the program makes; others in the folder are not from it.
+const KINDS: &[&str] = &["tokens", "tokenizer", "training_texts"];
 /// How names of unfinished entries begin.
 const UNFINISHED: &str = ".tmp-";
 /// Unfinished entries older than this were left by a process that died.
@@ -26,6 +28,7 @@ const LOOK_EVERY: u64 = 16;
 pub struct Cache {
     folder: PathBuf,
     limit: u64,
+    secret: Secret,
     /// Bytes written since the folder was looked through; at the start as many as make the first write look.
     written: AtomicU64,
     problem: OnceLock<String>,
@@ -53,9 +56,9 @@ struct Entry {
 }
 
 impl Cache {
-    /// A cache in a folder, which is made when the first entry comes. At most about `limit` bytes stay in it.
-    pub fn new(folder: impl Into<PathBuf>, limit: u64) -> Self {
-        Self { folder: folder.into(), limit, written: AtomicU64::new(u64::MAX / 2), problem: OnceLock::new() }
+    /// A cache in a folder, which is made when the first entry comes. Its entries are those made with `secret`. At most about `limit` bytes stay in it.
+    pub fn new(folder: impl Into<PathBuf>, limit: u64, secret: Secret) -> Self {
+        Self { folder: folder.into(), limit, secret, written: AtomicU64::new(u64::MAX / 2), problem: OnceLock::new() }
     }
 
     /// The folder.
@@ -71,11 +74,12 @@ impl Cache {
     /// The bytes kept under a key. None when there are none, or not the ones that were put there.
     pub fn get(&self, kind: &'static str, key: &Key) -> Option<Vec<u8>> {
         let path = self.path(kind, key);
-        let mut file = File::open(&path).ok()?;
+        self.refuse_links(&path).ok()?;
+        let mut file = files::open(&path).ok()?;
         let mut content = Vec::new();
         file.read_to_end(&mut content).map_err(|error| self.note("read", &path, &error)).ok()?;
         match content.split_at_checked(DIGEST) {
-            Some((digest, bytes)) if digest == digest_of(key, bytes) => {
+            Some((digest, bytes)) if digest == self.secret.digest([key.bytes(), bytes]) => {
                 // Says that the entry was used. A folder that can't be written to is one that nothing is removed from.
                 let _ = file.set_modified(SystemTime::now());
                 content.drain(..DIGEST);
@@ -91,7 +95,7 @@ impl Cache {
     /// Keeps bytes under a key, in place of what was there.
     pub fn put(&self, kind: &'static str, key: &Key, bytes: &[u8]) {
         let path = self.path(kind, key);
-        if let Err(error) = self.write(&path, &[&digest_of(key, bytes)[..], bytes]) {
+        if let Err(error) = self.write(&path, &[&self.secret.digest([key.bytes(), bytes])[..], bytes]) {
             return self.note("write", &path, &error);
         }
         let size = (DIGEST + bytes.len()) as u64;
@@ -108,15 +112,27 @@ impl Cache {
 
     fn write(&self, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         let folder = path.parent().unwrap_or(&self.folder);
+        self.refuse_links(path)?;
         fs::create_dir_all(folder)?;
-        let ignore = self.folder.join(".gitignore");
-        if !ignore.exists() {
-            fs::write(&ignore, "*\n")?;
+        match File::create_new(self.folder.join(".gitignore")) {
+            Ok(mut ignore) => ignore.write_all(b"*\n")?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
         let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
         parts.iter().try_for_each(|part| file.write_all(part))?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
+    }
+
+    /// Refuses an entry that lies behind a link: the cache's folder, or one of those in it.
+    fn refuse_links(&self, path: &Path) -> io::Result<()> {
+        let below = path.ancestors().take_while(|part| part.starts_with(&self.folder));
+        let found = below.into_iter().find(|part| files::refuse_link(part).is_err());
+        found.map_or(Ok(()), |part| {
+            let problem = format!("{} is a link, and links are not followed here", part.display());
+            Err(io::Error::new(io::ErrorKind::InvalidInput, problem))
+        })
     }
 
     /// Removes what was used longest ago until the limit is kept.
@@ -149,6 +165,7 @@ impl Cache {
     /// # Errors
     /// An entry that can't be removed.
     pub fn clear(&self) -> io::Result<Contents> {
+        self.refuse_links(&self.folder)?;
         let contents = self.contents();
         for entry in self.entries() {
             match fs::remove_file(&entry.path) {
@@ -159,12 +176,17 @@ impl Cache {
         Ok(contents)
     }
 
-    /// All files that have the place of an entry; nothing else in the folder is looked at.
+    /// All files that have the place of an entry; nothing else in the folder is looked at, and no link is followed.
     fn entries(&self) -> Vec<Entry> {
         let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+        let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
         let mut entries = Vec::new();
-        for kind in list(&self.folder).filter(|kind| kind.path().is_dir()) {
-            for file in list(&kind.path()).flat_map(|part| list(&part.path())) {
+        if self.refuse_links(&self.folder).is_err() {
+            return entries;
+        }
+        let ours = |kind: &fs::DirEntry| KINDS.iter().any(|known| kind.file_name() == *known);
+        for kind in list(&self.folder).filter(|kind| ours(kind) && is_folder(kind)) {
+            for file in list(&kind.path()).filter(is_folder).flat_map(|part| list(&part.path())) {
                 let Ok(metadata) = file.metadata() else { continue };
                 let name = file.file_name().to_string_lossy().into_owned();
                 let unfinished = name.starts_with(UNFINISHED);
@@ -182,12 +204,4 @@ impl Cache {
     fn note(&self, action: &str, path: &Path, error: &io::Error) {
         let _ = self.problem.set(format!("the cache can't {action} {}: {error}", path.display()));
     }
-}
-
-/// Digest of an entry: of its key, then its bytes.
-fn digest_of(key: &Key, bytes: &[u8]) -> [u8; DIGEST] {
-    let mut hash = Sha256::new();
-    hash.update(key.bytes());
-    hash.update(bytes);
-    hash.finalize().into()
 }

@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use nanochat_artifacts::files;
+
 /// What a checkpoint store asks of a file system.
 pub trait FileOperations: Send + Sync {
     /// Creates one new folder and the missing ones above it.
@@ -18,7 +20,7 @@ pub trait FileOperations: Send + Sync {
     /// Renames a folder.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Removes a folder with all that it holds.
+    /// Removes a folder of files; one that holds anything else stays, and is an error.
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
 
     /// Paths of a folder's entries, in no order; none when the folder is absent.
@@ -55,10 +57,11 @@ impl FileOperations for Disk {
     }
 
     fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        fs::remove_dir_all(path)
+        files::remove_flat_folder(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        files::refuse_link(path)?;
         match fs::read_dir(path) {
             Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -67,7 +70,7 @@ impl FileOperations for Disk {
     }
 
     fn open(&self, path: &Path) -> io::Result<(u64, Box<dyn Read>)> {
-        let file = File::open(path)?;
+        let file = files::open(path)?;
         let length = file.metadata()?.len();
         Ok((length, Box::new(file)))
     }

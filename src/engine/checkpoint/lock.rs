@@ -1,8 +1,10 @@
 //! One process a run: an advisory lock that the operating system releases when its holder dies, however it dies.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use nanochat_artifacts::files;
 
 use super::CheckpointError;
 
@@ -13,7 +15,6 @@ const FILE: &str = ".lock";
 /// Holds a folder for this process until dropped.
 #[derive(Debug)]
 pub struct RunLock {
-    folder: PathBuf,
     _file: File,
 }
 
@@ -24,13 +25,7 @@ impl RunLock {
     pub fn acquire(folder: &Path) -> Result<Self, CheckpointError> {
         std::fs::create_dir_all(folder).map_err(CheckpointError::io("create the folder", folder))?;
         let path = folder.join(FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(CheckpointError::io("open the lock file", &path))?;
+        let mut file = files::open_or_create(&path).map_err(CheckpointError::io("open the lock file", &path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -43,27 +38,7 @@ impl RunLock {
         let noted =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         noted.map_err(CheckpointError::io("write the lock file", &path))?;
-        Ok(Self { folder: folder.to_path_buf(), _file: file })
-    }
-
-    /// Removes everything in the folder but the lock itself.
-    ///
-    /// # Errors
-    /// A file or folder can't be removed.
-    pub fn clear(&self) -> Result<(), CheckpointError> {
-        let entries = std::fs::read_dir(&self.folder).map_err(CheckpointError::io("read the folder", &self.folder))?;
-        for entry in entries {
-            let entry = entry.map_err(CheckpointError::io("read the folder", &self.folder))?;
-            if entry.file_name() == FILE {
-                continue;
-            }
-            let path = entry.path();
-            // A link is removed itself, never what it names.
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let removed = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            removed.map_err(CheckpointError::io("remove", &path))?;
-        }
-        Ok(())
+        Ok(Self { _file: file })
     }
 }
 

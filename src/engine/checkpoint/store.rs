@@ -162,6 +162,21 @@ impl Checkpoints {
         }))
     }
 
+    /// Removes all checkpoints and what interrupted saves left; nothing else in the folder is touched.
+    ///
+    /// # Errors
+    /// Something that can't be removed, or isn't from this program.
+    pub fn clear(&self) -> Result<(), CheckpointError> {
+        for path in self.list()? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let bare = [PARTIAL, REPLACED, DISCARDED].iter().find_map(|prefix| name.strip_prefix(prefix));
+            if parse_step(bare.unwrap_or(&name)).is_some() {
+                self.remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Steps and their folders, ascending; of one step, the one that was being replaced comes first.
     fn entries(&self) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
         let mut found = Vec::new();
@@ -185,7 +200,8 @@ impl Checkpoints {
     fn tidy(&self) -> Result<(), CheckpointError> {
         for path in self.list()? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with(PARTIAL) || name.starts_with(DISCARDED) {
+            let worthless = name.strip_prefix(PARTIAL).or_else(|| name.strip_prefix(DISCARDED));
+            if worthless.and_then(parse_step).is_some() {
                 self.remove(&path)?;
             } else if let Some(step) = name.strip_prefix(REPLACED).and_then(parse_step) {
                 let current = self.folder.join(folder_name(step));

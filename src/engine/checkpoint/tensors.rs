@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use nanochat_artifacts::files;
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
@@ -152,7 +153,7 @@ pub fn save_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(
 /// # Errors
 /// The file can't be read, or is no safetensors file.
 pub fn load_tensors(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
-    let bytes = std::fs::read(path).map_err(CheckpointError::io("read", path))?;
+    let bytes = files::read_named(path, u64::MAX - 1).map_err(CheckpointError::io("read", path))?;
     read(&bytes, device).map_err(|reason| CheckpointError::Damaged { path: path.to_path_buf(), reason })
 }
 

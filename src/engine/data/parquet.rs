@@ -1,10 +1,13 @@
 //! Parquet shards: row groups from the metadata, and of the columns only `text`.
 
 use std::fs::File;
+use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 use polars::prelude::DataType;
 use polars_io::prelude::{ParallelStrategy, ParquetReader, SerReader as _};
+
+use nanochat_artifacts::claims::{self, Chunk};
 
 use super::DataError;
 use super::guard::contain;
@@ -17,6 +20,8 @@ const COLUMN: &str = "text";
 #[derive(Debug)]
 pub(super) struct ParquetShard {
     path: PathBuf,
+    /// Its bytes.
+    length: u64,
     /// First row of each row group, and the number of rows at the end.
     starts: Vec<usize>,
 }
@@ -50,7 +55,10 @@ impl ParquetShard {
                 let found = DataType::from_arrow_field(field);
                 Err(DataError::parquet(path, format!("column `{COLUMN}` holds {found}, expected text")))
             }
-            Some(_) => Ok(Self { path: path.to_path_buf(), starts }),
+            Some(_) => {
+                let length = std::fs::metadata(path).map_err(DataError::io(path))?.len();
+                Ok(Self { path: path.to_path_buf(), length, starts })
+            }
         }
     }
 
@@ -68,9 +76,27 @@ impl ParquetShard {
         contain(|| self.read_group_unguarded(group)).unwrap_or_else(|panic| Err(damaged(&self.path, panic)))
     }
 
+    /// The file, once what the group claims to hold has been held against the file's length.
+    fn checked(&self, group: usize) -> Result<File, DataError> {
+        let mut file = File::open(&self.path).map_err(DataError::io(&self.path))?;
+        let mut reader = ParquetReader::new(&mut file);
+        let metadata = reader.get_metadata().map_err(|error| damaged(&self.path, error))?.clone();
+        let found = metadata.row_groups.get(group);
+        let columns = found.and_then(|group| group.columns_under_root_iter(COLUMN)).into_iter().flatten();
+        let chunks = columns.map(|column| Chunk {
+            start: column.dictionary_page_offset().unwrap_or(column.data_page_offset()),
+            length: column.compressed_size(),
+            values: column.num_values(),
+            rows: found.map_or(0, |group| group.num_rows()),
+        });
+        claims::check(&mut file, self.length, chunks).map_err(|reason| damaged(&self.path, reason))?;
+        file.rewind().map_err(DataError::io(&self.path))?;
+        Ok(file)
+    }
+
     fn read_group_unguarded(&self, group: usize) -> Result<Vec<String>, DataError> {
         let (start, count) = (self.starts[group], self.starts[group + 1] - self.starts[group]);
-        let file = File::open(&self.path).map_err(DataError::io(&self.path))?;
+        let file = self.checked(group)?;
         // One column of one group: nothing to share among threads, and a panic stays on this one.
         let frame = ParquetReader::new(file)
             .read_parallel(ParallelStrategy::None)
@@ -83,6 +109,8 @@ impl ParquetShard {
         if texts.len() != count {
             return Err(DataError::Changed { path: self.path.clone() });
         }
+        let bytes = texts.iter().flatten().map(|text| text.len() as u64).sum();
+        claims::check_bytes(self.length, bytes).map_err(|reason| damaged(&self.path, reason))?;
         let mut documents = Vec::with_capacity(count);
         for (row, text) in texts.iter().enumerate() {
             let text = text.ok_or_else(|| {

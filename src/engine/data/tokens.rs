@@ -82,6 +82,7 @@ fn key(tokenizer: &str, documents: &[String]) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Secret;
 
     fn tokenizer(words: &[&str]) -> Arc<Tokenizer> {
         let bytes = (0..=u8::MAX).map(|byte| vec![byte]);
@@ -97,7 +98,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_what_is_encoded() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Arc::new(Cache::new(folder.path(), u64::MAX));
+        let cache = Arc::new(Cache::new(folder.path(), u64::MAX, Secret::at(&folder.path().join("key")).unwrap()));
         let (one, other) = (tokenizer(&["ab"]), tokenizer(&["ab", "abab"]));
         let plain = TokenStore::new(one.clone(), None).encode(&documents());
         assert_eq!(plain[0], [one.bos_id()]);
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn the_kept_tokens_are_taken_without_encoding() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Arc::new(Cache::new(folder.path(), u64::MAX));
+        let cache = Arc::new(Cache::new(folder.path(), u64::MAX, Secret::at(&folder.path().join("key")).unwrap()));
         let store = TokenStore::new(tokenizer(&[]), Some(cache.clone()));
         let planted = vec![vec![7, 8, 9], vec![], vec![1], vec![65_535]];
         cache.put(KIND, &key(&store.tokenizer.sha256(), &documents()), &store.bytes(&planted));

@@ -68,6 +68,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::cache::Secret;
     use nanochat_plan::DataPlan;
 
     fn corpus(seed: u64, cache: &Arc<Cache>) -> Corpus {
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     fn the_same_training_is_done_once() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Arc::new(Cache::new(folder.path(), u64::MAX));
+        let cache = Arc::new(Cache::new(folder.path(), u64::MAX, Secret::at(&folder.path().join("key")).unwrap()));
         let train = |seed: u64, vocab_size: usize, most: u64| {
             trained_tokenizer(&corpus(seed, &cache), vocab_size, 1000, most).unwrap().sha256()
         };

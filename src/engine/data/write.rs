@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use polars::prelude::{Column, DataFrame, DataType, Field, Schema};
 use polars_io::prelude::{ParquetCompression, ParquetWriter};
 
+use nanochat_artifacts::temporary_in;
+
 use super::{Corpus, DataError, Shard, Split};
 
 /// How shards are written.
@@ -47,13 +49,12 @@ pub fn write_shards(corpus: &Corpus, folder: &Path, format: ShardFormat) -> Resu
     let mut written = Vec::new();
     for (number, shard) in shards.enumerate() {
         let path = folder.join(format!("shard_{number:05}.{}", format.extension()));
-        let temporary = path.with_extension("tmp");
-        let file = File::create(&temporary).map_err(DataError::io(&temporary))?;
+        let (file, temporary) = temporary_in(folder).map_err(DataError::io(folder))?.into_parts();
         match format {
             ShardFormat::Parquet => write_parquet(shard, file, &path),
             _ => write_lines(shard, file, &path, format),
         }?;
-        std::fs::rename(&temporary, &path).map_err(DataError::io(&path))?;
+        temporary.persist(&path).map_err(|error| DataError::io(&path)(error.error))?;
         written.push(path);
     }
     Ok(written)

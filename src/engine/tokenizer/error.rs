@@ -14,6 +14,10 @@ pub enum TokenizerError {
         /// Error of the system.
         source: std::io::Error,
     },
+    /// The file can't be put in place.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Artifact(#[from] nanochat_artifacts::ArtifactError),
     /// A folder without a tokenizer, or a file of another kind.
     #[error("{}: no tokenizer here", path.display())]
     #[diagnostic(help(

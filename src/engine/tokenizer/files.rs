@@ -1,8 +1,8 @@
 //! Finds and reads tokenizer files of every kind, and writes them whole or not at all.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use nanochat_artifacts::{files, write_atomic};
 use nanochat_formats::disguise::disguise;
 
 use super::{Tokenizer, TokenizerError, huggingface, pickle, tiktoken};
@@ -19,7 +19,7 @@ pub enum TokenizerFormat {
 }
 
 /// Larger files are no tokenizers: a vocabulary of a million tokens takes some 50 MB.
-const LARGEST_FILE: u64 = 1 << 30;
+pub(super) const LARGEST_FILE: u64 = 1 << 30;
 
 impl TokenizerFormat {
     /// By the file's name.
@@ -42,15 +42,10 @@ impl Tokenizer {
     pub fn load(path: &Path) -> Result<Self, TokenizerError> {
         let file = if path.is_dir() { file_in(path)? } else { path.to_path_buf() };
         let format = TokenizerFormat::of(&file).ok_or_else(|| TokenizerError::NotFound { path: file.clone() })?;
-        let size = std::fs::metadata(&file).map_err(TokenizerError::io(&file))?.len();
-        if size > LARGEST_FILE {
-            let problem = format!("{size} bytes are more than any tokenizer takes");
-            return Err(TokenizerError::malformed(&file, "whole file", problem));
-        }
         if let Some(told) = disguise(&file) {
             return Err(TokenizerError::malformed(&file, "whole file", told));
         }
-        let bytes = std::fs::read(&file).map_err(TokenizerError::io(&file))?;
+        let bytes = files::read_named(&file, LARGEST_FILE).map_err(TokenizerError::io(&file))?;
         let ranks = match format {
             TokenizerFormat::HuggingFace => huggingface::read(&file, &bytes),
             TokenizerFormat::Tiktoken => tiktoken::read(&file, &bytes),
@@ -93,30 +88,8 @@ impl Tokenizer {
             TokenizerFormat::Tiktoken => tiktoken::write(self.ranks()).into_bytes(),
             TokenizerFormat::Pickle => pickle::write(self.ranks()),
         };
-        let folder = match file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        std::fs::create_dir_all(folder).map_err(TokenizerError::io(folder))?;
-        write_whole(file, &bytes).map_err(TokenizerError::io(file))
+        Ok(write_atomic(file, &bytes)?)
     }
-}
-
-/// Writes beside the file first, then renames: a reader finds the old file or the new one.
-fn write_whole(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut name = file.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = file.with_file_name(name);
-    let written = std::fs::File::create(&temporary).and_then(|mut out| {
-        out.write_all(bytes)?;
-        out.sync_all()
-    });
-    let renamed = written.and_then(|()| std::fs::rename(&temporary, file));
-    if renamed.is_err() {
-        // The first error is the one to tell.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    renamed
 }
 
 /// The tokenizer file of a folder.

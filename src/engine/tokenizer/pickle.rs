@@ -14,11 +14,11 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Vec<Vec<u8>>, TokenizerE
         Node::Call { state: Some(state), .. } => *state,
         _ => return Err(pickle.error(pickle.root(), "it holds no tokenizer object").into()),
     };
-    Ok(ranks(&pickle, state).map_err(|problem| pickle.error(state, problem))?)
+    Ok(ranks(&pickle, state, bytes.len()).map_err(|problem| pickle.error(state, problem))?)
 }
 
-/// The ranks of an `Encoding`, in order, the rest of its state checked against the baseline's.
-fn ranks(pickle: &Pickle<'_>, state: NodeId) -> Result<Vec<Vec<u8>>, String> {
+/// The ranks of an `Encoding`, in order, the rest of its state checked against the baseline's. `length` is the file's.
+fn ranks(pickle: &Pickle<'_>, state: NodeId, length: usize) -> Result<Vec<Vec<u8>>, String> {
     if let Some(name) = pickle.text(state) {
         return Err(format!("it only names the published encoding `{name:.100}`; the file doesn't hold its ranks"));
     }
@@ -27,10 +27,16 @@ fn ranks(pickle: &Pickle<'_>, state: NodeId) -> Result<Vec<Vec<u8>>, String> {
         return Err(format!("`pat_str` is {pattern:.200?}, but only {SPLIT_PATTERN:?} is supported"));
     }
     let entries = dictionary(pickle, state, "mergeable_ranks")?;
+    // One text may stand under many ranks: it counts each time, as it takes memory each time.
+    let mut budget = length;
     let mut table = super::rank_table::RankTable::with_capacity(entries.len());
     for &(key, value) in entries {
         match (pickle.node(key), pickle.node(value)) {
-            (Node::Bytes(bytes), Node::Int(rank)) => table.set(*rank, bytes)?,
+            (Node::Bytes(bytes), Node::Int(rank)) => {
+                let rest = budget.checked_sub(bytes.len());
+                budget = rest.ok_or("`mergeable_ranks` repeats its tokens: they are longer than the file")?;
+                table.set(*rank, bytes)?;
+            }
             _ => return Err("`mergeable_ranks` holds something other than bytes and numbers".into()),
         }
     }

@@ -43,7 +43,8 @@ impl Published {
     /// # Errors
     /// A file that can't be read, or isn't such a file.
     pub fn load(name: PublishedName, path: &Path) -> Result<Self, TokenizerError> {
-        let bytes = std::fs::read(path).map_err(TokenizerError::io(path))?;
+        let bytes = nanochat_artifacts::files::read_named(path, super::files::LARGEST_FILE)
+            .map_err(TokenizerError::io(path))?;
         let malformed = |problem: String| TokenizerError::malformed(path, "whole file", problem);
         let vocabulary =
             Vocabulary::new(tiktoken::read(path, &bytes)?).map_err(|error| malformed(error.to_string()))?;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Trained, TrainedError, fitting_tokenizer, model_of};
 use crate::checkpoint::load_tensors;
-use nanochat_artifacts::{ArtifactError, Export, read_document};
+use nanochat_artifacts::{ArtifactError, Export, LONGEST_DOCUMENT, files, read_document};
 use nanochat_plan::ModelShape;
 
 const WEIGHTS: &str = "model.safetensors";
@@ -40,7 +40,7 @@ pub(super) fn open(
 ) -> Result<Trained, TrainedError> {
     let path = folder.join(DESCRIPTION);
     let incomplete = |reason: String| TrainedError::Incomplete { path: path.clone(), reason };
-    let text = std::fs::read(&path).map_err(|error| ArtifactError::io("read", &path, error))?;
+    let text = files::read_named(&path, LONGEST_DOCUMENT).map_err(|error| ArtifactError::io("read", &path, error))?;
     let named: Description = serde_json::from_slice(&text).map_err(|error| incomplete(error.to_string()))?;
     let shape = ModelShape {
         sequence_len: named.sequence_len,

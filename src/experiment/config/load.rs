@@ -4,6 +4,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nanochat_artifacts::files;
+
+use super::inside::Inside;
 use super::{Diagnostic, Entry, Kind, Layer, LayerKind, Merged, Node, Source, SpecErrors};
 use super::{check, layers, overrides, parse, profiles, schema, short_forms, yaml};
 
@@ -28,6 +31,8 @@ pub struct LoadOptions {
     pub profile: Option<String>,
     /// How to read stored tokenizers; without it their vocabulary is unknown, as if they were not there.
     pub vocabulary: Option<VocabularyReader>,
+    /// Whether `extends` and profiles may lie outside the current folder and the spec's.
+    pub allow_outside: bool,
 }
 
 /// A spec with all its layers merged, and what was found wrong on the way.
@@ -67,7 +72,7 @@ fn load_source(
     source: Result<Arc<Source>, Diagnostic>,
     options: &LoadOptions,
 ) -> Result<Loaded, SpecErrors> {
-    let mut loader = Loader::default();
+    let mut loader = Loader { inside: Inside::of(path, options.allow_outside), ..Loader::default() };
     let loaded = loader.all(path, source, options);
     loaded.ok_or_else(|| SpecErrors::new(path.display().to_string(), loader.problems))
 }
@@ -87,13 +92,9 @@ fn read_standard_input(path: &Path) -> Result<Arc<Source>, Diagnostic> {
 /// # Errors
 /// A sentence about what is in the way.
 pub fn read_source(path: &Path) -> Result<Arc<Source>, Diagnostic> {
-    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error.to_string()))?;
-    if !metadata.is_file() {
-        return Err(unreadable(path, "it is not a file"));
-    }
     // What a file says of its length need not be what it yields, as under /proc.
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| unreadable(path, &error.to_string()))?;
+    let file = files::open(path).map_err(|error| unreadable(path, &error.to_string()))?;
     let read = file.take(yaml::MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| unreadable(path, &error.to_string()))?;
     source_of(path, &bytes)
@@ -118,6 +119,8 @@ fn unreadable(path: &Path, reason: &str) -> Diagnostic {
 struct Loader {
     problems: Vec<Diagnostic>,
     files: usize,
+    /// Where other files of the spec may lie.
+    inside: Inside,
 }
 
 impl Loader {
@@ -134,7 +137,7 @@ impl Loader {
         if let Some(name) = stand_in {
             profiles::replace(&mut layers, name);
         }
-        self.profile(&mut layers, stand_in.is_some())?;
+        self.profile(&mut layers, options, stand_in.is_some())?;
         let diagnostics = std::mem::take(&mut self.problems);
         Some(Loaded {
             path: path.to_path_buf(),
@@ -190,6 +193,10 @@ impl Loader {
                 return None;
             }
         };
+        if let Err(problem) = self.inside.check(path, &real) {
+            self.problems.push(problem.at(Some(&node.place)));
+            return None;
+        }
         if let Some(first) = above.iter().position(|earlier| *earlier == real) {
             let names = above.iter().skip(first).chain([&real]).map(|path| file_name(path)).collect::<Vec<_>>();
             let diagnostic = Diagnostic::error("extends", format!("`extends` goes in a circle: {}", names.join(" → ")));
@@ -235,14 +242,16 @@ impl Loader {
     }
 
     /// Reads the profile that the layers name, and lays it (and what it replaces) among them.
-    fn profile(&mut self, layers: &mut Vec<Layer>, stand_in: bool) -> Option<()> {
+    fn profile(&mut self, layers: &mut Vec<Layer>, options: &LoadOptions, stand_in: bool) -> Option<()> {
         let chosen = match profiles::chosen(layers) {
             Some(chosen) => Some(chosen),
             None if layers.iter().any(|layer| layer.root.get("hardware").is_some()) => None,
             None => Some((profiles::DEFAULT.to_owned(), None)),
         };
         let Some((name, place)) = chosen else { return Some(()) };
-        let source = match profiles::find(&name) {
+        let by_the_user = options.profile.as_ref() == Some(&name);
+        let anywhere = Inside::anywhere();
+        let source = match profiles::find(&name, if by_the_user { &anywhere } else { &self.inside }) {
             Ok(source) => source,
             Err(error) => {
                 self.problems.push(error.at(place.as_ref()));

@@ -10,6 +10,7 @@ pub mod check;
 mod diagnostic;
 pub mod document;
 mod hardware_document;
+mod inside;
 mod layers;
 mod load;
 pub mod merge;
@@ -25,6 +26,7 @@ pub mod suggest;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, MAX_PROBLEMS, Severity, SpecErrors};
+pub use inside::Inside;
 pub use layers::{Layer, LayerKind, Merged, rivalry};
 pub use load::{LoadOptions, Loaded, VocabularyReader, load, load_bytes, read_source};
 pub use node::{Entry, Kind, Node};

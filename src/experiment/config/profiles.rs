@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::inside::Inside;
 use super::{Diagnostic, Entry, Kind, Layer, LayerKind, Node, Place, Source, load::read_source, suggest};
 
 /// The profile of a spec that names none.
@@ -61,9 +62,11 @@ pub fn names() -> Vec<String> {
 ///
 /// # Errors
 /// No profile of that name, or a file that can't be read.
-pub fn find(name: &str) -> Result<Arc<Source>, Diagnostic> {
+pub fn find(name: &str, inside: &Inside) -> Result<Arc<Source>, Diagnostic> {
     if name.ends_with(".yaml") || name.contains('/') {
-        return read_source(Path::new(name));
+        let path = Path::new(name);
+        inside.check(path, &path.canonicalize().unwrap_or_else(|_| path.to_path_buf()))?;
+        return read_source(path);
     }
     let path = Path::new(FOLDER).join(format!("{name}.yaml"));
     if path.is_file() {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use nanochat_artifacts::{
-    ArtifactError, BaselineResult, ExperimentDocuments, ExperimentFolder, ResultsRoot, Scorecard, read_document,
+    ArtifactError, BaselineResult, ExperimentDocuments, ExperimentFolder, ResultsRoot, Scorecard, files, read_document,
     read_experiment, write_atomic,
 };
 
@@ -97,7 +97,7 @@ impl Sources {
         let documents = read_experiment(folder)?;
         let baseline = match &documents.record.baseline_results {
             None => None,
-            Some(path) => match read_document(&project_root.join(path)) {
+            Some(path) => match read_document(&files::beneath(project_root, path)?) {
                 Ok(result) => Some(result),
                 Err(error) if error.is_not_found() => None,
                 Err(error) => return Err(error.into()),

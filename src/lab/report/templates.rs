@@ -1,7 +1,6 @@
 //! The templates: compiled in, overridable one by one from a folder, strict about undefined names. Every text is cleaned
 //! where it is printed, and escaped by the kind of file.
 
-use std::fs;
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
@@ -10,7 +9,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::Serialize;
 
 use super::{ReportError, text};
-use nanochat_artifacts::ArtifactError;
+use nanochat_artifacts::{ArtifactError, files};
 
 /// The HTML report.
 pub(super) const HTML: &str = "report.html";
@@ -27,6 +26,10 @@ pub(super) const LEADERBOARD: &str = "leaderboard.md";
 pub(super) const BENCH_HTML: &str = "bench.html";
 /// The comment of a comparison of benchmarks.
 pub(super) const BENCH_MARKDOWN: &str = "bench.md";
+/// The longest template that is read, in bytes.
+const LONGEST: u64 = 1 << 20;
+/// Most steps that rendering may take; the largest reports take some hundred thousand.
+const FUEL: u64 = 20_000_000;
 /// Name of our own escaping.
 const MARKDOWN_ESCAPING: &str = "markdown";
 
@@ -62,6 +65,9 @@ pub(super) fn environment(overrides: Option<&Path>) -> Result<Environment<'stati
         }
         _ => minijinja::escape_formatter(out, state, value),
     });
+    environment.set_fuel(Some(FUEL));
+    // These fill any width with spaces, in one step.
+    ["indent", "format"].into_iter().for_each(|filter| environment.remove_filter(filter));
     filters(&mut environment);
     for (name, built_in) in BUILT_IN {
         let source = match overrides {
@@ -96,7 +102,7 @@ fn escaping(name: &str) -> AutoEscape {
 }
 
 fn overridden(path: &Path) -> Result<Option<String>, ReportError> {
-    match fs::read_to_string(path) {
+    match files::read_text(path, LONGEST) {
         Ok(source) => Ok(Some(source)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(ArtifactError::io("read the template", path, error).into()),

@@ -137,6 +137,8 @@ fn text_is_escaped_piece_by_piece() {
         ("https://x.y", "https:\u{200b}//x.y"),
         ("\u{202e}x\u{0}", "\u{fffd}x\u{fffd}"),
         ("![i](u)", "\\!\\[i\\](u)"),
+        ("www.x.y WWW.z", "www.\u{200b}x.y WWW.\u{200b}z"),
+        ("GH-1, gh-23, GH-x", "GH-\u{200b}1, gh-\u{200b}23, GH-x"),
     ];
     for (raw, escaped) in cases {
         assert_eq!(escape_markdown(raw), escaped);
@@ -371,5 +373,33 @@ fn pages_open_without_complaint() {
                 std::fs::copy(&picture, Path::new(&kept).join(format!("{name}-{width}.png"))).expect("kept");
             }
         }
+    }
+}
+
+/// Templates may come from a stranger too: they end, they read no link, and they ask for no more than they need.
+#[test]
+fn hostile_templates_end_in_errors() {
+    let mut project = Project::new("templates");
+    project.add(Wanted::seed(42, 1.0));
+    let scorecard = project.scorecard();
+    let sources = Sources::with_scorecard(scorecard, &project.experiment(), project.path()).expect("sources");
+    let folder = tempfile::tempdir().expect("a folder");
+    let template = folder.path().join(super::templates::MARKDOWN);
+    let loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+    let wide = ["{{ 'x'|indent(4000000000) }}", "{{ '%1000000000d'|format(1) }}", "{{ 'x' * 4000000000 }}"];
+    for hostile in wide.into_iter().chain([loops]) {
+        std::fs::write(&template, hostile).expect("written");
+        assert!(matches!(render(&sources, Some(folder.path())), Err(ReportError::Template { .. })), "{hostile}");
+    }
+    std::fs::write(&template, "{{ 1.5|fixed(65536) }} {{ 1.5|percent(65536) }} {{ 1.5|signed(65536) }}")
+        .expect("written");
+    let rendered = render(&sources, Some(folder.path())).expect("rendered");
+    assert!(rendered.markdown.len() < 200, "{}", rendered.markdown);
+    #[cfg(unix)]
+    {
+        std::fs::remove_file(&template).expect("removed");
+        std::os::unix::fs::symlink("/etc/passwd", &template).expect("a link");
+        let refused = render(&sources, Some(folder.path())).expect_err("a link").to_string();
+        assert!(refused.contains("it is a link") && !refused.contains("root:"), "{refused}");
     }
 }

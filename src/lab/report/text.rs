@@ -39,7 +39,25 @@ pub(super) fn escape_markdown(text: &str) -> String {
             c => escaped.push(c),
         }
     }
-    escaped.replace("://", ":\u{200b}//")
+    let escaped = escaped.replace("://", ":\u{200b}//");
+    apart_from_links(&escaped)
+}
+
+/// A zero-width space in what GitHub links without a scheme: `www.` and `GH-1`.
+fn apart_from_links(text: &str) -> String {
+    let mut apart = String::with_capacity(text.len());
+    for (place, c) in text.char_indices() {
+        apart.push(c);
+        let (before, after) = text.split_at(place + c.len_utf8());
+        let ends_in = |word: &str| {
+            before.get(before.len().saturating_sub(word.len())..).is_some_and(|end| end.eq_ignore_ascii_case(word))
+        };
+        let is_number = after.starts_with(|c: char| c.is_ascii_digit());
+        if (c == '.' && ends_in("www.")) || (c == '-' && is_number && ends_in("gh-")) {
+            apart.push('\u{200b}');
+        }
+    }
+    apart
 }
 
 /// Text as a Markdown code span that can't be broken out of, not even in a table.
@@ -93,19 +111,24 @@ fn number(value: &Value, format: impl Fn(f64) -> String) -> String {
     }
 }
 
+/// Decimals, no more than a float has.
+fn places(decimals: Option<usize>, usual: usize) -> usize {
+    decimals.unwrap_or(usual).min(17)
+}
+
 /// With so many decimals.
 pub(super) fn fixed(value: Value, decimals: Option<usize>) -> String {
-    number(&value, |v| typographic(&format!("{v:.*}", decimals.unwrap_or(4))))
+    number(&value, |v| typographic(&format!("{v:.*}", places(decimals, 4))))
 }
 
 /// With a sign and so many decimals.
 pub(super) fn signed(value: Value, decimals: Option<usize>) -> String {
-    number(&value, |v| typographic(&format!("{v:+.*}", decimals.unwrap_or(5))))
+    number(&value, |v| typographic(&format!("{v:+.*}", places(decimals, 5))))
 }
 
 /// A share as a percentage.
 pub(super) fn percent(value: Value, decimals: Option<usize>) -> String {
-    number(&value, |v| typographic(&format!("{:.*}%", decimals.unwrap_or(1), v * 100.0)))
+    number(&value, |v| typographic(&format!("{:.*}%", places(decimals, 1), v * 100.0)))
 }
 
 /// A real minus sign, as wide as a plus.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{KINDS, reference};
-use nanochat_artifacts::{ArtifactError, canonical_json, create_folder, write_atomic};
+use nanochat_artifacts::{ArtifactError, LONGEST_DOCUMENT, canonical_json, create_folder, files, write_atomic};
 
 /// A file that isn't what the types say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn compare(folder: &Path) -> Result<Vec<Drift>, ArtifactError> {
     }
     for (file, expected) in expected {
         let path = folder.join(&file);
-        match std::fs::read_to_string(&path) {
+        match files::read_text(&path, LONGEST_DOCUMENT) {
             Err(_) => drifts.push(Drift { file, reason: "is missing" }),
             Ok(text) if text.replace("\r\n", "\n") != expected => drifts.push(Drift { file, reason: "is out of date" }),
             Ok(_) => {}

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 
 use super::{KINDS, Kind, kind_of};
-use nanochat_artifacts::Bench;
+use nanochat_artifacts::{Bench, files};
 use nanochat_experiment::config::check::Checker;
 use nanochat_experiment::config::{self as spec, Diagnostic, Node, Place, Source, suggest};
 use nanochat_experiment::{self as experiment, LoadOptions};
@@ -105,11 +105,7 @@ fn validate_spec(path: &Path, options: &LoadOptions) -> Outcome {
 fn validate_result(path: &Path, named: bool) -> Outcome {
     let unreadable =
         |reason: String| vec![Diagnostic::error("unreadable", format!("can't read {}: {reason}", path.display()))];
-    let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if size > MAX_RESULT_BYTES {
-        return Err(unreadable(format!("it is larger than {} MiB", MAX_RESULT_BYTES >> 20)));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    let text = files::read_text(path, MAX_RESULT_BYTES).map_err(|error| unreadable(error.to_string()))?;
     let source = Source::new(path.display().to_string(), text);
     if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(source.text()) {
         return Err(vec![not_json(&source, &error)]);

@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 
 use nanochat_artifacts::{
     ArtifactError, BaselineResult, Document, ExperimentDocuments, ExperimentFolder, Scorecard, Tables, Verdict,
-    file_sha256, read_document, read_experiment, write_document,
+    file_sha256, files, read_document, read_experiment, write_document,
 };
 
 pub use bench::{BenchComparison, ComparedFigure, compare_benches};
@@ -206,7 +206,7 @@ fn read_baseline(
     project_root: &Path,
 ) -> Result<(BaselineEvidence, Option<(String, String)>), ScorecardError> {
     let Some(name) = &documents.record.baseline_results else { return Ok((BaselineEvidence::NotNamed, None)) };
-    let path = project_root.join(name);
+    let path = files::beneath(project_root, name)?;
     match read_document::<BaselineResult>(&path) {
         Ok(result) => {
             let hash = file_sha256(&path)?;
@@ -224,7 +224,7 @@ fn evidence(documents: &ExperimentDocuments) -> Result<BTreeMap<String, String>,
     for run in &documents.runs {
         let folder = &run.folder;
         for path in [folder.plan(), folder.summary(), folder.environment(), folder.steps(), folder.evals()] {
-            if let Some(file) = path.file_name().filter(|_| path.is_file()) {
+            if let Some(file) = path.file_name().filter(|_| files::is_there(&path)) {
                 hashes.insert(format!("{}/{}", run.plan.run_id, file.to_string_lossy()), file_sha256(&path)?);
             }
         }

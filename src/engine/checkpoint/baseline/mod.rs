@@ -14,6 +14,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use nanochat_artifacts::files;
 use nanochat_formats::torch::{TorchValue, read_torch_file, write_torch_file};
 
 use super::CheckpointError;
@@ -156,11 +157,7 @@ fn foreign(path: &Path, kind: &'static str, reason: String) -> CheckpointError {
 /// The description, its model configuration with a window pattern, and what had to be mended.
 fn load_meta(path: &Path) -> Result<(serde_json::Value, serde_json::Value, Vec<String>), CheckpointError> {
     let foreign = |reason: String| foreign(path, "description", reason);
-    let length = std::fs::metadata(path).map_err(CheckpointError::io("read", path))?.len();
-    if length > MAX_META_BYTES {
-        return Err(foreign(format!("it has {length} bytes, more than any description")));
-    }
-    let bytes = std::fs::read(path).map_err(CheckpointError::io("read", path))?;
+    let bytes = files::read_named(path, MAX_META_BYTES).map_err(CheckpointError::io("read", path))?;
     let meta: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| foreign(error.to_string()))?;
     let config = meta.get("model_config").and_then(serde_json::Value::as_object);
     let mut config = config.ok_or_else(|| foreign("it has no `model_config`".into()))?.clone();

@@ -169,3 +169,20 @@ fn damaged_parquet_is_an_error_never_a_panic() {
         let _ = open(folder.path()).and_then(|corpus| corpus.sha256());
     }
 }
+
+/// A shard of a few kilobytes that stands for gigabytes of text.
+#[test]
+fn a_shard_that_claims_more_than_its_length_can_hold_is_refused() {
+    use polars::prelude::*;
+    let folder = tempfile::tempdir().unwrap();
+    let (first, last) = (folder.path().join("shard_0.parquet"), folder.path().join("shard_1.parquet"));
+    parquet(&last, "text", Series::new("".into(), ["x", "y"]));
+    let long = "x".repeat(200_000);
+    for (what, texts) in [("rows", vec!["x"; 1_000_000]), ("bytes", vec![long.as_str(); 60])] {
+        parquet(&first, "text", Series::new("".into(), texts));
+        let length = std::fs::metadata(&first).unwrap().len();
+        assert!(length < 16_000, "{what}: {length} bytes");
+        let error = open(folder.path()).and_then(|corpus| corpus.sha256()).unwrap_err().to_string();
+        assert!(error.contains("shard_0.parquet") && error.contains("stand for more than"), "{what}: {error}");
+    }
+}

@@ -7,6 +7,8 @@ use nanochat_artifacts::bytes_sha256;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use nanochat_artifacts::files;
+
 use super::PythonRandom;
 use crate::evals::EvalError;
 
@@ -15,6 +17,12 @@ const ORDER_SEED: u64 = 1337;
 
 /// Largest file of a bundle that is read, in bytes; the largest of the real bundle's has some 50 MB.
 const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Largest `core.yaml` that is read, in bytes; the real one has 8 KB.
+const MAX_CONFIG_BYTES: u64 = 256 << 10;
+
+/// Most brackets within each other in `core.yaml`; the real one has two.
+const MAX_DEPTH: usize = 64;
 
 /// A bundle's tasks with their examples, in evaluation order.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +120,8 @@ impl Bundle {
     /// Errors: a missing or broken file, named with its line; a task with too few examples for its shots.
     pub fn open(folder: &Path, max_per_task: Option<usize>) -> Result<Self, EvalError> {
         let config_path = folder.join("core.yaml");
-        let config = read(&config_path)?;
+        let config = read_up_to(&config_path, MAX_CONFIG_BYTES)?;
+        refuse_depth(&config_path, &config)?;
         let config: CoreFile =
             serde_yaml::from_str(&config).map_err(|error| broken(&config_path, error.to_string()))?;
         if config.icl_tasks.is_empty() {
@@ -154,11 +163,28 @@ fn broken(path: &Path, reason: impl Into<String>) -> EvalError {
 }
 
 fn read(path: &Path) -> Result<String, EvalError> {
-    let length = std::fs::metadata(path).map_err(|error| broken(path, error.to_string()))?.len();
-    if length > MAX_FILE_BYTES {
-        return Err(broken(path, format!("it has {length} bytes, more than any bundle's")));
+    read_up_to(path, MAX_FILE_BYTES)
+}
+
+fn read_up_to(path: &Path, limit: u64) -> Result<String, EvalError> {
+    let bytes = files::read_named(path, limit).map_err(|error| broken(path, error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| broken(path, error.utf8_error().to_string()))
+}
+
+/// Refuses brackets within brackets without end, which take the parser time that grows with their square.
+fn refuse_depth(path: &Path, text: &str) -> Result<(), EvalError> {
+    let mut depth = 0usize;
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(broken(path, format!("more than {MAX_DEPTH} brackets within each other")));
+        }
     }
-    std::fs::read_to_string(path).map_err(|error| broken(path, error.to_string()))
+    Ok(())
 }
 
 /// A path that stays inside `eval_data/`.

@@ -92,6 +92,29 @@ fn pickles_that_ask_for_more_than_a_tokenizer_are_refused() {
     }
 }
 
+/// One text of a megabyte under ten thousand ranks: it counts each time that it is used.
+#[test]
+fn a_pickle_that_repeats_one_long_token_is_refused() {
+    use nanochat_formats::pickle::{PickleWriter, opcode::*};
+    let mut pickle = PickleWriter::new(4);
+    pickle.global("tiktoken.core", "Encoding");
+    pickle.put(&[EMPTY_TUPLE, NEWOBJ, EMPTY_DICT, MARK]);
+    for text in ["pat_str", super::super::SPLIT_PATTERN, "mergeable_ranks"] {
+        pickle.text(text);
+    }
+    pickle.put(&[EMPTY_DICT, MARK]);
+    pickle.bytes(&vec![b'a'; 1 << 20]);
+    pickle.put(&[BINPUT, 5]);
+    pickle.int(0);
+    for rank in 1..10_000 {
+        pickle.put(&[BINGET, 5]);
+        pickle.int(rank);
+    }
+    pickle.put(&[SETITEMS, SETITEMS, BUILD]);
+    let found = error("x.pkl", &pickle.finish());
+    assert!(found.contains("`mergeable_ranks` repeats its tokens"), "{found}");
+}
+
 #[test]
 fn a_tokenizer_json_that_gives_other_ids_is_refused() {
     let sound: serde_json::Value = serde_json::from_str(&reference().to_json().unwrap()).unwrap();

@@ -1,0 +1,184 @@
+//! The only place where `git` is started.
+//!
+//! A repository may come from a stranger, and its configuration can name programs to run. So every call has an environment
+//! of its own and overrides what could start something: the file-system monitor, hooks, pagers, transports, prompts. Only
+//! commands that read objects and lists of files are used; none that filters or converts contents, or draws a diff. A bare
+//! repository that lies inside another one is not taken for a repository.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use super::ArtifactError;
+
+/// Configuration that the repository's own cannot override.
+const SETTINGS: [&str; 7] = [
+    "core.fsmonitor=false",
+    "core.hooksPath=/dev/null",
+    "safe.bareRepository=explicit",
+    "protocol.allow=never",
+    "core.pager=cat",
+    "core.quotePath=false",
+    "credential.helper=",
+];
+
+/// Variables of the surroundings that git keeps: where programs and the user's own configuration lie.
+const KEPT: [&str; 9] =
+    ["PATH", "HOME", "XDG_CONFIG_HOME", "USERPROFILE", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "GIT_CONFIG_GLOBAL"];
+
+/// Longest line of an answer's head: an object's name, kind and size, or the name that was asked for.
+const LONGEST_HEAD: u64 = 1 << 16;
+
+/// The repository that a folder lies in, as the user named the folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Git {
+    folder: PathBuf,
+}
+
+impl Git {
+    /// Git in a folder. The folder must be one that the user named, or the current one; never one that a document names.
+    pub fn at(folder: &Path) -> Self {
+        let here = folder.as_os_str().is_empty();
+        Self { folder: if here { PathBuf::from(".") } else { folder.to_path_buf() } }
+    }
+
+    /// What a command prints.
+    ///
+    /// # Errors
+    /// Git can't be started, or the command fails: its first line of complaint.
+    pub fn output(&self, arguments: &[&str]) -> Result<Vec<u8>, ArtifactError> {
+        self.output_of(arguments, b"")
+    }
+
+    /// The same with text on the command's standard input.
+    ///
+    /// # Errors
+    /// As [`Git::output`].
+    pub fn output_of(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, ArtifactError> {
+        let mut child = self.spawn(arguments, Stdio::piped())?;
+        let Some(mut pipe) = child.stdin.take() else { return Err(broken(arguments, "has no pipes")) };
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || pipe.write_all(&input));
+        let output = child.wait_with_output().map_err(|error| broken(arguments, &format!("can't be read: {error}")))?;
+        // A command that ends early doesn't read all of its input: its status tells.
+        let _ = writer.join();
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.trim().lines().next().unwrap_or("it failed without a word").trim_start_matches("fatal: ");
+        Err(ArtifactError::Git { message: said.to_string() })
+    }
+
+    /// The exit code of a command whose output doesn't matter; none when git can't be started or was killed.
+    pub fn code(&self, arguments: &[&str]) -> Option<i32> {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().ok()?.code()
+    }
+
+    /// Opens the objects of the repository.
+    ///
+    /// # Errors
+    /// Git can't be started.
+    pub fn objects(&self) -> Result<Objects, ArtifactError> {
+        let arguments = ["cat-file", "--batch"];
+        let mut child = self.spawn(&arguments, Stdio::null())?;
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(input), Some(output)) => Ok(Objects { child, input: Some(input), output: BufReader::new(output) }),
+            _ => Err(broken(&arguments, "has no pipes")),
+        }
+    }
+
+    fn spawn(&self, arguments: &[&str], complaints: Stdio) -> Result<Child, ArtifactError> {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
+        command.spawn().map_err(|error| ArtifactError::Git { message: format!("`git` can't be started: {error}") })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        command.env_clear();
+        command.envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.envs([
+            ("LC_ALL", "C"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_ASKPASS", ""),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("GIT_NO_LAZY_FETCH", "1"),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_LITERAL_PATHSPECS", "1"),
+        ]);
+        command.arg("-C").arg(&self.folder);
+        command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting])).args(arguments);
+        command
+    }
+}
+
+/// Objects of a repository, read one at a time through one process.
+#[derive(Debug)]
+pub struct Objects {
+    child: Child,
+    /// None once it was closed.
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+/// What one object is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Object {
+    /// There is none of that name, or it is no file.
+    Absent,
+    /// A file of more bytes than were asked for.
+    TooLong(u64),
+    /// A file.
+    File(Vec<u8>),
+}
+
+impl Objects {
+    /// Reads a file of at most `limit` bytes by any name that git knows, such as `<commit>:<path>`.
+    ///
+    /// # Errors
+    /// A name with a line break, or an answer that makes no sense.
+    pub fn read(&mut self, name: &str, limit: u64) -> Result<Object, ArtifactError> {
+        let nonsense = || broken(&["cat-file", "--batch"], "gave an answer that makes no sense");
+        if name.contains('\n') {
+            return Err(ArtifactError::Git { message: format!("`{}` has a line break", name.escape_debug()) });
+        }
+        let asked = self.input.as_mut().map(|input| input.write_all(format!("{name}\n").as_bytes()));
+        asked.and_then(Result::ok).ok_or_else(nonsense)?;
+        let mut head = Vec::new();
+        (&mut self.output).take(LONGEST_HEAD).read_until(b'\n', &mut head).map_err(|_| nonsense())?;
+        let head = String::from_utf8_lossy(head.strip_suffix(b"\n").ok_or_else(nonsense)?).into_owned();
+        if head.ends_with(" missing") || head.ends_with(" ambiguous") {
+            return Ok(Object::Absent);
+        }
+        let mut words = head.split(' ').skip(1);
+        let (kind, size) = (words.next().ok_or_else(nonsense)?, words.next().ok_or_else(nonsense)?);
+        self.contents(kind, size.parse().map_err(|_| nonsense())?, limit).ok_or_else(nonsense)
+    }
+
+    fn contents(&mut self, kind: &str, size: u64, limit: u64) -> Option<Object> {
+        let mut whole = (&mut self.output).take(size.checked_add(1)?);
+        if kind == "blob" && size <= limit {
+            let mut bytes = Vec::new();
+            whole.read_to_end(&mut bytes).ok()?;
+            return (bytes.pop() == Some(b'\n') && bytes.len() as u64 == size).then_some(Object::File(bytes));
+        }
+        std::io::copy(&mut whole, &mut std::io::sink()).ok()?;
+        Some(if kind == "blob" { Object::TooLong(size) } else { Object::Absent })
+    }
+}
+
+impl Drop for Objects {
+    fn drop(&mut self) {
+        // The end of its input ends it; it holds nothing that could be lost.
+        drop(self.input.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn broken(arguments: &[&str], what: &str) -> ArtifactError {
+    ArtifactError::Git { message: format!("`git {}` {what}", arguments.join(" ")) }
+}
