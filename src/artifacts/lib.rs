@@ -5,6 +5,7 @@
 //! folder, numbers that JSON can't hold, and documents of another kind than asked for.
 
 mod bench;
+mod claims;
 mod collect;
 mod documents;
 mod error;
@@ -26,6 +27,7 @@ mod write;
 mod tests;
 
 pub use bench::*;
+pub use claims::{Effect, QualityClaim, SpeedClaim};
 pub use collect::{ExperimentDocuments, RunDocuments, read_experiment};
 pub use documents::*;
 pub use error::{ArtifactError, MAX_NAME_BYTES};

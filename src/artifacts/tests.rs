@@ -25,6 +25,7 @@ fn summary() -> Summary {
         peak_rss_bytes: u64::MAX,
         peak_device_bytes: None,
         weights_sha256: Some("a".repeat(64)),
+        initial_weights_sha256: None,
         loss_trace_sha256: None,
         data_sha256: "b".repeat(64),
         tokenizer_sha256: "c".repeat(64),

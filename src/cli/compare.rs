@@ -114,7 +114,7 @@ fn benches(args: &Args, before: &Bench, after: &Bench) -> CliResult {
         Verdict::Pass => Exit::Done,
         Verdict::Fail => Exit::VerdictFailed,
         Verdict::Inconclusive => Exit::Inconclusive,
-        Verdict::NotComparable | Verdict::Missing => Exit::NothingCompared,
+        Verdict::NotComparable | Verdict::Missing | Verdict::Off => Exit::NothingCompared,
     })
 }
 
@@ -227,5 +227,6 @@ fn word(verdict: Verdict) -> &'static str {
         Verdict::Inconclusive => "inconclusive",
         Verdict::NotComparable => "not comparable",
         Verdict::Missing => "missing",
+        Verdict::Off => "off",
     }
 }

@@ -122,7 +122,13 @@ fn print(outcome: &Outcome, root: &ResultsRoot, format: Format) -> Result<(), Cl
     let scorecard = &outcome.scorecard;
     let verdicts =
         [("quality", &scorecard.quality), ("speed", &scorecard.speed), ("reproducibility", &scorecard.reproducibility)];
-    for (name, judgement) in verdicts.into_iter().chain(scorecard.drift.as_ref().map(|drift| ("drift", drift))) {
+    scorecard.answer.iter().for_each(|answer| println!("{answer}.\n"));
+    let claimed = |judgement: &&Judgement| judgement.verdict() != Verdict::Off;
+    for (name, judgement) in verdicts
+        .into_iter()
+        .chain(scorecard.drift.as_ref().map(|drift| ("drift", drift)))
+        .filter(|(_, judgement)| claimed(judgement))
+    {
         println!("{name:<16} {:<15} {}", label(judgement), judgement.reason);
     }
     println!();
@@ -164,5 +170,6 @@ pub(super) fn label(judgement: &Judgement) -> &'static str {
         Verdict::Inconclusive => "inconclusive",
         Verdict::NotComparable => "not comparable",
         Verdict::Missing => "missing",
+        Verdict::Off => "off",
     }
 }

@@ -61,6 +61,7 @@ pub fn execute(
         device: device.clone(),
         bundle,
     })?;
+    let initial_weights = tensors_sha256(&trainer.weights()?)?;
     let resumed_from = resume(&mut trainer, &store, &device, observe)?;
     observe(Step::Ready { resumed_from });
 
@@ -90,6 +91,7 @@ pub fn execute(
     let hashes = Hashes { data: corpus.sha256()?, tokenizer: tokenizer.sha256() };
     let mut summary = conclude(&mut trainer, plan, folder, hashes, status, reason)?;
     summary.startup_seconds = startup_seconds;
+    summary.initial_weights_sha256 = Some(initial_weights);
     write_document(&folder.environment(), &environment(plan, hardware_matches))?;
     write_document(&folder.summary(), &summary)?;
     ending.map(|_| summary)
@@ -168,6 +170,7 @@ fn conclude(
         peak_rss_bytes: history.peak_rss_bytes,
         peak_device_bytes: history.peak_device_bytes,
         weights_sha256: (status != RunStatus::Failed).then(|| tensors_sha256(&weights)).transpose()?,
+        initial_weights_sha256: None,
         loss_trace_sha256: Some(loss_trace_sha256(&history.steps)),
         data_sha256: hashes.data,
         tokenizer_sha256: hashes.tokenizer,

@@ -53,6 +53,7 @@ pub fn record(plan: &RunPlan, folder: &RunFolder, error: &RunError, hardware_mat
         peak_rss_bytes: memory::peak_resident_bytes(),
         peak_device_bytes: None,
         weights_sha256: None,
+        initial_weights_sha256: None,
         loss_trace_sha256: Some(loss_trace_sha256(&[])),
         data_sha256: String::new(),
         tokenizer_sha256: String::new(),
