@@ -31,6 +31,8 @@ mod variants;
 mod worst;
 
 #[cfg(test)]
+mod claim_rates_tests;
+#[cfg(test)]
 mod claims_tests;
 #[cfg(test)]
 mod control_tests;
