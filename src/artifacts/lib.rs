@@ -42,6 +42,6 @@ pub use rows::{
     read_steps, steady_seconds, steady_steps, training_seconds, write_evals, write_steps,
 };
 pub use tables::{RunTotals, Tables};
-pub use tree::{Snapshot, Tree};
+pub use tree::{Snapshot, Specs, Tree};
 pub use verdicts::*;
 pub use write::{create_folder, sync_folder, write_atomic};

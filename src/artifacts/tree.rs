@@ -29,6 +29,25 @@ pub enum Tree {
     },
 }
 
+/// A folder of specs.
+#[derive(Debug)]
+pub enum Specs {
+    /// In the tree itself.
+    There(PathBuf),
+    /// A copy that goes when this does, and the folder inside it.
+    Copied(tempfile::TempDir, PathBuf),
+}
+
+impl Specs {
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::There(path) => path.clone(),
+            Self::Copied(copy, inside) => copy.path().join(inside),
+        }
+    }
+}
+
 /// The documents of one experiment in a tree, by run id.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -125,6 +144,34 @@ impl Tree {
         Ok(self.read(&[path])?.pop().flatten())
     }
 
+    /// The folder of specs beside the results: `experiments/` as it lies there, or a copy of the commit's. None where there is
+    /// none.
+    ///
+    /// # Errors
+    /// What can't be read, or copied.
+    pub fn specs(&self) -> Result<Option<Specs>, ArtifactError> {
+        let Self::Commit { repository, commit, .. } = self else {
+            let Self::Folder(path) = self else { return Ok(None) };
+            let beside = [path.join("experiments"), path.join("../experiments")];
+            return Ok(beside.into_iter().find(|folder| folder.is_dir()).map(Specs::There));
+        };
+        let listed = git(repository, &["ls-tree", "-r", "-z", "--name-only", commit, "--", "experiments/"])?;
+        let listed = String::from_utf8_lossy(&listed);
+        let specs = listed.split('\0').filter(|path| path.ends_with(".yaml") && is_plain(Path::new(path)));
+        let paths: Vec<String> = specs.map(str::to_string).collect();
+        if paths.is_empty() {
+            return Ok(None);
+        }
+        let copy = tempfile::tempdir().map_err(|e| ArtifactError::io("create", "a temporary folder", e))?;
+        for (path, bytes) in paths.iter().zip(read_objects(repository, commit, &paths)?) {
+            let target = copy.path().join(path);
+            let folder = target.parent().unwrap_or(copy.path());
+            fs::create_dir_all(folder).map_err(|e| ArtifactError::io("create", folder, e))?;
+            fs::write(&target, bytes.unwrap_or_default()).map_err(|e| ArtifactError::io("write", &target, e))?;
+        }
+        Ok(Some(Specs::Copied(copy, Path::new("experiments").to_path_buf())))
+    }
+
     fn runs(&self, folder: &str, ids: &[String]) -> Result<Vec<RunDocuments>, ArtifactError> {
         let paths = |file: &str| ids.iter().map(|id| join(&join(folder, id), file)).collect::<Vec<_>>();
         let plans = self.documents::<RunPlan>(&paths("plan.json"))?;
@@ -192,6 +239,11 @@ impl Tree {
             Self::Commit { repository, commit, .. } => read_objects(repository, commit, paths),
         }
     }
+}
+
+/// Whether a path goes down alone.
+fn is_plain(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, std::path::Component::Normal(_)))
 }
 
 fn join(folder: &str, file: &str) -> String {

@@ -111,6 +111,7 @@ fn exit(outcome: &Outcome, gate: bool) -> Exit {
         Gate::Failed => Exit::VerdictFailed,
         Gate::Inconclusive => Exit::Inconclusive,
         Gate::NothingCompared => Exit::NothingCompared,
+        Gate::Unjudged => Exit::Unjudged,
     }
 }
 
@@ -118,11 +119,11 @@ fn print(outcome: &Outcome, root: &ResultsRoot, format: Format) -> Result<(), Cl
     if format == Format::Json {
         return json(&outcome.scorecard);
     }
-    println!("\n{}\n", runs_table(outcome, root));
     let scorecard = &outcome.scorecard;
+    scorecard.answer.iter().for_each(|answer| println!("\n{answer}."));
+    println!("\n{}\n", runs_table(outcome, root));
     let verdicts =
         [("quality", &scorecard.quality), ("speed", &scorecard.speed), ("reproducibility", &scorecard.reproducibility)];
-    scorecard.answer.iter().for_each(|answer| println!("{answer}.\n"));
     let claimed = |judgement: &&Judgement| judgement.verdict() != Verdict::Off;
     for (name, judgement) in verdicts
         .into_iter()

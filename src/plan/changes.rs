@@ -19,8 +19,13 @@ pub fn changes(before: &RunPlan, now: &RunPlan) -> Vec<Change> {
         .map(|key| Change { key: key.clone(), before: value(&before, key), now: value(&now, key) })
         .filter(|change| change.before != change.now)
         .collect();
-    changes.sort_by_key(|change| FOLLOWING.contains(&change.key.as_str()));
+    changes.sort_by_key(|change| follows(&change.key));
     changes
+}
+
+/// Whether a value follows from others, so that it is no cause of a change by itself.
+pub fn follows(key: &str) -> bool {
+    FOLLOWING.contains(&key)
 }
 
 /// Every value that enters the plan hash, by dotted key.

@@ -15,7 +15,7 @@ pub mod shape;
 mod types;
 mod words;
 
-pub use changes::changes;
+pub use changes::{changes, follows};
 pub use derive::{DeriveInputs, Derived, derive};
 pub use error::PlanError;
 pub use estimate::estimate;

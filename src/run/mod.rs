@@ -14,6 +14,7 @@ mod outlook;
 mod resources;
 mod session;
 mod sink;
+mod stale;
 mod status;
 mod stop;
 
@@ -28,5 +29,6 @@ pub use open::{MachineCheck, OpenError, Opened, Request, Scope, Warning, project
 pub use outlook::{outlook, power};
 pub use resources::{Resources, open_device};
 pub use session::{Event, Options, OtherArm, Outcome, run_experiment};
+pub use stale::stale;
 pub use status::{RunState, state_of};
 pub use stop::Stop;

@@ -26,7 +26,8 @@ pub(super) fn other_name(axes: &BTreeMap<String, Value>) -> String {
     }
 }
 
-fn text(value: &Value) -> String {
+/// A value as people write it.
+pub(super) fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_string)
 }
 

@@ -60,15 +60,19 @@ pub(super) struct Claims<'a> {
 }
 
 /// Two arms that may be compared.
-struct Arms<'a> {
-    names: (String, String),
-    ours: &'a Sample,
-    theirs: Sample,
+pub(super) struct Arms<'a> {
+    /// What they are called.
+    pub names: (String, String),
+    /// The arm that is judged.
+    pub ours: &'a Sample,
+    /// The arm that it is compared with.
+    pub theirs: Sample,
     /// From both arms' own seeds; none with too few of them.
-    evidence: Option<Evidence>,
+    pub evidence: Option<Evidence>,
     /// What a run of the other arm is called.
-    noun: &'static str,
-    note: Option<String>,
+    pub noun: &'static str,
+    /// What has to be said about how runs were counted.
+    pub note: Option<String>,
 }
 
 impl Claims<'_> {
@@ -153,12 +157,13 @@ fn recorded_sample(matched: &[&BaselineRun], metric: Metric) -> (Sample, Option<
     (Sample { observations: arm.values.iter().map(observation).collect(), configuration: None }, arm.note)
 }
 
-fn figure(sample: &Sample) -> nanochat_artifacts::ArmFigure {
+/// The mean for the document, over so many seeds.
+pub(super) fn figure(sample: &Sample) -> nanochat_artifacts::ArmFigure {
     nanochat_artifacts::ArmFigure { figure: sample.mean().map(rounded), runs: sample.observations.len() as u64 }
 }
 
-/// Judges two arms by the claim.
-fn judge(
+/// Judges two arms by the claim, with the sentence on what was found.
+pub(super) fn judge(
     mut judgement: Judgement,
     arms: &Arms<'_>,
     rule: &QualityRule,
@@ -200,7 +205,7 @@ fn judge(
     judgement.outcome = finding.judged(verdict);
     let mut more = String::new();
     if let Outcome::Inconclusive { more_runs, .. } = &mut judgement.outcome {
-        *more_runs = evidence.more_seeds((worse(evidence.estimate.value, metric) - tolerance).abs());
+        *more_runs = evidence.more_seeds((worse(evidence.difference, metric) - tolerance).abs());
         more = match more_runs {
             Some(count) => format!("; about {} more an arm would decide", plural(*count as usize, "seed")),
             None => "; no practical number of seeds would decide".to_string(),
@@ -224,7 +229,7 @@ pub(super) fn decide(
     metric: Metric,
     reference: f64,
 ) -> (Verdict, Difference) {
-    let estimate = &evidence.estimate;
+    let estimate = evidence.estimate();
     let (a, b) = (worse(estimate.low, metric), worse(estimate.high, metric));
     let (best, worst) = (a.min(b), a.max(b));
     let verdict = match claim {
@@ -242,8 +247,8 @@ pub(super) fn decide(
 fn finding(evidence: &Evidence, difference: &Difference, lent: Option<CitedNoise>) -> Finding {
     Finding {
         method: evidence.method,
-        difference: Some(rounded(evidence.estimate.value)),
-        interval: Some(quality::rounded_interval(&evidence.estimate)),
+        difference: Some(rounded(evidence.difference)),
+        interval: Some(quality::rounded_interval(&evidence.estimate())),
         confidence: Some(CONFIDENCE),
         noise: lent,
         effect: Some(difference.effect()),
@@ -271,7 +276,7 @@ fn lent(arms: &Arms<'_>, metric: Metric, lenders: &[Lender]) -> (Option<Evidence
 }
 
 fn how(evidence: &Evidence, lent: Option<&CitedNoise>) -> String {
-    let degrees = format!("{:.0} degrees of freedom", evidence.degrees);
+    let degrees = format!("{} of freedom", plural(evidence.degrees.round() as usize, "degree"));
     match (evidence.method, lent) {
         (_, Some(noise)) => format!(
             "lent noise: a standard deviation of {:.6} over {} of the same configuration, `{}`",

@@ -67,8 +67,8 @@ enum Degrees {
 /// The difference of two arms.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Evidence {
-    /// The difference, the first arm's mean minus the second's, with its interval.
-    pub estimate: Estimated,
+    /// The first arm's mean minus the second's.
+    pub difference: f64,
     /// Its standard error.
     pub standard_error: f64,
     /// Degrees of freedom.
@@ -84,9 +84,8 @@ pub(super) struct Evidence {
 
 impl Evidence {
     fn new(difference: f64, standard_error: f64, degrees: f64, method: Method) -> Self {
-        let estimate = statistics::around(difference, standard_error, degrees, CONFIDENCE);
         let growth = Degrees::Fixed(degrees);
-        Self { estimate, standard_error, degrees, method, seeds: 0, deviation: 0.0, growth }
+        Self { difference, standard_error, degrees, method, seeds: 0, deviation: 0.0, growth }
     }
 
     /// With what says how many seeds would decide.
@@ -107,9 +106,14 @@ impl Evidence {
         Some(needed.saturating_sub(self.seeds).max(1))
     }
 
+    /// The difference with its interval.
+    pub fn estimate(&self) -> Estimated {
+        statistics::around(self.difference, self.standard_error, self.degrees, CONFIDENCE)
+    }
+
     /// Two-sided p value of the difference.
     pub fn p_value(&self) -> f64 {
-        statistics::p_value(self.estimate.value, self.standard_error, self.degrees)
+        statistics::p_value(self.difference, self.standard_error, self.degrees)
     }
 }
 

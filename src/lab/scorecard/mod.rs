@@ -5,6 +5,7 @@
 //! decide on point estimates when there are repeats, to compare what differs in budget or machine, and to let a run that
 //! didn't finish drop out silently. Needs no engine: runs on a machine that never trained.
 
+mod across;
 mod answer;
 mod arms;
 mod bench;
@@ -34,6 +35,8 @@ mod worst;
 mod claim_rates_tests;
 #[cfg(test)]
 mod claims_tests;
+#[cfg(test)]
+mod compare_tests;
 #[cfg(test)]
 mod control_tests;
 #[cfg(test)]
@@ -226,6 +229,8 @@ pub enum Gate {
     Inconclusive,
     /// Neither quality nor speed could be compared.
     NothingCompared,
+    /// Something changed and wasn't judged, or results are stale against their spec.
+    Unjudged,
 }
 
 /// Decides the gate.

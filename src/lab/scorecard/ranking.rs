@@ -37,8 +37,7 @@ pub(super) fn ranking(claims: &Claims<'_>) -> Option<Ranking> {
             interval: interval.as_ref().map(rounded_interval),
             seeds: sample.observations.len() as u64,
             difference: (rank > 0).then(|| rounded(mean(place) - best)),
-            difference_interval: against_best
-                .map(|test| (rounded(-test.evidence.estimate.high), rounded(-test.evidence.estimate.low))),
+            difference_interval: against_best.map(Test::behind),
             p_value: against_best.map(|test| rounded(test.corrected)),
             better_than: (rank + 1..places.len())
                 .filter(|other| tests.of_pair(rank, *other).is_some_and(Test::is_resolved))
@@ -90,6 +89,12 @@ struct Test {
 }
 
 impl Test {
+    /// The interval of how far the second cell is behind the first.
+    fn behind(&self) -> (f64, f64) {
+        let estimate = self.evidence.estimate();
+        (rounded(-estimate.high), rounded(-estimate.low))
+    }
+
     fn is_resolved(&self) -> bool {
         self.corrected <= 1.0 - CONFIDENCE
     }
