@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use nanochat_plan::{QualityMetric, ReproducibilityLevel, SpeedMetric};
 
+use super::claims::{QualityClaim, SpeedClaim};
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -64,15 +66,15 @@ pub struct Summary {
     pub peak_device_bytes: Option<u64>,
     /// SHA-256 of the final weights.
     pub weights_sha256: Option<String>,
+    /// SHA-256 of the weights before the first step; not there in summaries of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_weights_sha256: Option<String>,
     /// SHA-256 of the loss trace: every step's loss as little-endian f64.
     pub loss_trace_sha256: Option<String>,
     /// SHA-256 of the documents, in order, both splits; empty for a run that failed before they were read.
     pub data_sha256: String,
     /// SHA-256 of the tokenizer's ranks and special tokens; empty as above.
     pub tokenizer_sha256: String,
-    /// SHA-256 of the starting weights, where a file holds them; not written where they are drawn.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub initial_weights_sha256: Option<String>,
     /// SHA-256 of the evaluation's tasks; not written where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle_sha256: Option<String>,
@@ -392,10 +394,13 @@ pub struct ExperimentRecord {
     pub runs: Vec<String>,
 }
 
-/// When the candidate counts as no worse.
+/// What is claimed of quality, and within which tolerance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QualityRule {
+    /// What is claimed, from rules v2 on; not written under v1, which judges `no_worse`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<QualityClaim>,
     /// What is judged.
     pub metric: QualityMetric,
     /// Allowed difference as a share of the baseline's figure; or absolute, exactly one of the two.
@@ -420,6 +425,9 @@ pub struct DriftRule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpeedRule {
+    /// What is claimed, from rules v2 on: `faster`, `no_slower` or `off`, the default there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<SpeedClaim>,
     /// What is judged.
     pub metric: SpeedMetric,
     /// Candidate over baseline, at least.

@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
+use super::claims::Effect;
 
 /// One verdict with the figures behind it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,6 +74,8 @@ pub enum Outcome {
     NotComparable(Option<Finding>),
     /// Evidence is lacking; what was found so far, where there is something.
     Missing(Option<Finding>),
+    /// Nothing is claimed.
+    Off,
 }
 
 /// What a comparison found.
@@ -90,6 +93,12 @@ pub struct Finding {
     pub confidence: Option<f64>,
     /// The recorded noise between runs.
     pub noise: Option<CitedNoise>,
+    /// What the interval says of the direction (rules v2).
+    pub effect: Option<Effect>,
+    /// Standard error of the difference, in the metric's unit (rules v2).
+    pub standard_error: Option<f64>,
+    /// Degrees of freedom of the interval's t quantile (rules v2).
+    pub degrees_of_freedom: Option<f64>,
 }
 
 /// How a comparison was judged.
@@ -121,6 +130,16 @@ pub enum Method {
     Statistical,
     /// Each run by itself.
     PerRun,
+    /// The t interval of the differences, paired by initial weights (rules v2).
+    Paired,
+    /// The same with the variance pooled over the cells of a sweep, seeds as blocks (rules v2).
+    PairedPooled,
+    /// The t interval of the difference of means with the variance pooled over the cells of a sweep (rules v2).
+    Pooled,
+    /// Welch's interval of the difference of means (rules v2).
+    Welch,
+    /// The t interval with a standard deviation that a noise document of the same configuration lends (rules v2).
+    LentNoise,
 }
 
 /// Noise that a judgement cites.
@@ -133,6 +152,9 @@ pub struct CitedNoise {
     pub runs: u64,
     /// The noise document, from the project's folder.
     pub source: String,
+    /// Hash of the configuration that the noise was measured in (rules v2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<String>,
 }
 
 impl Finding {
@@ -144,6 +166,7 @@ impl Finding {
             Verdict::Inconclusive => Outcome::Inconclusive { finding: self, more_runs: None },
             Verdict::NotComparable => Outcome::NotComparable(self.if_any()),
             Verdict::Missing => Outcome::Missing(self.if_any()),
+            Verdict::Off => Outcome::Off,
         }
     }
 
@@ -177,6 +200,7 @@ impl Judgement {
             Outcome::Inconclusive { .. } => Verdict::Inconclusive,
             Outcome::NotComparable(_) => Verdict::NotComparable,
             Outcome::Missing(_) => Verdict::Missing,
+            Outcome::Off => Verdict::Off,
         }
     }
 
@@ -185,6 +209,7 @@ impl Judgement {
         match &self.outcome {
             Outcome::Pass(finding) | Outcome::Fail(finding) | Outcome::Inconclusive { finding, .. } => Some(finding),
             Outcome::NotComparable(finding) | Outcome::Missing(finding) => finding.as_ref(),
+            Outcome::Off => None,
         }
     }
 
@@ -193,6 +218,7 @@ impl Judgement {
         match &mut self.outcome {
             Outcome::Pass(finding) | Outcome::Fail(finding) | Outcome::Inconclusive { finding, .. } => Some(finding),
             Outcome::NotComparable(finding) | Outcome::Missing(finding) => finding.as_mut(),
+            Outcome::Off => None,
         }
     }
 
@@ -270,10 +296,19 @@ struct Flat {
     /// The recorded noise between runs that the figures are to be read against; none where none was recorded here.
     noise: Option<CitedNoise>,
     /// How it was judged: `non_inferiority_welch`, `non_inferiority_paired`, `point`, `block_log_ratio`,
-    /// `welch_log_ratio`, `paired_log_ratio`, `bootstrap`, `bitwise`, `numeric`, `statistical`, `per_run`, or `none` where
-    /// nothing could be.
+    /// `welch_log_ratio`, `paired_log_ratio`, `bootstrap`, `bitwise`, `numeric`, `statistical`, `per_run`; under rules v2
+    /// also `paired`, `paired_pooled`, `pooled`, `welch`, `lent_noise`; or `none` where nothing could be.
     #[schemars(with = "String")]
     method: Method,
+    /// What the interval says of the direction, under rules v2: `better`, `worse`, `unresolved`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    effect: Option<Effect>,
+    /// Standard error of the difference, in the metric's unit, under rules v2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    standard_error: Option<f64>,
+    /// Degrees of freedom of the interval's t quantile, under rules v2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    degrees_of_freedom: Option<f64>,
     /// The sentence that explains the verdict.
     reason: String,
 }
@@ -298,6 +333,9 @@ impl From<Judgement> for Flat {
             more_runs,
             noise: finding.noise,
             method: finding.method,
+            effect: finding.effect,
+            standard_error: finding.standard_error,
+            degrees_of_freedom: finding.degrees_of_freedom,
             reason: judgement.reason,
         }
     }
@@ -314,7 +352,18 @@ impl TryFrom<Flat> for Judgement {
             return Err("`minimum_effect` needs a `threshold`");
         }
         let Flat { method, difference, ratio, interval, confidence, noise, minimum_effect, .. } = flat;
-        let finding = Finding { method, difference, ratio, interval, confidence, noise };
+        let Flat { effect, standard_error, degrees_of_freedom, .. } = flat;
+        let finding = Finding {
+            method,
+            difference,
+            ratio,
+            interval,
+            confidence,
+            noise,
+            effect,
+            standard_error,
+            degrees_of_freedom,
+        };
         let mut outcome = finding.judged(flat.verdict);
         if let Outcome::Inconclusive { more_runs, .. } = &mut outcome {
             *more_runs = flat.more_runs;

@@ -4,8 +4,9 @@
 //! [`read_steps`], …), and everything is put in place by [`write_atomic`]. Refuses names that could leave the results
 //! folder, numbers that JSON can't hold, and documents of another kind than asked for.
 
+pub mod allowances;
 mod bench;
-pub mod claims;
+mod claims;
 mod collect;
 mod documents;
 mod error;
@@ -29,6 +30,7 @@ mod write;
 mod tests;
 
 pub use bench::*;
+pub use claims::{Effect, QualityClaim, SpeedClaim};
 pub use collect::{ExperimentDocuments, RunDocuments, read_experiment};
 pub use documents::*;
 pub use error::{ArtifactError, MAX_NAME_BYTES};
@@ -46,6 +48,6 @@ pub use rows::{
     write_steps,
 };
 pub use tables::{RunTotals, Tables};
-pub use tree::{Snapshot, Tree};
+pub use tree::{Snapshot, Specs, Tree};
 pub use verdicts::*;
 pub use write::{create_folder, sync_folder, temporary_in, write_atomic};

@@ -31,6 +31,10 @@ pub struct NoiseEntry {
     pub mean: Option<f64>,
     /// Number of runs behind it.
     pub runs: u64,
+    /// Hash of the configuration that the runs have in common: what decides their results but seed and treatment. Verdicts of
+    /// rules v2 are lent this noise by the same configuration alone; not there in documents of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<String>,
     /// Experiment that the runs belong to; none for runs of another program.
     pub experiment: Option<String>,
     /// Ids of the runs, as far as they lie in that experiment's results.

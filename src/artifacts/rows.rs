@@ -8,7 +8,7 @@ use polars::prelude::{Column, DataFrame, PolarsError};
 use polars_io::prelude::{ParquetCompression, ParquetReader, ParquetWriter, SerReader as _};
 use sha2::{Digest, Sha256};
 
-use super::claims::{self, Chunk};
+use super::allowances::{self, Chunk};
 use super::{ArtifactError, EvalRow, StepRow, files, write_atomic};
 
 /// The baseline counts the steps after this one as steady (`if step > 10` in `scripts/base_train.py`).
@@ -186,7 +186,7 @@ impl<'a> Table<'a> {
                 });
             }
         }
-        claims::check(&mut file, length, chunks).map_err(broken)?;
+        allowances::check(&mut file, length, chunks).map_err(broken)?;
         let mut reader = ParquetReader::new(file);
         let schema = reader.schema().map_err(|e| broken(e.to_string()))?;
         let known = COLUMNS.iter().filter(|name| schema.contains(name)).map(|name| name.to_string()).collect();

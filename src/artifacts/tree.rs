@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use super::git::{Git, Object, Objects};
 use super::{
     ArtifactError, Document, Environment, ExperimentRecord, LONGEST_DOCUMENT, LONGEST_TABLE, RunDocuments, RunFolder,
-    StepRow, Summary, check_name, files, layout, parse_document, rows::Table,
+    StepRow, Summary, check_name, files, layout, parse_document, rows::Table, write_atomic,
 };
 use nanochat_plan::RunPlan;
+
+/// Longest spec that is copied out of a commit.
+const LONGEST_SPEC: u64 = 1 << 20;
 
 /// Where results are read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,25 @@ pub enum Tree {
         /// Its full commit.
         commit: String,
     },
+}
+
+/// A folder of specs.
+#[derive(Debug)]
+pub enum Specs {
+    /// In the tree itself.
+    There(PathBuf),
+    /// A copy that goes when this does, and the folder inside it.
+    Copied(tempfile::TempDir, PathBuf),
+}
+
+impl Specs {
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::There(path) => path.clone(),
+            Self::Copied(copy, inside) => copy.path().join(inside),
+        }
+    }
 }
 
 /// The documents of one experiment in a tree, by run id.
@@ -125,6 +147,34 @@ impl Tree {
         self.reader()?.file(&path, LONGEST_DOCUMENT)
     }
 
+    /// The folder of specs beside the results: `experiments/` as it lies there, or a copy of the commit's. None where there is
+    /// none.
+    ///
+    /// # Errors
+    /// What can't be read, or copied.
+    pub fn specs(&self) -> Result<Option<Specs>, ArtifactError> {
+        let Self::Commit { repository, commit, .. } = self else {
+            let Self::Folder(path) = self else { return Ok(None) };
+            let beside = [path.join("experiments"), path.join("../experiments")];
+            return Ok(beside.into_iter().find(|folder| folder.is_dir()).map(Specs::There));
+        };
+        let listed = ["ls-tree", "-r", "-z", "--name-only", commit, "--", "experiments/"];
+        let listed = Git::at(repository).output(&listed)?;
+        let listed = String::from_utf8_lossy(&listed);
+        let specs = listed.split('\0').filter(|path| path.ends_with(".yaml") && is_plain(Path::new(path)));
+        let paths: Vec<String> = specs.map(str::to_string).collect();
+        if paths.is_empty() {
+            return Ok(None);
+        }
+        let copy = tempfile::tempdir().map_err(|e| ArtifactError::io("create", "a temporary folder", e))?;
+        let mut reader = self.reader()?;
+        for path in paths {
+            let target = copy.path().join(&path);
+            write_atomic(&target, &reader.file(&path, LONGEST_SPEC)?.unwrap_or_default())?;
+        }
+        Ok(Some(Specs::Copied(copy, Path::new("experiments").to_path_buf())))
+    }
+
     /// Folders that hold a record, by experiment name; paths as [`Reader::file`] takes them.
     fn folders(&self) -> Result<Vec<(String, String)>, ArtifactError> {
         match self {
@@ -214,6 +264,11 @@ fn checked(folders: Vec<(String, String)>) -> Result<Vec<(String, String)>, Arti
         check_name("the experiment's folder", name)?;
     }
     Ok(folders)
+}
+
+/// Whether a path goes down alone.
+fn is_plain(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, std::path::Component::Normal(_)))
 }
 
 fn join(folder: &str, file: &str) -> String {

@@ -23,6 +23,8 @@ pub enum Verdict {
     NotComparable,
     /// Evidence is lacking.
     Missing,
+    /// Nothing is claimed (rules v2).
+    Off,
 }
 
 /// Figures of one matrix cell over its seeds.
@@ -50,6 +52,9 @@ pub struct CellSummary {
     /// Whether this is the cell that the others are held against; not written where it isn't.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub control: bool,
+    /// This cell against the control in one sentence, from rules v2 on, where the two were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
     /// Quality of this cell against the baseline.
     pub quality: Judgement,
     /// Speed of this cell against the fastest variant of the baseline.
@@ -85,6 +90,12 @@ pub struct Scorecard {
     pub description: String,
     /// Rules by which the verdicts were reached.
     pub ruleset: String,
+    /// The answer to the spec's question in one sentence, from rules v2 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+    /// The cells by their quality, from rules v2 on, where there are several that can be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranking: Option<Ranking>,
     /// Full commit of the pinned baseline.
     pub baseline_commit: String,
     /// Path of the recorded baseline result, when the spec names one.
@@ -109,6 +120,45 @@ pub struct Scorecard {
     /// SHA-256 of every file that the scorecard rests on, by path relative to the experiment's folder; the recorded
     /// baseline by its path as the spec gives it.
     pub evidence: BTreeMap<String, String>,
+}
+
+/// The cells of a sweep by their mean, the best first, and which differences between them are resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ranking {
+    /// The metric.
+    pub metric: String,
+    /// Confidence level of the intervals, and of all resolved differences together.
+    pub confidence: f64,
+    /// Number of pairs of cells that were tested, for which the p values are corrected (Holm); 0 where none were.
+    pub tests: u64,
+    /// The cells, the best mean first.
+    pub cells: Vec<RankedCell>,
+    /// What keeps cells out, or differences from being tested; none where nothing does.
+    pub note: Option<String>,
+}
+
+/// One cell of a ranking.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RankedCell {
+    /// Label of the cell.
+    pub label: String,
+    /// Mean of the metric over the seeds.
+    pub mean: f64,
+    /// 95% t interval of that mean by itself; none below two seeds.
+    pub interval: Option<(f64, f64)>,
+    /// Number of seeds.
+    pub seeds: u64,
+    /// This cell's mean minus the best one's; none for the best.
+    pub difference: Option<f64>,
+    /// 95% interval of that difference, by itself.
+    pub difference_interval: Option<(f64, f64)>,
+    /// Two-sided p value of that difference, corrected for all tests of the ranking.
+    pub p_value: Option<f64>,
+    /// Places, from 1, of the cells that this one is better than, with all tests of the ranking together in error with a
+    /// probability of at most one minus the confidence.
+    pub better_than: Vec<u64>,
 }
 
 /// Speed against one variant of the baseline: one way to run it that its own switches allow.

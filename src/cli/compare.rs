@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::{CliError, CliResult, Exit};
+use crate::run::stale;
 use nanochat_artifacts::{Bench, Tree, Verdict, write_atomic};
 use nanochat_lab::report;
 use nanochat_lab::scorecard::compare::{Comparison, compare, gate};
 use nanochat_lab::scorecard::{BenchComparison, Gate, ScorecardError, compare_benches};
+use nanochat_plan::Change;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -15,7 +17,8 @@ pub struct Args {
     before: String,
     /// The later results: a folder or a git revision, the work tree's `results/` when left out; or a benchmark.
     after: Option<String>,
-    /// Exit with 3 when a verdict fails, 4 when one is inconclusive, 5 when nothing could be compared.
+    /// Exit with 3 when a verdict fails, 4 when one is inconclusive, 5 when nothing could be compared, 6 when something
+    /// changed and wasn't judged or results are stale against their spec.
     #[arg(long)]
     gate: bool,
     /// Folder whose templates take the place of the built-in ones of the same name.
@@ -50,10 +53,11 @@ pub fn execute(args: Args) -> CliResult {
         return benches(&args, &before, &after);
     }
     let (before, after) = sides(&args)?;
-    let comparison = compare(&before, &after).map_err(|error| match error {
+    let mut comparison = compare(&before, &after).map_err(|error| match error {
         ScorecardError::NothingThere { .. } => CliError::invalid(error),
         other => CliError::failed(other),
     })?;
+    comparison.stale = stale(&after).map_err(CliError::failed)?;
     let text = match args.format {
         CompareFormat::Text => text(&comparison),
         CompareFormat::Json => super::output::json_text(&comparison)?,
@@ -114,7 +118,7 @@ fn benches(args: &Args, before: &Bench, after: &Bench) -> CliResult {
         Verdict::Pass => Exit::Done,
         Verdict::Fail => Exit::VerdictFailed,
         Verdict::Inconclusive => Exit::Inconclusive,
-        Verdict::NotComparable | Verdict::Missing => Exit::NothingCompared,
+        Verdict::NotComparable | Verdict::Missing | Verdict::Off => Exit::NothingCompared,
     })
 }
 
@@ -145,6 +149,7 @@ fn exit(gate: Gate) -> Exit {
         Gate::Failed => Exit::VerdictFailed,
         Gate::Inconclusive => Exit::Inconclusive,
         Gate::NothingCompared => Exit::NothingCompared,
+        Gate::Unjudged => Exit::Unjudged,
     }
 }
 
@@ -190,7 +195,8 @@ fn text(comparison: &Comparison) -> String {
     ]);
     let figure =
         |value: Option<f64>, decimals: usize| value.map_or("–".to_string(), |value| format!("{value:.decimals$}"));
-    for experiment in &comparison.experiments {
+    let touched = || comparison.experiments.iter().filter(|one| !comparison.untouched.contains(&one.name));
+    for experiment in touched() {
         for cell in &experiment.cells {
             table.add_row([
                 experiment.name.clone(),
@@ -205,7 +211,17 @@ fn text(comparison: &Comparison) -> String {
             ]);
         }
     }
-    let mut text = format!("{} → {}\n{table}\n", comparison.before, comparison.after);
+    let mut text = format!("{} → {}\n", comparison.before, comparison.after);
+    comparison.answer.iter().for_each(|answer| text.push_str(&format!("{answer}.\n")));
+    if touched().next().is_some() {
+        text.push_str(&format!("{table}\n"));
+    }
+    if !comparison.untouched.is_empty() {
+        text.push_str(&format!("untouched: {}\n", comparison.untouched.join(", ")));
+    }
+    for stale in &comparison.stale {
+        text.push_str(&format!("stale: {}: {}\n", stale.experiment, stale.reason));
+    }
     for (what, experiments) in [("appeared", &comparison.appeared), ("vanished", &comparison.vanished)] {
         experiments.iter().for_each(|name| text.push_str(&format!("{what}: {name}\n")));
     }
@@ -214,10 +230,21 @@ fn text(comparison: &Comparison) -> String {
             runs.iter().for_each(|run| text.push_str(&format!("{what}: {}/{run}\n", experiment.name)));
         }
     }
-    for cell in comparison.experiments.iter().flat_map(|one| one.cells.iter()) {
-        text.push_str(&format!("{}: {}; {}.\n", cell.label, cell.quality.reason, cell.speed.reason));
+    for experiment in touched() {
+        for cell in &experiment.cells {
+            let changed = cell.changes.iter().map(change).collect::<Vec<_>>().join(", ");
+            let changed = if changed.is_empty() { changed } else { format!(" (changed: {changed})") };
+            text.push_str(&format!("{}{changed}: {}; {}.\n", cell.label, cell.quality.reason, cell.speed.reason));
+        }
+        if let Some(reason) = &experiment.unjudged {
+            text.push_str(&format!("not judged: {}: {reason}\n", experiment.name));
+        }
     }
     text
+}
+
+fn change(change: &Change) -> String {
+    format!("{} {} → {}", change.key, change.before, change.now)
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -227,5 +254,6 @@ fn word(verdict: Verdict) -> &'static str {
         Verdict::Inconclusive => "inconclusive",
         Verdict::NotComparable => "not comparable",
         Verdict::Missing => "missing",
+        Verdict::Off => "off",
     }
 }

@@ -20,6 +20,8 @@ pub enum Exit {
     Inconclusive = 4,
     /// With `--gate`: nothing could be compared.
     NothingCompared = 5,
+    /// With `--gate`: something changed and wasn't judged, or results are stale against their spec.
+    Unjudged = 6,
     /// Stopped by a signal; can be resumed.
     Interrupted = 130,
 }

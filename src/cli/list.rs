@@ -13,7 +13,7 @@ pub struct Args {
     /// Show the runs of this experiment
     experiment: Option<String>,
     /// Only experiments with this verdict
-    #[arg(long, value_parser = ["pass", "fail", "inconclusive", "not_comparable", "missing"])]
+    #[arg(long, value_parser = ["pass", "fail", "inconclusive", "not_comparable", "missing", "off"])]
     verdict: Option<String>,
     /// Only runs with this status, or experiments that have one
     #[arg(long, value_parser = ["finished", "interrupted", "failed", "planned"])]

@@ -2,6 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use nanochat_artifacts::QualityClaim;
 use nanochat_experiment::{Expansion, Experiment};
 use nanochat_plan::{Outlook, OutlookState, Power, RunPlan};
 
@@ -39,7 +40,13 @@ pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>) {
     if experiment.stand_in {
         say!("the profile replaces the spec's own: the speed of these runs is not comparable");
     }
-    power.into_iter().for_each(print_power);
+    match power {
+        Some(power) => print_power(power),
+        None if experiment.quality.claim == Some(QualityClaim::Off) => {}
+        None => say!(
+            "no noise of this configuration is recorded, so nobody knows which difference the seeds can tell; `nanochat noise SPEC` measures it"
+        ),
+    }
 }
 
 fn table(expansion: &Expansion, outlook: &[Outlook]) -> Table {

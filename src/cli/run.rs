@@ -111,6 +111,7 @@ fn exit(outcome: &Outcome, gate: bool) -> Exit {
         Gate::Failed => Exit::VerdictFailed,
         Gate::Inconclusive => Exit::Inconclusive,
         Gate::NothingCompared => Exit::NothingCompared,
+        Gate::Unjudged => Exit::Unjudged,
     }
 }
 
@@ -118,11 +119,20 @@ fn print(outcome: &Outcome, root: &ResultsRoot, format: Format) -> Result<(), Cl
     if format == Format::Json {
         return json(&outcome.scorecard);
     }
-    say_lines!("\n{}\n", runs_table(outcome, root));
     let scorecard = &outcome.scorecard;
+    if let Some(answer) = &scorecard.answer {
+        say!();
+        say!("{answer}.");
+    }
+    say_lines!("\n{}\n", runs_table(outcome, root));
     let verdicts =
         [("quality", &scorecard.quality), ("speed", &scorecard.speed), ("reproducibility", &scorecard.reproducibility)];
-    for (name, judgement) in verdicts.into_iter().chain(scorecard.drift.as_ref().map(|drift| ("drift", drift))) {
+    let claimed = |judgement: &&Judgement| judgement.verdict() != Verdict::Off;
+    for (name, judgement) in verdicts
+        .into_iter()
+        .chain(scorecard.drift.as_ref().map(|drift| ("drift", drift)))
+        .filter(|(_, judgement)| claimed(judgement))
+    {
         say!("{name:<16} {:<15} {}", label(judgement), judgement.reason);
     }
     say!();
@@ -164,5 +174,6 @@ pub(super) fn label(judgement: &Judgement) -> &'static str {
         Verdict::Inconclusive => "inconclusive",
         Verdict::NotComparable => "not comparable",
         Verdict::Missing => "missing",
+        Verdict::Off => "off",
     }
 }

@@ -5,6 +5,7 @@
 //! They are not looked at here, so that a spec validates and plans on a machine without the data; [`missing_paths`] says
 //! what a run would lack.
 
+mod claims;
 pub mod config;
 mod expand;
 mod explain;

@@ -12,7 +12,7 @@ use nanochat_plan::Settings;
 use super::matrix::{self, CellSettings};
 use super::problem::Problem;
 use super::settings::{self, Context};
-use super::{Cell, Experiment, paths};
+use super::{Cell, Experiment, claims, paths};
 use crate::config::document::{BaselineSpec, SpecDocument};
 use crate::config::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors, VocabularyReader, merge};
 
@@ -55,6 +55,7 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
     }
     let baseline = document.baseline;
     problems.extend(baseline.cell.as_ref().and_then(|control| wrong_control(&merged, &baseline, control, &cells)));
+    problems.extend(claims::wrong(&merged, document.ruleset, &document.quality, &document.speed));
     if !problems.is_empty() {
         return Err(SpecErrors::new(subject, problems));
     }
@@ -68,14 +69,15 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         baseline_variants: baseline.variants,
         seeds: document.seeds.unwrap_or_else(|| document.seed.into_iter().collect()),
         quality: QualityRule {
+            claim: document.quality.claim,
             metric: document.quality.metric,
             relative: document.quality.tolerance.relative,
             absolute: document.quality.tolerance.absolute,
         },
-        speed: document.speed,
+        speed: claims::speed(document.ruleset, document.speed),
         reproducibility: document.reproducibility,
         drift: document.eval.drift,
-        ruleset: "v1".to_owned(),
+        ruleset: claims::word(document.ruleset).to_owned(),
         cells,
         stand_in: loaded.stand_in,
         warnings,

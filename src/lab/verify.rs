@@ -7,11 +7,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use nanochat_artifacts::{
-    BaselineResult, Document, ExperimentDocuments, ExperimentFolder, ExperimentRecord, LONGEST_DOCUMENT, NoiseRecord,
-    ResultsRoot, RunDocuments, RunTotals, Scorecard, Summary, Tables, canonical_json, file_sha256, files,
+    BaselineResult, Document, ExperimentDocuments, ExperimentFolder, ExperimentRecord, LONGEST_DOCUMENT, NoiseEntry,
+    NoiseRecord, ResultsRoot, RunDocuments, RunTotals, Scorecard, Summary, Tables, canonical_json, file_sha256, files,
     loss_trace_sha256, parse_document, read_experiment,
 };
-use nanochat_plan::plan_hash;
+use nanochat_plan::{configuration_hash, plan_hash};
 
 use crate::report::{self, ReportError, Sources};
 use crate::scorecard;
@@ -213,10 +213,29 @@ impl Check<'_> {
             Ok(computed) => computed,
             Err(error) => return self.blame(&path, format!("can't be recomputed: {error}")),
         };
+        self.foreign_noise(&stored, folder);
         if let Some(difference) = first_difference(&stored, &computed) {
             self.blame(&path, format!("differs from what the artifacts say at {difference}"));
         }
         self.reports(computed, folder, templates);
+    }
+
+    /// Verdicts of rules v2 that rest on the noise of another configuration than their cell's.
+    fn foreign_noise(&mut self, stored: &Scorecard, folder: &ExperimentFolder) {
+        let Ok(documents) = read_experiment(folder) else { return };
+        if stored.ruleset == scorecard::V1 {
+            return;
+        }
+        for cell in &stored.cells {
+            let Some(noise) = cell.quality.finding().and_then(|found| found.noise.as_ref()) else { continue };
+            let run = documents.runs.iter().find(|run| cell.runs.contains(&run.plan.run_id));
+            let own = run.map(|run| configuration_hash(&run.plan));
+            if own != noise.configuration {
+                let problem =
+                    format!("rests on the noise of another configuration in `{}`: `{}`", cell.label, noise.source);
+                self.blame(&folder.scorecard(), problem);
+            }
+        }
     }
 
     /// Recomputes the noise from the runs that it names.
@@ -236,6 +255,11 @@ impl Check<'_> {
                     continue;
                 }
             };
+            // Documents of earlier versions don't say the configuration.
+            let computed = computed.map(|entry| match &stored.configuration {
+                None => NoiseEntry { configuration: None, ..entry },
+                Some(_) => entry,
+            });
             if let Some(difference) = first_difference(&Some(stored), &computed.as_ref()) {
                 self.blame(
                     &path,

@@ -16,7 +16,38 @@ use super::{InitPlan, OnDivergence, RunPlan, TokenizerPlan};
 
 /// The plan's hash, 64 hexadecimal digits.
 pub fn plan_hash(plan: &RunPlan) -> String {
-    let digest = Sha256::digest(canonical(&deciding(plan)).as_bytes());
+    sha256(&deciding(plan))
+}
+
+/// The hash of a run's configuration: what decides its result but the seed and the treatment, which is the optimizer
+/// settings, starting weights and precision that the matrix varies. Runs of one configuration are taken to have the same
+/// noise between seeds. Another shape, budget, batch, data or evaluation is another configuration.
+pub fn configuration_hash(plan: &RunPlan) -> String {
+    let mut configuration = deciding(plan);
+    remove(&mut configuration, "seed");
+    for key in plan.axes.keys() {
+        match key.as_str() {
+            "optimizer.weight_decay" => remove(&mut configuration, "weight_decay"),
+            "hardware.dtype" => remove(&mut configuration, "dtype"),
+            "init" => remove(&mut configuration, "init"),
+            key => {
+                if let Some(setting) = key.strip_prefix("optimizer.") {
+                    remove(&mut configuration["optimizer"], setting);
+                }
+            }
+        }
+    }
+    sha256(&configuration)
+}
+
+fn remove(value: &mut Value, key: &str) {
+    if let Some(object) = value.as_object_mut() {
+        object.remove(key);
+    }
+}
+
+fn sha256(value: &Value) -> String {
+    let digest = Sha256::digest(canonical(value).as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,6 +1,7 @@
 //! What will happen: pure arithmetic from an experiment to fully resolved runs. No tensor, clock, device or environment.
 
 pub mod activations;
+mod changes;
 pub mod derive;
 mod error;
 mod estimate;
@@ -14,10 +15,11 @@ pub mod shape;
 mod types;
 mod words;
 
+pub use changes::{changes, follows};
 pub use derive::{DeriveInputs, Derived, derive};
 pub use error::PlanError;
 pub use estimate::{CACHED_TOKENS, arena_bytes, estimate};
-pub use hash::{deciding, plan_hash};
+pub use hash::{configuration_hash, deciding, plan_hash};
 pub use outlook::{Change, Outlook, OutlookState, PlanSet, Power};
 pub use profile::{Profile, Requirements};
 pub use reference::rows_at_once;

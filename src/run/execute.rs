@@ -53,7 +53,7 @@ pub fn execute(
     // A task that can't be evaluated is an error now, not at its first evaluation.
     let bundle = resources.bundle(plan)?;
     let weights = tensors_sha256(model.parameters())?;
-    let inputs = Inputs::new(plan, &corpus, &tokenizer, Some(weights), bundle.as_ref())?;
+    let inputs = Inputs::new(plan, &corpus, &tokenizer, Some(weights.clone()), bundle.as_ref())?;
     let engine = engines::open(model, &Setup::of(plan)).map_err(TrainError::from)?;
     write_document(&folder.plan(), plan)?;
     let store = Checkpoints::open(&folder.checkpoints())?;
@@ -94,6 +94,7 @@ pub fn execute(
     corpus.refuse_changed()?;
     let mut summary = conclude(&mut trainer, plan, folder, inputs, status, reason)?;
     summary.startup_seconds = startup_seconds;
+    summary.initial_weights_sha256 = Some(weights);
     write_document(&folder.environment(), &environment(plan, hardware_matches))?;
     write_document(&folder.summary(), &summary)?;
     ending.map(|_| summary)

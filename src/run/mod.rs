@@ -15,6 +15,7 @@ mod outlook;
 mod resources;
 mod session;
 mod sink;
+mod stale;
 mod status;
 mod stop;
 
@@ -29,5 +30,6 @@ pub use open::{MachineCheck, OpenError, Opened, Request, Scope, Warning, project
 pub use outlook::{outlook, power};
 pub use resources::{Resources, open_device};
 pub use session::{Event, Options, OtherArm, Outcome, run_experiment};
+pub use stale::stale;
 pub use status::{RunState, state_of};
 pub use stop::Stop;

@@ -1,21 +1,17 @@
 //! What a run of the experiment would do, and why: compares every plan with the results on disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
-
-use serde_json::Value;
 
 use nanochat_artifacts::{ArtifactError, BaselineResult, ExperimentFolder, ResultsRoot, read_document};
 use nanochat_experiment::Experiment;
 use nanochat_lab::scorecard;
-use nanochat_plan::{Change, Outlook, OutlookState, Power, RunPlan, deciding};
+use nanochat_plan::{Change, Outlook, OutlookState, Power, RunPlan, changes};
 
 use super::{RunState, state_of};
 
 /// Most differences that the sentence names.
 const MAX_NAMED: usize = 4;
-/// Values that follow from others: named last.
-const FOLLOWING: [&str; 5] = ["lr_scale", "num_iterations", "total_batch_size", "version", "weight_decay"];
 
 /// The outlook of every plan, in their order.
 ///
@@ -33,12 +29,18 @@ pub fn outlook(plans: &[RunPlan], folder: &ExperimentFolder) -> Result<Vec<Outlo
 /// # Errors
 /// A document that can't be read.
 pub fn power(experiment: &Experiment, runs: &[RunPlan], root: &ResultsRoot) -> Result<Option<Power>, ArtifactError> {
-    let Some(noise) = scorecard::power::noise(root, &experiment.name, experiment.quality.metric)? else {
-        return Ok(None);
+    let (name, metric) = (&experiment.name, experiment.quality.metric);
+    let (noise, fewest) = match experiment.ruleset.as_str() {
+        scorecard::V1 => (scorecard::power::noise(root, name, metric)?, scorecard::RUNS_FOR_INTERVAL),
+        _ => {
+            let noise = scorecard::power::noise_of_configuration(root, name, metric, runs)?;
+            (noise, scorecard::SEEDS_FOR_INTERVAL)
+        }
     };
+    let Some(noise) = noise else { return Ok(None) };
     let results = experiment.baseline_results.as_ref().map(Path::new).filter(|path| path.exists());
     let baseline = results.map(read_document::<BaselineResult>).transpose()?;
-    Ok(Some(scorecard::power::power(&experiment.quality, runs, &noise, baseline.as_ref())))
+    Ok(Some(scorecard::power::power(&experiment.quality, runs, &noise, baseline.as_ref(), fewest)))
 }
 
 fn one(plan: &RunPlan, folder: &ExperimentFolder, stored: &[RunPlan]) -> Result<Outlook, ArtifactError> {
@@ -89,19 +91,6 @@ fn nearest(plan: &RunPlan, stored: &[RunPlan]) -> Option<Vec<Change>> {
     stored.iter().filter(same_cell).map(|earlier| changes(earlier, plan)).min_by_key(Vec::len)
 }
 
-fn changes(before: &RunPlan, now: &RunPlan) -> Vec<Change> {
-    let (before, now) = (leaves(before), leaves(now));
-    let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
-    let value = |values: &BTreeMap<String, Value>, key: &str| values.get(key).cloned().unwrap_or_default();
-    let mut changes: Vec<Change> = keys
-        .into_iter()
-        .map(|key| Change { key: key.clone(), before: value(&before, key), now: value(&now, key) })
-        .filter(|change| change.before != change.now)
-        .collect();
-    changes.sort_by_key(|change| FOLLOWING.contains(&change.key.as_str()));
-    changes
-}
-
 fn sentence(changes: &[Change]) -> String {
     if changes.is_empty() {
         return "another plan was run here".to_owned();
@@ -111,24 +100,5 @@ fn sentence(changes: &[Change]) -> String {
     match changes.len().saturating_sub(MAX_NAMED) {
         0 => named,
         more => format!("{named}, and {more} more"),
-    }
-}
-
-/// Every value that enters the plan hash, by dotted key.
-fn leaves(plan: &RunPlan) -> BTreeMap<String, Value> {
-    let mut leaves = BTreeMap::new();
-    collect(String::new(), &deciding(plan), &mut leaves);
-    leaves
-}
-
-fn collect(key: String, value: &Value, leaves: &mut BTreeMap<String, Value>) {
-    match value {
-        Value::Object(object) => {
-            let dot = if key.is_empty() { "" } else { "." };
-            object.iter().for_each(|(inner, value)| collect(format!("{key}{dot}{inner}"), value, leaves));
-        }
-        value => {
-            leaves.insert(key, value.clone());
-        }
     }
 }

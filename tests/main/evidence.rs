@@ -196,3 +196,62 @@ fn the_workflow_takes_no_comment_from_the_checkout() {
         assert_eq!(shown, if is_verdict { "ours\n" } else { "" }, "{code}");
     }
 }
+
+/// A branch that changes a learning rate and commits its results, replayed: figures, sentence, the specs' difference, and the
+/// exit code by the claim; then a spec that went on without its results.
+#[test]
+fn a_branch_that_changes_a_learning_rate_is_judged() {
+    let project = Project::new();
+    let claiming = |rate: &str, rules: &str, iterations: u32| {
+        let spec = super::run_experiment::TINY.replace("seed: 7\n", "seeds: [7, 8, 9]\n");
+        let spec = spec.replace("iterations: 12", &format!("iterations: {iterations}"));
+        let spec = spec.replace("total_batch_size: 256,", &format!("total_batch_size: 256, matrix_lr: {rate},"));
+        let spec = spec.replace("repeats: 1", "repeats: 0");
+        let (before, _) = spec.split_once("quality:").expect("a rule of quality");
+        project.write("experiments/tiny.yaml", &format!("{before}{rules}reproducibility: {{ repeats: 0 }}\n"));
+    };
+    let run = || {
+        project.run(&["run", "experiments/tiny.yaml", "--allow-hardware-mismatch"]).exits(0);
+    };
+    let commit = |message: &str| {
+        let committed = git(project.path(), &["add", "experiments", "results"]);
+        assert!(committed && git(project.path(), &["commit", "-q", "-m", message]), "{message}");
+    };
+    if !git(project.path(), &["init", "-q"]) {
+        println!("skipped: git is not installed");
+        return;
+    }
+    project.write(".gitignore", "checkpoints/\nlog.jsonl\n");
+    claiming("0.002", "quality: { tolerance: { absolute: 0.001 } }\n", 12);
+    run();
+    commit("before");
+    claiming("0.3", "quality: { claim: better }\nruleset: v2\n", 12);
+    run();
+    commit("after");
+    let compared = project.run(&["compare", "HEAD~1..HEAD", "--gate"]).exits(0);
+    let told = compared.stdout();
+    assert!(told.contains("tiny: matrix_lr 0.3 is better than 0.002: "), "{told}");
+    assert!(told.contains("3 seeds each.") && told.contains("95% interval"), "{told}");
+    assert!(told.contains("(changed: optimizer.matrix_lr 0.002 → 0.3)"), "{told}");
+    // The other way round it is worse, and the earlier spec's rules (v1) claim no worse, within 0.001.
+    let back = project.run(&["compare", "HEAD", "HEAD~1", "--gate"]).exits(3).stdout();
+    assert!(back.contains("tiny: matrix_lr 0.002 is worse than 0.3: "), "{back}");
+    // Nobody touched anything.
+    let same = project.run(&["compare", "HEAD..HEAD", "--gate"]).exits(0).stdout();
+    assert!(same.contains("nothing changed: 1 experiment is as it was.") && same.contains("untouched: tiny"), "{same}");
+
+    // The spec goes on, the results don't.
+    claiming("0.4", "quality: { claim: better }\nruleset: v2\n", 12);
+    commit("a spec without results");
+    let stale = project.run(&["compare", "HEAD~1..HEAD", "--gate"]).exits(6).stdout();
+    assert!(stale.contains("stale: tiny: 3 of the 3 runs that the spec plans have no results"), "{stale}");
+    assert!(stale.contains("optimizer.matrix_lr 0.3 → 0.4"), "{stale}");
+
+    // Another budget can't be compared, and is named.
+    claiming("0.3", "quality: { claim: better }\nruleset: v2\n", 14);
+    run();
+    commit("another budget");
+    let unjudged = project.run(&["compare", "HEAD~2..HEAD", "--gate"]).exits(6).stdout();
+    let wanted = "the two sides differ in the budget (3584 training tokens against 3072)";
+    assert!(unjudged.contains(wanted) && unjudged.contains("not judged: tiny"), "{unjudged}");
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use polars::prelude::DataType;
 use polars_io::prelude::{ParallelStrategy, ParquetReader, SerReader as _};
 
-use nanochat_artifacts::claims::{self, Chunk};
+use nanochat_artifacts::allowances::{self, Chunk};
 
 use super::DataError;
 use super::guard::contain;
@@ -89,7 +89,7 @@ impl ParquetShard {
             values: column.num_values(),
             rows: found.map_or(0, |group| group.num_rows()),
         });
-        claims::check(&mut file, self.length, chunks).map_err(|reason| damaged(&self.path, reason))?;
+        allowances::check(&mut file, self.length, chunks).map_err(|reason| damaged(&self.path, reason))?;
         file.rewind().map_err(DataError::io(&self.path))?;
         Ok(file)
     }
@@ -110,7 +110,7 @@ impl ParquetShard {
             return Err(DataError::Changed { path: self.path.clone() });
         }
         let bytes = texts.iter().flatten().map(|text| text.len() as u64).sum();
-        claims::check_bytes(self.length, bytes).map_err(|reason| damaged(&self.path, reason))?;
+        allowances::check_bytes(self.length, bytes).map_err(|reason| damaged(&self.path, reason))?;
         let mut documents = Vec::with_capacity(count);
         for (row, text) in texts.iter().enumerate() {
             let text = text.ok_or_else(|| {

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use nanochat_artifacts::{DriftRule, ReproducibilityRule, SpeedRule};
+use nanochat_artifacts::{DriftRule, QualityClaim, ReproducibilityRule, SpeedRule};
 use nanochat_plan::{CheckpointPlan, EvalPlan, InitPlan, OnDivergence, OptimizerPlan, Precision, QualityMetric};
 
 pub use super::hardware_document::*;
@@ -66,7 +66,7 @@ pub struct SpecDocument {
     /// What follows when the loss stops being a number or explodes.
     #[serde(default)]
     pub on_divergence: OnDivergence,
-    /// When the candidate counts as no worse than the baseline.
+    /// What is claimed of quality, and when the candidate counts as no worse than the control.
     pub quality: QualitySpec,
     /// When the candidate counts as fast enough.
     pub speed: SpeedRule,
@@ -251,13 +251,15 @@ pub struct EvalSpec {
     pub drift: Option<DriftRule>,
 }
 
-/// When the candidate counts as no worse.
+/// What is claimed of quality, and when the candidate counts as no worse.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QualitySpec {
+    /// What is claimed, under `ruleset: v2`, which needs it: `better`, `no_worse` (within the tolerance) or `off`.
+    pub claim: Option<QualityClaim>,
     /// What is judged.
     pub metric: QualityMetric,
-    /// How much worse the candidate may be.
+    /// How much worse the candidate may be; the claim `better` leaves it no room and doesn't use it.
     pub tolerance: ToleranceSpec,
 }
 
@@ -277,8 +279,10 @@ pub struct ToleranceSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ruleset {
-    /// The first.
+    /// The first: no worse than the baseline, no slower.
     V1,
+    /// Claims, and verdicts that rest on intervals over seeds.
+    V2,
 }
 
 /// Variations of the spec, by dotted keys such as `model.depth`.

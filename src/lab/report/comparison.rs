@@ -9,6 +9,7 @@ use super::context::{IntervalView, Limits, interval};
 use super::{Rendered, ReportError, render_both, templates};
 use crate::scorecard::compare::Comparison;
 use nanochat_artifacts::{Judgement, Verdict};
+use nanochat_plan::Change;
 
 /// What the templates `compare.md` and `compare.html` are given.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -17,11 +18,17 @@ pub struct ComparisonContext {
     pub before: String,
     /// The later side.
     pub after: String,
+    /// What changed in quality, in one sentence.
+    pub answer: Option<String>,
     /// The worst verdict on quality.
     pub quality: Verdict,
     /// The worst verdict on speed.
     pub speed: Verdict,
-    /// One entry a matrix cell that both sides have.
+    /// Experiments of which both sides hold the same recordings.
+    pub untouched: Vec<String>,
+    /// Changes without a verdict, and results that are stale against their spec.
+    pub unjudged: Vec<String>,
+    /// One entry a matrix cell that both sides have, of experiments that somebody touched.
     pub rows: Vec<ComparisonRow>,
     /// Experiments, and runs as `experiment/run`, that only the later side has.
     pub appeared: Vec<String>,
@@ -40,6 +47,8 @@ pub struct ComparisonRow {
     pub experiment: String,
     /// What its axes say.
     pub label: String,
+    /// What changed in the plan: keys with both values.
+    pub changes: Vec<String>,
     /// Whether the weights are the same bit for bit.
     pub identical: bool,
     /// Quality after against before.
@@ -61,11 +70,20 @@ pub fn render_comparison(comparison: &Comparison, overrides: Option<&Path>) -> R
     render_both(overrides, names, context(comparison), |context, limits| context.limits = limits)
 }
 
+fn changed(change: &Change) -> String {
+    format!("{} {} → {}", change.key, change.before, change.now)
+}
+
 fn context(comparison: &Comparison) -> ComparisonContext {
-    let rows = comparison.experiments.iter().flat_map(|experiment| {
+    let touched = || comparison.experiments.iter().filter(|one| !comparison.untouched.contains(&one.name));
+    let unjudged = touched().filter_map(|one| Some(format!("{}: {}", one.name, one.unjudged.as_ref()?)));
+    let stale = comparison.stale.iter().map(|one| format!("{}: {}", one.experiment, one.reason));
+    let unjudged = unjudged.chain(stale).collect();
+    let rows = touched().flat_map(|experiment| {
         experiment.cells.iter().map(|cell| ComparisonRow {
             experiment: experiment.name.clone(),
             label: cell.label.clone(),
+            changes: cell.changes.iter().map(changed).collect(),
             identical: cell.identical,
             quality: cell.quality.clone(),
             speed: cell.speed.clone(),
@@ -81,8 +99,11 @@ fn context(comparison: &Comparison) -> ComparisonContext {
     ComparisonContext {
         before: comparison.before.clone(),
         after: comparison.after.clone(),
+        answer: comparison.answer.clone(),
         quality: comparison.quality,
         speed: comparison.speed,
+        untouched: comparison.untouched.clone(),
+        unjudged,
         rows: rows.collect(),
         appeared: named(|one| &one.appeared, &comparison.appeared),
         vanished: named(|one| &one.vanished, &comparison.vanished),

@@ -7,7 +7,9 @@ use super::plot::{self, Plot};
 use super::provenance::{self, Arm, Provenance};
 use super::{ReportError, Sources};
 use crate::scorecard::{self, Curve, DRAWN_RUNS};
-use nanochat_artifacts::{CellSummary, Judgement, RunDocuments, RunStatus, SpeedBlock, SpeedComparison};
+use nanochat_artifacts::{
+    CellSummary, Judgement, Ranking, RunDocuments, RunStatus, SpeedBlock, SpeedComparison, Verdict,
+};
 
 /// Everything that a template can print.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -18,6 +20,10 @@ pub struct Context {
     pub description: String,
     /// Rules of the verdicts.
     pub ruleset: String,
+    /// The answer to the spec's question, from rules v2 on.
+    pub answer: Option<String>,
+    /// The cells by their quality, from rules v2 on.
+    pub ranking: Option<Ranking>,
     /// Quality, speed and reproducibility over all cells.
     pub verdicts: Vec<VerdictView>,
     /// Every matrix cell.
@@ -185,6 +191,8 @@ pub(super) fn build(sources: &Sources) -> Result<Context, ReportError> {
         experiment: card.experiment.clone(),
         description: card.description.clone(),
         ruleset: card.ruleset.clone(),
+        answer: card.answer.clone(),
+        ranking: card.ranking.clone(),
         verdicts: [
             Some(verdict("Quality", &card.quality)),
             Some(verdict("Speed", &card.speed)),
@@ -193,6 +201,7 @@ pub(super) fn build(sources: &Sources) -> Result<Context, ReportError> {
         ]
         .into_iter()
         .flatten()
+        .filter(|view| view.judgement.verdict() != Verdict::Off)
         .collect(),
         cells: card.cells.clone(),
         cell_intervals: card

@@ -314,7 +314,8 @@ fn changed_tables_are_caught() {
 #[test]
 fn comparisons_are_rendered() {
     use nanochat_artifacts::Tree;
-    let (old, new) = (matrix(), matrix());
+    let (old, mut new) = (matrix(), matrix());
+    new.add(Wanted::seed(45, 0.9702).depth(5));
     old.write_record();
     new.write_record();
     let tree = |project: &Project| Tree::folder(&project.path().join("results")).expect("a folder");

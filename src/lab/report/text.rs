@@ -216,6 +216,7 @@ pub(super) fn verdict_words(verdict: &str) -> &'static str {
         "fail" => "fail",
         "inconclusive" => "inconclusive",
         "not_comparable" => "not comparable",
+        "off" => "off",
         _ => "missing",
     }
 }
@@ -227,6 +228,7 @@ pub(super) fn verdict_mark(verdict: &str) -> &'static str {
         "fail" => "❌",
         "inconclusive" => "🟡",
         "not_comparable" => "🚫",
+        "off" => "➖",
         _ => "⚪",
     }
 }

@@ -94,7 +94,7 @@ fn evaluated_tokens(plan: &RunPlan, baseline: &BaselineRun) -> Option<u64> {
     Some(whole_batches(flag(baseline, "eval-tokens")?, rows * baseline.model.sequence_len as u64))
 }
 
-fn whole_batches(tokens: u64, per_batch: u64) -> u64 {
+pub(super) fn whole_batches(tokens: u64, per_batch: u64) -> u64 {
     tokens.checked_div(per_batch).unwrap_or(0) * per_batch
 }
 

@@ -4,21 +4,57 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use super::claims::{self, Claims, Lender};
+use super::evidence::Sweep;
 use super::quality::Metric;
 use super::statistics::{self, rounded};
-use super::{BaselineEvidence, CONFIDENCE, ScorecardError, arms, control, drift, quality, reproducibility, speed};
-use nanochat_artifacts::{CellSummary, ExperimentDocuments, Judgement, RunDocuments, Tables};
+use super::{
+    BaselineEvidence, CONFIDENCE, Rules, ScorecardError, arms, control, drift, quality, ranking, reproducibility, speed,
+};
+use nanochat_artifacts::{
+    CellSummary, ExperimentDocuments, ExperimentRecord, Judgement, Ranking, RunDocuments, Tables, Verdict,
+};
 
 /// All cells in the order in which the plan names them, each with its verdicts.
 pub(super) fn judged(
     documents: &ExperimentDocuments,
     tables: &Tables,
     baseline: &BaselineEvidence,
-) -> Result<Vec<CellSummary>, ScorecardError> {
-    let judged = grouped(&documents.runs).into_par_iter().map(|runs| judge(&runs, documents, tables, baseline));
+    rules: Rules<'_>,
+) -> Result<(Vec<CellSummary>, Option<Ranking>), ScorecardError> {
+    let groups = grouped(&documents.runs);
+    let record = &documents.record;
+    let claims = match rules {
+        Rules::V1 => None,
+        Rules::V2(lenders) => Some(claims_of(record, &groups, baseline, lenders)),
+    };
+    let judged = (0..groups.len()).into_par_iter().map(|place| {
+        let runs = groups.get(place).map(Vec::as_slice).unwrap_or_default();
+        judge(runs, documents, tables, baseline, claims.as_ref().map(|claims| (claims, place)))
+    });
     let mut cells = judged.collect::<Result<Vec<CellSummary>, ScorecardError>>()?;
-    mark_best(&mut cells, documents.record.quality.metric);
-    Ok(cells)
+    mark_best(&mut cells, record.quality.metric);
+    Ok((cells, claims.as_ref().and_then(ranking::ranking)))
+}
+
+/// What rules v2 judge all cells by.
+fn claims_of<'a>(
+    record: &'a ExperimentRecord,
+    groups: &'a [Vec<&'a RunDocuments>],
+    evidence: &'a BaselineEvidence,
+    lenders: &'a [Lender],
+) -> Claims<'a> {
+    let is_control =
+        |runs: &Vec<&RunDocuments>| runs.first().is_some_and(|run| control::is_control(record.control.as_ref(), run));
+    Claims {
+        rule: &record.quality,
+        cells: groups,
+        sweep: Sweep::new(groups.iter().map(|runs| claims::sample(runs, record.quality.metric)).collect()),
+        control: groups.iter().position(is_control),
+        evidence,
+        commit: &record.baseline_commit,
+        lenders,
+    }
 }
 
 /// Runs by the values of their axes, in order of first appearance.
@@ -54,6 +90,7 @@ fn judge(
     documents: &ExperimentDocuments,
     tables: &Tables,
     baseline: &BaselineEvidence,
+    claims: Option<(&Claims<'_>, usize)>,
 ) -> Result<CellSummary, ScorecardError> {
     let record = &documents.record;
     let commit = &record.baseline_commit;
@@ -65,8 +102,13 @@ fn judge(
     seeds.sort_unstable();
     seeds.dedup();
     let control = runs.first().is_some_and(|run| control::is_control(record.control.as_ref(), run));
-    let quality = quality::judge(runs, &record.quality, baseline, commit);
-    let (speed, speed_variants) = speed::judge(runs, &record.speed, baseline, commit, tables)?;
+    let (quality, answer) = match claims {
+        None => (quality::judge(runs, &record.quality, baseline, commit), None),
+        Some((claims, place)) => claims.quality(place),
+    };
+    let answer = answer.filter(|_| !control);
+    let timed = speed::judge(runs, &record.speed, baseline, commit, tables)?;
+    let (speed, speed_variants) = if claims.is_some() { claims::speed(&record.speed, timed) } else { timed };
     let (quality, speed, speed_variants) = match control {
         true => (itself(quality), itself(speed), Vec::new()),
         false => (quality, speed, speed_variants),
@@ -82,6 +124,7 @@ fn judge(
         spent_tokens: runs.iter().filter_map(|run| run.summary.as_ref().map(|summary| summary.tokens)).sum(),
         best: false,
         control,
+        answer,
         quality,
         speed,
         speed_variants,
@@ -97,6 +140,9 @@ fn judge(
 
 /// The judgement of the control, which isn't held against itself.
 fn itself(judgement: Judgement) -> Judgement {
+    if judgement.verdict() == Verdict::Off {
+        return judgement;
+    }
     Judgement {
         candidate: judgement.candidate,
         ..Judgement::missing(&judgement.metric, "the control: the other cells are held against it")

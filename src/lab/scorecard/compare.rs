@@ -1,8 +1,9 @@
 //! Before and after: two sets of results of the same experiments, matched by experiment, matrix cell, seed and repeat.
 //!
-//! Judged as an experiment is judged against the baseline: quality as non-inferiority within the experiment's own tolerance,
-//! paired by seed; speed as a ratio on one machine, no slower than before. A run whose plan, data or tokenizer changed is
-//! no longer comparable, and said to be so. Says what appeared and what vanished.
+//! Where a plan changed, or the later side's rules are v2, the change is the treatment ([`super::across`]). Runs of one plan
+//! under rules v1 are judged as an experiment is judged against the baseline: quality as non-inferiority within the
+//! experiment's own tolerance, paired by seed; speed as a ratio on one machine, no slower than before. Says what appeared and
+//! what vanished, what nobody touched, and what changed without a verdict.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +11,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::across::Across;
 use super::arms::Arm;
 use super::quality::{self, plural};
 use super::statistics::{self, Estimated, rounded};
 use super::{CONFIDENCE, RUNS_FOR_INTERVAL, ScorecardError, severity, speed};
 use nanochat_artifacts::{
-    Bound, Finding, Judgement, Method, Outcome, RunDocuments, Snapshot, StepRow, Summary, Tree, Verdict, steady_steps,
+    Bound, Finding, Judgement, Method, Outcome, QualityClaim, RunDocuments, Snapshot, StepRow, Summary, Tree, Verdict,
+    steady_steps,
 };
 
 /// A comparison of two sets of results.
@@ -28,16 +31,32 @@ pub struct Comparison {
     pub before: String,
     /// What the later side is called.
     pub after: String,
+    /// What changed in quality, in one sentence.
+    pub answer: Option<String>,
     /// The worst verdict on quality.
     pub quality: Verdict,
     /// The worst verdict on speed.
     pub speed: Verdict,
     /// Experiments on both sides.
     pub experiments: Vec<ComparedExperiment>,
+    /// Experiments of which both sides hold the same recordings and rules.
+    pub untouched: Vec<String>,
+    /// Results of the later side that their spec no longer plans.
+    pub stale: Vec<Stale>,
     /// Experiments only on the later side.
     pub appeared: Vec<String>,
     /// Experiments only on the earlier side.
     pub vanished: Vec<String>,
+}
+
+/// Results that are not those of their spec.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stale {
+    /// The experiment.
+    pub experiment: String,
+    /// What the spec says otherwise.
+    pub reason: String,
 }
 
 /// One experiment on both sides.
@@ -48,6 +67,8 @@ pub struct ComparedExperiment {
     pub name: String,
     /// Its matrix cells on both sides.
     pub cells: Vec<ComparedCell>,
+    /// Why a change of this experiment counts as not judged; none where it was, or where nothing changed or is claimed.
+    pub unjudged: Option<String>,
     /// Run ids only on the later side.
     pub appeared: Vec<String>,
     /// Run ids only on the earlier side.
@@ -60,6 +81,10 @@ pub struct ComparedExperiment {
 pub struct ComparedCell {
     /// What its axes say.
     pub label: String,
+    /// What changed in the plan: the values that decide the result, causes first.
+    pub changes: Vec<nanochat_plan::Change>,
+    /// The difference in one sentence, where there is an interval.
+    pub answer: Option<String>,
     /// Whether every compared run has the same final weights as before, bit for bit.
     pub identical: bool,
     /// Quality after against before.
@@ -86,11 +111,17 @@ pub fn compare(before: &Tree, after: &Tree) -> Result<Comparison, ScorecardError
         return Err(ScorecardError::NothingThere { before: before.label(), after: after.label() });
     }
     let mut experiments = Vec::new();
-    let mut appeared = Vec::new();
+    let (mut appeared, mut untouched) = (Vec::new(), Vec::new());
     for (name, later) in &new {
         match old.remove(name) {
             None => appeared.push(name.clone()),
-            Some(earlier) => experiments.push(Sides { before, after, earlier: &earlier, later }.compare(name)?),
+            Some(earlier) => {
+                let sides = Sides { before, after, earlier: &earlier, later };
+                if sides.are_untouched() {
+                    untouched.push(name.clone());
+                }
+                experiments.push(sides.compare(name)?);
+            }
         }
     }
     let worst = |get: fn(&ComparedCell) -> &Judgement| {
@@ -98,27 +129,58 @@ pub fn compare(before: &Tree, after: &Tree) -> Result<Comparison, ScorecardError
             experiments.iter().flat_map(|one: &ComparedExperiment| one.cells.iter()).map(|cell| get(cell).verdict());
         verdicts.max_by_key(|verdict| severity(*verdict)).unwrap_or(Verdict::Missing)
     };
-    Ok(Comparison {
+    let mut comparison = Comparison {
         schema: <Comparison as nanochat_artifacts::Document>::SCHEMA.to_string(),
         before: before.label(),
         after: after.label(),
+        answer: None,
         quality: worst(|cell| &cell.quality),
         speed: worst(|cell| &cell.speed),
         experiments,
+        untouched,
+        stale: Vec::new(),
         appeared,
         vanished: old.into_keys().collect(),
-    })
+    };
+    comparison.answer = answer(&comparison);
+    Ok(comparison)
+}
+
+/// The experiments that somebody touched.
+fn touched(comparison: &Comparison) -> impl Iterator<Item = &ComparedExperiment> {
+    comparison.experiments.iter().filter(|one| !comparison.untouched.contains(&one.name))
+}
+
+/// What changed in quality, in one sentence: the worst change of those that were judged, and how many there are.
+fn answer(comparison: &Comparison) -> Option<String> {
+    let counted = |count: usize| plural(count, "experiment");
+    if touched(comparison).next().is_none() && !comparison.untouched.is_empty() {
+        let count = comparison.untouched.len();
+        let are = if count == 1 { "is as it was" } else { "are as they were" };
+        return Some(format!("nothing changed: {} {are}", counted(count)));
+    }
+    let judged: Vec<_> = touched(comparison)
+        .flat_map(|one| one.cells.iter().map(move |cell| (one, cell)))
+        .filter_map(|(one, cell)| Some((one, cell, cell.answer.as_ref()?)))
+        .collect();
+    let (one, cell, sentence) = judged.iter().max_by_key(|(_, cell, _)| severity(cell.quality.verdict()))?;
+    let place = if one.cells.len() == 1 { one.name.clone() } else { format!("{}, {}", one.name, cell.label) };
+    let more = if judged.len() == 1 { String::new() } else { format!("; the worst of {} changed cells", judged.len()) };
+    Some(format!("{place}: {sentence}{more}"))
 }
 
 /// What `--gate` makes of a comparison.
 pub fn gate(comparison: &Comparison) -> super::Gate {
     let cells = || comparison.experiments.iter().flat_map(|one| one.cells.iter());
     let any = |wanted: Verdict| cells().any(|cell| cell.quality.verdict() == wanted || cell.speed.verdict() == wanted);
+    let off = |cell: &ComparedCell| cell.quality.verdict() == Verdict::Off && cell.speed.verdict() == Verdict::Off;
     if any(Verdict::Fail) {
         super::Gate::Failed
     } else if any(Verdict::Inconclusive) {
         super::Gate::Inconclusive
-    } else if any(Verdict::Pass) {
+    } else if !comparison.stale.is_empty() || touched(comparison).any(|one| one.unjudged.is_some()) {
+        super::Gate::Unjudged
+    } else if any(Verdict::Pass) || (cells().count() > 0 && cells().all(off)) {
         super::Gate::Passed
     } else {
         super::Gate::NothingCompared
@@ -168,12 +230,40 @@ impl<'a> Sides<'a> {
             from.runs.iter().filter(absent).map(|run| run.plan.run_id.clone()).collect::<Vec<_>>()
         };
         let compared = cells.iter().filter_map(|(label, runs)| self.cell(label, runs).transpose());
+        let compared = compared.collect::<Result<Vec<ComparedCell>, _>>()?;
         Ok(ComparedExperiment {
             name: name.to_string(),
-            cells: compared.collect::<Result<_, _>>()?,
+            unjudged: self.unjudged(&compared),
+            cells: compared,
             appeared: missing(self.later, self.earlier),
             vanished: missing(self.earlier, self.later),
         })
+    }
+
+    /// Whether both sides hold the same recordings and rules.
+    fn are_untouched(&self) -> bool {
+        let same = |run: &RunDocuments, other: &RunDocuments| {
+            (&run.plan, &run.summary, &run.environment) == (&other.plan, &other.summary, &other.environment)
+        };
+        self.earlier.record == self.later.record
+            && self.earlier.runs.len() == self.later.runs.len()
+            && self.earlier.runs.iter().zip(&self.later.runs).all(|(run, other)| same(run, other))
+    }
+
+    /// Why a change counts as not judged: a claim that no cell, or not every changed cell, has a verdict on.
+    fn unjudged(&self, cells: &[ComparedCell]) -> Option<String> {
+        if self.are_untouched() {
+            return None;
+        }
+        let lacks = |judgement: &Judgement| matches!(judgement.verdict(), Verdict::Missing | Verdict::NotComparable);
+        let claims_speed = self.later.record.ruleset != super::V1;
+        let lacking = cells.iter().find_map(|cell| {
+            let judgements = [Some(&cell.quality), Some(&cell.speed).filter(|_| claims_speed)];
+            let found = judgements.into_iter().flatten().find(|judgement| lacks(judgement))?;
+            Some(format!("{}: {}", cell.label, found.reason))
+        });
+        let none = || "no cell is on both sides".to_string();
+        lacking.or_else(|| cells.is_empty().then(none))
     }
 
     /// Judges one cell; none when it wasn't there before.
@@ -182,10 +272,16 @@ impl<'a> Sides<'a> {
         if earlier.is_empty() {
             return Ok(None);
         }
+        let across = Across { record: &self.later.record, earlier: &earlier, later: runs };
+        if across.applies() {
+            return self.across(label, &across).map(Some);
+        }
         let (pairs, problem) = pairs(&earlier, runs);
         let rule = &self.later.record.quality;
         let undecided_both = |outcome: Outcome, reason: &str| ComparedCell {
             label: label.to_string(),
+            changes: Vec::new(),
+            answer: None,
             identical: false,
             quality: Judgement::undecided(rule.metric.word(), outcome.clone(), reason),
             speed: Judgement::undecided("tokens_per_second", outcome, reason),
@@ -202,7 +298,35 @@ impl<'a> Sides<'a> {
         if let Some((_, reason)) = problem {
             quality.reason = format!("{}; left out: {reason}", quality.reason);
         }
-        Ok(Some(ComparedCell { label: label.to_string(), identical, quality, speed: self.speed(&pairs)? }))
+        let (label, speed) = (label.to_string(), self.speed(&pairs)?);
+        Ok(Some(ComparedCell { label, changes: Vec::new(), answer: None, identical, quality, speed }))
+    }
+
+    /// Judges a cell whose plan changed, or by rules v2.
+    fn across(&self, label: &str, across: &Across<'_>) -> Result<ComparedCell, ScorecardError> {
+        let (pairs, _) = pairs(across.earlier, across.later);
+        let weights =
+            |pair: &Pair<'_>| pair.old.weights_sha256.is_some() && pair.old.weights_sha256 == pair.new.weights_sha256;
+        let identical = !pairs.is_empty() && pairs.len() == across.later.len() && pairs.iter().all(weights);
+        // The same weights are no worse; they are no better either, when a change claims to be.
+        let no_worse = match self.later.record.quality.claim {
+            Some(QualityClaim::Off) => false,
+            Some(QualityClaim::Better) => across.changes().is_empty(),
+            _ => true,
+        };
+        let (quality, answer) = match identical && no_worse {
+            true => (self.quality(&pairs, identical), None),
+            false => across.quality(),
+        };
+        let speed = match self.later.record.ruleset == super::V1 {
+            true => Judgement::undecided(
+                "tokens_per_second",
+                Outcome::NotComparable(None),
+                "the plan changed, and speed is compared for one plan alone",
+            ),
+            false => across.speed(),
+        };
+        Ok(ComparedCell { label: label.to_string(), changes: across.changes(), answer, identical, quality, speed })
     }
 
     fn quality(&self, pairs: &[Pair<'_>], identical: bool) -> Judgement {

@@ -1,30 +1,42 @@
 //! Verdicts from artifacts on disk alone: quality, speed and reproducibility, per matrix cell and over all.
 //!
-//! The rules are `ruleset: v1`, stated where they are applied: [`quality`], [`speed`], [`reproducibility`], and what makes
-//! two runs comparable in [`budget`]. Every verdict carries its figures and the sentence that explains it. Refuses to
+//! The rules are stated where they are applied. `ruleset: v1`: [`quality`], [`speed`], [`reproducibility`], and what makes
+//! two runs comparable in [`budget`]. `ruleset: v2`: [`claims`] on the [`evidence`] of seeds, [`comparable`], [`ranking`]. Every verdict carries its figures and the sentence that explains it. Refuses to
 //! decide on point estimates when there are repeats, to compare what differs in budget or machine, and to let a run that
 //! didn't finish drop out silently. Needs no engine: runs on a machine that never trained.
 
+mod across;
+mod answer;
 mod arms;
 mod bench;
 mod blocks;
 mod budget;
 mod cells;
+pub mod claims;
+mod comparable;
 pub mod compare;
 mod control;
 mod curves;
 pub mod drift;
+mod evidence;
 mod leaderboard;
 pub mod noise;
 mod overview;
 pub mod power;
 mod quality;
+mod ranking;
 mod reproducibility;
 mod speed;
 pub mod statistics;
 mod variants;
 mod worst;
 
+#[cfg(test)]
+mod claim_rates_tests;
+#[cfg(test)]
+mod claims_tests;
+#[cfg(test)]
+mod compare_tests;
 #[cfg(test)]
 mod control_tests;
 #[cfg(test)]
@@ -44,9 +56,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nanochat_artifacts::{
-    ArtifactError, BaselineResult, Document, ExperimentDocuments, ExperimentFolder, Scorecard, Tables, Verdict,
-    file_sha256, files, read_document, read_experiment, write_document,
+    ArtifactError, BaselineResult, Document, ExperimentDocuments, ExperimentFolder, QualityClaim, Scorecard, Tables,
+    Verdict, file_sha256, files, read_document, read_experiment, write_document,
 };
+
+use claims::Lender;
 
 pub use bench::{BenchComparison, ComparedFigure, compare_benches};
 pub use curves::{Chart, Curve, Curves, DRAWN_RUNS, Line, cell_of, curves};
@@ -55,8 +69,12 @@ pub use overview::{ExperimentOverview, Listing, Order, RunOverview, Verdicts, of
 pub use quality::Metric;
 pub use worst::severity;
 
-/// The rules that this program knows.
-pub const RULESET: &str = "v1";
+/// The first rules: no worse and no slower than the baseline, as points where there are few runs.
+pub const V1: &str = "v1";
+/// Rules on claims, with intervals over seeds.
+pub const V2: &str = "v2";
+/// Seeds an arm, or blocks, that rules v2 need before they form an interval.
+pub const SEEDS_FOR_INTERVAL: usize = 2;
 /// Confidence level of every interval.
 pub const CONFIDENCE: f64 = 0.95;
 /// Runs an arm needs before an interval over runs is formed; with fewer, figures are compared as points.
@@ -71,7 +89,7 @@ pub enum ScorecardError {
     #[diagnostic(transparent)]
     Artifact(#[from] ArtifactError),
     /// Rules of another version.
-    #[error("`{}` asks for the ruleset `{found}`; this program knows `{RULESET}`", path.display())]
+    #[error("`{}` asks for the ruleset `{found}`; this program knows `{V1}` and `{V2}`", path.display())]
     #[diagnostic(help("use the version of nanochat that the experiment was recorded with"))]
     UnknownRuleset {
         /// The record.
@@ -127,10 +145,14 @@ impl BaselineEvidence {
 pub fn build(folder: &ExperimentFolder, project_root: &Path) -> Result<Scorecard, ScorecardError> {
     let documents = read_experiment(folder)?;
     let (baseline, baseline_hash) = read_baseline(&documents, project_root)?;
-    let mut scorecard = judge(&documents, &baseline)?;
+    let lenders = noise::lenders(folder, project_root)?;
+    let mut scorecard = judge(&documents, &baseline, &lenders)?;
     scorecard.evidence = evidence(&documents)?;
     scorecard.evidence.extend(baseline_hash);
-    let cited = noise::cite(&mut scorecard, folder, project_root)?;
+    let cited = match scorecard.ruleset.as_str() {
+        V1 => noise::cite(&mut scorecard, folder, project_root)?,
+        _ => noise::lent(&scorecard, project_root)?,
+    };
     scorecard.evidence.extend(cited);
     Ok(scorecard)
 }
@@ -142,21 +164,41 @@ pub fn update(folder: &ExperimentFolder, project_root: &Path) -> Result<Scorecar
     Ok(scorecard)
 }
 
-/// Judges documents that were read before; leaves `evidence` empty.
-pub fn judge(documents: &ExperimentDocuments, baseline: &BaselineEvidence) -> Result<Scorecard, ScorecardError> {
+/// The rules of an experiment.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rules<'a> {
+    /// The first.
+    V1,
+    /// Claims; noise that may be lent.
+    V2(&'a [Lender]),
+}
+
+/// Judges documents that were read before; leaves `evidence` empty. `lenders`: noise that rules v2 may lend.
+pub fn judge(
+    documents: &ExperimentDocuments,
+    baseline: &BaselineEvidence,
+    lenders: &[Lender],
+) -> Result<Scorecard, ScorecardError> {
     let record = &documents.record;
-    let path = documents.folder.record();
-    if record.ruleset != RULESET {
-        return Err(ScorecardError::UnknownRuleset { path, found: record.ruleset.clone() });
-    }
+    let rules = match record.ruleset.as_str() {
+        V1 => Rules::V1,
+        V2 => Rules::V2(lenders),
+        found => {
+            let path = documents.folder.record();
+            return Err(ScorecardError::UnknownRuleset { path, found: found.to_string() });
+        }
+    };
     let tables = Tables::read(documents.runs.iter().filter(|run| run.finished().is_some()))?;
-    let cells = cells::judged(documents, &tables, &control::evidence(documents, &tables, baseline)?)?;
+    let held_against = control::evidence(documents, &tables, baseline)?;
+    let (cells, ranking) = cells::judged(documents, &tables, &held_against, rules)?;
     let absent = &documents.absent;
-    Ok(Scorecard {
+    let mut card = Scorecard {
         schema: Scorecard::SCHEMA.to_string(),
         experiment: record.name.clone(),
         description: record.description.clone(),
-        ruleset: RULESET.to_string(),
+        ruleset: record.ruleset.clone(),
+        answer: None,
+        ranking,
         baseline_commit: record.baseline_commit.clone(),
         baseline_results: record.baseline_results.clone(),
         quality: worst::over(&worst::candidates(&cells), |cell| &cell.quality, absent, record.quality.metric.word()),
@@ -168,7 +210,12 @@ pub fn judge(documents: &ExperimentDocuments, baseline: &BaselineEvidence) -> Re
         cells,
         runs: record.runs.clone(),
         evidence: BTreeMap::new(),
-    })
+    };
+    if matches!(rules, Rules::V2(_)) {
+        card.answer =
+            Some(answer::answer(&card, record.quality.claim.unwrap_or(QualityClaim::NoWorse), record.speed.claim));
+    }
+    Ok(card)
 }
 
 /// What `--gate` makes of a scorecard, the worst first.
@@ -182,6 +229,8 @@ pub enum Gate {
     Inconclusive,
     /// Neither quality nor speed could be compared.
     NothingCompared,
+    /// Something changed and wasn't judged, or results are stale against their spec.
+    Unjudged,
 }
 
 /// Decides the gate.
@@ -193,6 +242,8 @@ pub fn gate(scorecard: &Scorecard) -> Gate {
         Gate::Failed
     } else if verdicts.contains(&Verdict::Inconclusive) {
         Gate::Inconclusive
+    } else if verdicts.iter().take(2).all(|verdict| *verdict == Verdict::Off) {
+        Gate::Passed
     } else if !verdicts.iter().take(2).any(|verdict| *verdict == Verdict::Pass) {
         Gate::NothingCompared
     } else {

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::arms::{self, Arm};
+use super::claims::Lender;
 use super::quality::{self, Metric};
 use super::statistics::{self, rounded};
 use super::{CONFIDENCE, RUNS_FOR_INTERVAL, ScorecardError, cells, speed};
@@ -11,6 +12,7 @@ use nanochat_artifacts::{
     CitedNoise, Document, ExperimentDocuments, ExperimentFolder, Finding, Judgement, Method, NoiseEntry, NoiseRecord,
     QualityRule, ResultsRoot, RunDocuments, Scorecard, file_sha256,
 };
+use nanochat_plan::configuration_hash;
 
 /// What the runs of an experiment's first cell show, one entry a metric that they have.
 pub fn measure(documents: &ExperimentDocuments) -> NoiseRecord {
@@ -59,6 +61,7 @@ fn entry(metric: &str, arm: &Arm, documents: &ExperimentDocuments, runs: &[&RunD
         interval: Some((rounded(deviation.low), rounded(deviation.high))),
         mean: statistics::mean(&figures).map(rounded),
         runs: figures.len() as u64,
+        configuration: runs.first().map(|run| configuration_hash(&run.plan)),
         experiment: Some(documents.record.name.clone()),
         run_ids: runs.iter().filter(|run| run.finished().is_some()).map(|run| run.plan.run_id.clone()).collect(),
         source: format!("{} of `{}`, {cell}", quality::plural(figures.len(), "seed"), documents.record.name),
@@ -130,6 +133,27 @@ fn rate_halves(rates: &Arm, min_ratio: f64) -> Judgement {
     judgement
 }
 
+/// Noise that verdicts of rules v2 may be lent, of the experiment itself first, then of the project.
+pub(super) fn lenders(folder: &ExperimentFolder, project_root: &Path) -> Result<Vec<Lender>, ScorecardError> {
+    let own = format!("results/{}/noise.json", folder.name());
+    let project = ResultsRoot::new(project_root).noise();
+    let mut found = Vec::new();
+    for (source, path) in [(own, folder.noise()), ("experiments/noise.json".to_string(), project)] {
+        let entries = NoiseRecord::recorded(&path)?.map(|record| record.entries).unwrap_or_default();
+        found.extend(entries.into_iter().map(|entry| Lender { source: source.clone(), entry }));
+    }
+    Ok(found)
+}
+
+/// The noise documents that a scorecard's cells were lent from, with their hashes.
+pub(super) fn lent(scorecard: &Scorecard, project_root: &Path) -> Result<Vec<(String, String)>, ScorecardError> {
+    let mut sources: Vec<&String> =
+        scorecard.cells.iter().filter_map(|cell| Some(&cell.quality.finding()?.noise.as_ref()?.source)).collect();
+    sources.sort();
+    sources.dedup();
+    sources.into_iter().map(|source| Ok((source.clone(), file_sha256(&project_root.join(source))?))).collect()
+}
+
 /// Has every judgement cite the noise that was recorded for the experiment, else for the project; gives the hash of each
 /// record that is cited, by path. Published figures of other programs' runs are for plans, not for verdicts.
 pub(super) fn cite(
@@ -177,7 +201,12 @@ fn cite_one(judgement: &mut Judgement, record: &NoiseRecord, path: &str) -> bool
     } else {
         String::new()
     };
-    found.noise = Some(CitedNoise { standard_deviation: deviation, runs: entry.runs, source: path.to_string() });
+    found.noise = Some(CitedNoise {
+        standard_deviation: deviation,
+        runs: entry.runs,
+        source: path.to_string(),
+        configuration: None,
+    });
     judgement.reason.push_str(&format!(
         "; recorded noise: a standard deviation of {} between runs{here} ({}, `{path}`)",
         words(unit),

@@ -109,6 +109,7 @@ pub fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::Inconclusive => "inconclusive",
         Verdict::NotComparable => "not_comparable",
         Verdict::Missing => "missing",
+        Verdict::Off => "off",
     }
 }
 

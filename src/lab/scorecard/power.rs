@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::statistics::student_t_quantile;
-use super::{CONFIDENCE, Metric, RUNS_FOR_INTERVAL, arms};
+use super::{CONFIDENCE, Metric, arms};
 use nanochat_artifacts::{
     ArtifactError, BaselineResult, BaselineRun, NoiseEntry, NoiseRecord, QualityRule, ResultsRoot,
 };
-use nanochat_plan::{ModelShape, Power, RunPlan};
+use nanochat_plan::{ModelShape, Power, RunPlan, configuration_hash};
 
 /// Chance that a difference of the stated size is seen.
 const POWER: f64 = 0.8;
@@ -28,11 +28,35 @@ pub fn noise(root: &ResultsRoot, experiment: &str, metric: Metric) -> Result<Opt
     Ok(NoiseRecord::published()?.of(metric.word()).cloned())
 }
 
+/// Noise that rules v2 know of these plans: recorded in the same configuration, by the experiment or the project. None where
+/// there is no such record; other depths and budgets say nothing.
+///
+/// # Errors
+/// As [`noise`].
+pub fn noise_of_configuration(
+    root: &ResultsRoot,
+    experiment: &str,
+    metric: Metric,
+    plans: &[RunPlan],
+) -> Result<Option<NoiseEntry>, ArtifactError> {
+    let wanted: BTreeSet<String> = plans.iter().map(configuration_hash).collect();
+    for path in [root.experiment(experiment)?.noise(), root.noise()] {
+        let entries = NoiseRecord::recorded(&path)?.map(|record| record.entries).unwrap_or_default();
+        let fits = |entry: &NoiseEntry| {
+            entry.metric == metric.word() && entry.configuration.as_ref().is_some_and(|own| wanted.contains(own))
+        };
+        if let Some(entry) = entries.into_iter().find(fits) {
+            return Ok(Some(entry));
+        }
+    }
+    Ok(None)
+}
+
 /// Smallest true difference of two means that a verdict sees with 80% probability: the half-width of its interval and
 /// the quantile of that probability (the usual approximation of the noncentral distribution). None for arms too small
 /// for an interval.
-pub fn detectable(deviation: f64, candidate: u64, baseline: u64) -> Option<f64> {
-    if candidate.min(baseline) < RUNS_FOR_INTERVAL as u64 {
+pub fn detectable(deviation: f64, candidate: u64, baseline: u64, fewest: usize) -> Option<f64> {
+    if candidate.min(baseline) < fewest as u64 {
         return None;
     }
     let (n, m) = (candidate as f64, baseline as f64);
@@ -43,16 +67,24 @@ pub fn detectable(deviation: f64, candidate: u64, baseline: u64) -> Option<f64> 
 
 /// Holds the tolerance against the noise for the seeds of these plans. The baseline counts with its recorded runs, or,
 /// where none are recorded, with as many as there are seeds; of several shapes the one with the fewest runs stands.
-pub fn power(rule: &QualityRule, plans: &[RunPlan], noise: &NoiseEntry, baseline: Option<&BaselineResult>) -> Power {
+/// `fewest`: runs an arm that the rules need for an interval.
+pub fn power(
+    rule: &QualityRule,
+    plans: &[RunPlan],
+    noise: &NoiseEntry,
+    baseline: Option<&BaselineResult>,
+    fewest: usize,
+) -> Power {
     let seeds = plans.iter().map(|plan| plan.seed).collect::<BTreeSet<u64>>().len() as u64;
     let recorded = baseline.and_then(|result| weakest_arm(result, plans, rule.metric));
     let baseline_runs = recorded.as_ref().map_or(seeds, |arm| arm.len() as u64);
     let mean = recorded.as_deref().and_then(super::statistics::mean);
     let tolerance = rule.absolute.or_else(|| Some(rule.relative? * mean?.abs()));
-    let smallest = detectable(noise.standard_deviation, seeds, baseline_runs);
-    let reaches =
-        |candidate: u64, baseline: u64| Some(detectable(noise.standard_deviation, candidate, baseline)? <= tolerance?);
-    let mut needed = RUNS_FOR_INTERVAL as u64..=MAX_SEEDS;
+    let smallest = detectable(noise.standard_deviation, seeds, baseline_runs, fewest);
+    let reaches = |candidate: u64, baseline: u64| {
+        Some(detectable(noise.standard_deviation, candidate, baseline, fewest)? <= tolerance?)
+    };
+    let mut needed = fewest as u64..=MAX_SEEDS;
     let is_known = tolerance.is_some_and(|tolerance| tolerance > 0.0);
     let seeds_needed = needed
         .find(|&seeds| is_known && reaches(seeds, recorded.as_ref().map_or(seeds, |_| baseline_runs)) == Some(true));
@@ -68,7 +100,7 @@ pub fn power(rule: &QualityRule, plans: &[RunPlan], noise: &NoiseEntry, baseline
         is_enough: tolerance.map(|_| reaches(seeds, baseline_runs) == Some(true)),
         sentence: String::new(),
     };
-    power.sentence = sentence(&power);
+    power.sentence = sentence(&power, fewest);
     power
 }
 
@@ -87,7 +119,7 @@ fn weakest_arm(result: &BaselineResult, plans: &[RunPlan], metric: Metric) -> Op
     shapes.into_iter().map(arm).filter(|arm| !arm.is_empty()).min_by_key(Vec::len)
 }
 
-fn sentence(power: &Power) -> String {
+fn sentence(power: &Power, fewest: usize) -> String {
     let Power { metric, seeds, baseline_runs, .. } = power;
     let planned = if *seeds == 1 { "1 seed is".to_owned() } else { format!("{seeds} seeds are") };
     let more = match power.seeds_needed {
@@ -96,13 +128,13 @@ fn sentence(power: &Power) -> String {
         None => "the tolerance is relative, and no baseline is recorded to give it a size".to_owned(),
     };
     let Some(smallest) = power.smallest_difference else {
-        let why = if *seeds < RUNS_FOR_INTERVAL as u64 {
+        let why = if *seeds < fewest as u64 {
             format!("{planned} planned")
         } else {
             format!("the recorded baseline counts as {baseline_runs}")
         };
         return format!(
-            "{metric} will be compared as a point: an interval takes {RUNS_FOR_INTERVAL} runs an arm, and {why}; {more}"
+            "{metric} will be compared as a point: an interval takes {fewest} runs an arm, and {why}; {more}"
         );
     };
     let judged = match (power.tolerance, power.is_enough) {
@@ -131,15 +163,15 @@ mod tests {
     /// By hand: t(0.975, 4) = 2.77645, t(0.8, 4) = 0.94096, so (2.77645 + 0.94096) × 0.00023 × √(2/3) = 0.00069811.
     #[test]
     fn the_published_noise_and_three_seeds() {
-        let smallest = detectable(0.00023, 3, 3).unwrap();
+        let smallest = detectable(0.00023, 3, 3, 3).unwrap();
         assert!((smallest - 0.000_698_11).abs() < 5e-9, "{smallest}");
-        assert_eq!((detectable(1.0, 2, 9), detectable(1.0, 9, 1), detectable(1.0, 0, 0)), (None, None, None));
+        assert_eq!((detectable(1.0, 2, 9, 3), detectable(1.0, 9, 1, 3), detectable(1.0, 0, 0, 3)), (None, None, None));
     }
 
     /// By hand: t(0.975, 21) = 2.07961, t(0.8, 21) = 0.85907, so (2.07961 + 0.85907) × √(1/3 + 1/20) = 1.81945.
     #[test]
     fn more_recorded_runs_of_the_baseline_sharpen_the_verdict() {
-        let smallest = detectable(1.0, 3, 20).unwrap();
+        let smallest = detectable(1.0, 3, 20, 3).unwrap();
         assert!((smallest - 1.81945).abs() < 5e-5, "{smallest}");
     }
 

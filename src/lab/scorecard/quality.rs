@@ -26,13 +26,10 @@ pub(super) fn judge(
     let mut judgement = Judgement::missing(metric.word(), "");
     judgement.candidate = candidate.figure();
     judgement.bound = rule.absolute.map(|bound| Bound::at(signed(bound, metric)));
-    let matched = match matched_runs(runs, evidence, commit) {
+    let (matched, note) = match matched_baseline(runs, evidence, commit) {
         Ok(matched) => matched,
         Err((outcome, reason)) => return Judgement { outcome, reason, ..judgement },
     };
-    let (matched, note) = of_same_precision(runs, matched);
-    // Between cells the axes tell of another precision.
-    let note = note.filter(|_| !matches!(evidence, BaselineEvidence::Control(_)));
     let baseline = arms::baseline(&matched, metric).with_note(note);
     let Some(reference) = statistics::mean(&baseline.figures()) else {
         judgement.reason = format!("the recorded baseline has no {}; record one that was evaluated", metric);
@@ -70,6 +67,17 @@ pub(super) fn unfinished(runs: &[&RunDocuments]) -> Option<String> {
         runs.len() - open.len(),
         runs.len()
     ))
+}
+
+/// The baseline's runs that match all of ours in budget, those in our precision where there are any, with a remark else.
+pub(super) fn matched_baseline<'b>(
+    runs: &[&RunDocuments],
+    evidence: &'b BaselineEvidence,
+    commit: &str,
+) -> Result<(Vec<&'b BaselineRun>, Option<String>), (Outcome, String)> {
+    let (matched, note) = of_same_precision(runs, matched_runs(runs, evidence, commit)?);
+    // Between cells the axes tell of another precision.
+    Ok((matched, note.filter(|_| !matches!(evidence, BaselineEvidence::Control(_)))))
 }
 
 /// The baseline's runs that match all of ours in budget, or the verdict that there are none.

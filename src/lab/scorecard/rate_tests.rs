@@ -11,7 +11,7 @@ use super::{CONFIDENCE, noise, speed};
 use nanochat_artifacts::{CitedNoise, Judgement, Method, NoiseRecord, Verdict, read_experiment, write_document};
 
 /// Standard normal by the polar method.
-fn normal(generator: &mut SplitMix64) -> f64 {
+pub(super) fn normal(generator: &mut SplitMix64) -> f64 {
     let mut unit = || 2.0 * (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64 - 1.0;
     loop {
         let (x, y) = (unit(), unit());

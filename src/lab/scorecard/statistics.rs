@@ -67,7 +67,8 @@ pub fn paired_log_ratio(pairs: &[(f64, f64)], confidence: f64) -> Option<Estimat
     Some(Estimated { value: estimate.value.exp(), low: estimate.low.exp(), high: estimate.high.exp() })
 }
 
-fn around(value: f64, error: f64, df: f64, confidence: f64) -> Estimated {
+/// The t interval around a value with this standard error and these degrees of freedom; without error, the value alone.
+pub(super) fn around(value: f64, error: f64, df: f64, confidence: f64) -> Estimated {
     if error == 0.0 {
         return Estimated { value, low: value, high: value };
     }
@@ -94,6 +95,28 @@ pub fn student_t_quantile(p: f64, df: f64) -> f64 {
     let tail = p.min(1.0 - p);
     let distance = if p == 0.5 { 0.0 } else { bisected(|t| distribution.sf(t) > tail) };
     if p < 0.5 { -distance } else { distance }
+}
+
+/// Two-sided p value of a difference with this standard error. Without error, any difference is certain.
+pub(super) fn p_value(difference: f64, error: f64, df: f64) -> f64 {
+    if error == 0.0 {
+        return if difference == 0.0 { 1.0 } else { 0.0 };
+    }
+    StudentsT::new(0.0, 1.0, df)
+        .map_or(f64::NAN, |distribution| (2.0 * distribution.sf((difference / error).abs())).min(1.0))
+}
+
+/// Holm's step-down correction: p values in their order, each as it counts when all of them are tested together.
+pub(super) fn holm(p_values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p_values.len()).collect();
+    order.sort_by(|a, b| p_values[*a].total_cmp(&p_values[*b]));
+    let mut corrected = vec![1.0; p_values.len()];
+    let mut largest: f64 = 0.0;
+    for (place, test) in order.iter().enumerate() {
+        largest = largest.max((p_values.len() - place) as f64 * p_values[*test]).min(1.0);
+        corrected[*test] = largest;
+    }
+    corrected
 }
 
 /// Where a falling condition stops to hold, above zero: by bisection until the bracket can't shrink, in some 100 steps.
@@ -127,7 +150,7 @@ pub fn pairs_to_resolve(distance: f64, deviation: f64, confidence: f64) -> Optio
 }
 
 /// The smallest count from 2 to 10,000 whose half-width is below `distance`; half-widths fall with the count.
-fn fewest(distance: f64, half_width: impl Fn(f64) -> f64) -> Option<u64> {
+pub(super) fn fewest(distance: f64, half_width: impl Fn(f64) -> f64) -> Option<u64> {
     let enough = |count: u64| half_width(count as f64) < distance;
     let (mut low, mut high) = (2, 10_000);
     if distance <= 0.0 || !enough(high) {

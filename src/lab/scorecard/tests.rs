@@ -407,11 +407,14 @@ fn changes_of_plan_and_input_are_named() {
         summary.plan_hash = plan.plan_hash.clone();
     });
     let found = compare_folders(&old, &replanned);
-    check(&found.experiments[0].cells[0].quality, Verdict::NotComparable, "none", &["optimizer.matrix_lr 0.02 → 0.03"]);
-    assert_eq!(compare::gate(&found), Gate::NothingCompared);
+    check(&found.experiments[0].cells[0].quality, Verdict::Inconclusive, "none", &["no interval (1 seed each)"]);
+    let changed = &found.experiments[0].cells[0].changes[0];
+    assert_eq!((changed.key.as_str(), &changed.now), ("optimizer.matrix_lr", &serde_json::json!(0.03)));
+    assert_eq!(compare::gate(&found), Gate::Inconclusive);
     let other_data = project(&|_, summary| summary.data_sha256 = "9".repeat(64));
     let found = compare_folders(&old, &other_data);
     check(&found.experiments[0].cells[0].quality, Verdict::NotComparable, "none", &["the data of"]);
+    assert_eq!(compare::gate(&found), Gate::Unjudged);
     let single = project(&|_, summary| summary.weights_sha256 = Some("9".repeat(64)));
     let found = compare_folders(&old, &single).experiments[0].cells[0].clone();
     check(&found.quality, Verdict::Pass, "point", &["1 earlier run"]);

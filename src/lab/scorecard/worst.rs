@@ -10,7 +10,7 @@ use nanochat_artifacts::{CellSummary, ExperimentDocuments, Judgement, Outcome, V
 /// How bad a verdict is: the higher, the worse.
 pub fn severity(verdict: Verdict) -> u8 {
     match verdict {
-        Verdict::Pass => 0,
+        Verdict::Off | Verdict::Pass => 0,
         Verdict::Missing => 1,
         Verdict::NotComparable => 2,
         Verdict::Inconclusive => 3,
@@ -51,6 +51,9 @@ fn over_all(judged: &[(&str, &Judgement)], cells: usize, absent: &[String], metr
         let more = if absent.len() > 1 { format!(" and {} more", absent.len() - 1) } else { String::new() };
         Judgement::missing(metric, format!("`{first}`{more} not started; `nanochat run` takes up what is missing"))
     });
+    if let Some(off) = worst.as_ref().filter(|worst| worst.verdict() == Verdict::Off) {
+        return off.clone();
+    }
     match (worst, lacking) {
         (Some(worst), Some(lacking)) if severity(worst.verdict()) <= severity(Verdict::Missing) => Judgement {
             outcome: Outcome::Missing(worst.finding().cloned()),
@@ -126,7 +129,7 @@ fn worst_of(judged: &[(&str, &Judgement)], cells: usize) -> Option<Judgement> {
         }
     }
     let (label, judgement) = worst?;
-    if judged.len() == 1 && cells == 1 {
+    if judgement.verdict() == Verdict::Off || judged.len() == 1 && cells == 1 {
         return Some(judgement.clone());
     }
     let alike = judged.iter().filter(|(_, other)| other.verdict() == judgement.verdict()).count();
