@@ -188,9 +188,12 @@ impl<'a> Table<'a> {
         }
         allowances::check(&mut file, length, chunks).map_err(broken)?;
         let mut reader = ParquetReader::new(file);
+        reader.set_metadata(metadata);
         let schema = reader.schema().map_err(|e| broken(e.to_string()))?;
-        let known = COLUMNS.iter().filter(|name| schema.contains(name)).map(|name| name.to_string()).collect();
-        let frame = reader.with_columns(Some(known)).finish().map_err(|e| broken(e.to_string()))?;
+        let known: Vec<String> =
+            COLUMNS.iter().filter(|name| schema.contains(name)).map(|name| name.to_string()).collect();
+        let known = (known.len() < schema.len()).then_some(known);
+        let frame = reader.with_columns(known).finish().map_err(|e| broken(e.to_string()))?;
         Ok(Self { path, frame })
     }
 

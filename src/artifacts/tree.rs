@@ -75,9 +75,12 @@ impl Tree {
     /// When git isn't installed, there is no repository, or it has no such commit.
     pub fn revision(repository: &Path, revision: &str) -> Result<Self, ArtifactError> {
         let object = format!("{revision}^{{commit}}");
-        let commit = Git::at(repository)
+        let git = Git::at(repository);
+        // Git's own reason comes first: no repository, or one of another user's.
+        git.output(&["rev-parse", "--git-dir"])?;
+        let commit = git
             .output(&["rev-parse", "--verify", "--quiet", "--end-of-options", &object])
-            .map_err(|_| ArtifactError::Git { message: format!("there is no commit `{revision}` here") })?;
+            .map_err(|_| missing(&git, &format!("there is no commit `{revision}` here")))?;
         let commit = String::from_utf8_lossy(&commit).lines().last().unwrap_or_default().to_string();
         Ok(Self::Commit { repository: repository.to_path_buf(), revision: revision.to_string(), commit })
     }
@@ -90,8 +93,9 @@ impl Tree {
         for revision in [one, other] {
             Self::revision(repository, revision)?;
         }
-        let nothing = |_| ArtifactError::Git { message: format!("`{one}` and `{other}` have no commit in common") };
-        let found = Git::at(repository).output(&["merge-base", "--end-of-options", one, other]).map_err(nothing)?;
+        let git = Git::at(repository);
+        let nothing = |_| missing(&git, &format!("`{one}` and `{other}` have no commit in common"));
+        let found = git.output(&["merge-base", "--end-of-options", one, other]).map_err(nothing)?;
         Self::revision(repository, String::from_utf8_lossy(&found).trim())
     }
 
@@ -264,6 +268,13 @@ fn checked(folders: Vec<(String, String)>) -> Result<Vec<(String, String)>, Arti
         check_name("the experiment's folder", name)?;
     }
     Ok(folders)
+}
+
+/// What isn't there, and in a shallow clone how to have the rest.
+fn missing(git: &Git, what: &str) -> ArtifactError {
+    let shallow = git.output(&["rev-parse", "--is-shallow-repository"]).is_ok_and(|said| said.starts_with(b"true"));
+    let rest = if shallow { ": this clone is shallow; `git fetch --unshallow` brings the rest" } else { "" };
+    ArtifactError::Git { message: format!("{what}{rest}") }
 }
 
 /// Whether a path goes down alone.

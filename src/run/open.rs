@@ -1,6 +1,6 @@
 //! Opens a spec for a command: loads it, selects cells, expands them to plans, and checks paths and machine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nanochat_artifacts::ResultsRoot;
 use nanochat_experiment::config::{Diagnostic, Severity, SpecErrors};
@@ -65,6 +65,8 @@ pub enum Warning {
     Machine(Mismatch),
     /// A run is estimated to need more memory than there is.
     TooLarge(TooLarge),
+    /// The working folder lies in a project, and is none itself.
+    Elsewhere(PathBuf),
 }
 
 /// Which runs of the spec a command works on.
@@ -149,6 +151,7 @@ impl Opened {
     pub fn open(request: &Request<'_>) -> Result<Self, OpenError> {
         let mut experiment = experiment::load(request.spec, &request.options)?;
         let mut warnings = missing_paths(&experiment, request)?;
+        warnings.extend(project_above().map(Warning::Elsewhere));
         let selected: Vec<Cell> = experiment.select(request.only)?.into_iter().cloned().collect();
         let cells = match request.scope {
             Scope::All => selected.len(),
@@ -191,6 +194,16 @@ impl Opened {
         let built = rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build_global();
         built.map_err(|error| OpenError::Threads { reason: error.to_string() })
     }
+}
+
+/// The project that the working folder lies in, where it is none itself: results would grow beside those of the project.
+fn project_above() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    let is_project = |folder: &Path| folder.join("results").is_dir() && folder.join("experiments").is_dir();
+    if here.join("results").is_dir() || here.join("experiments").is_dir() {
+        return None;
+    }
+    here.ancestors().skip(1).find(|folder| is_project(folder)).map(Path::to_path_buf)
 }
 
 fn missing_paths(experiment: &Experiment, request: &Request<'_>) -> Result<Vec<Warning>, OpenError> {

@@ -240,6 +240,53 @@ fn a_spec_comes_from_standard_input_too() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("tiny"));
 }
 
+#[test]
+fn a_folder_within_a_project_is_told() {
+    let project = Project::new();
+    project.write("experiments/tiny.yaml", TINY);
+    project.write("results/a.txt", "");
+    project.write("notes/a.txt", "");
+    let mut command = project.command(&["plan", "../experiments/tiny.yaml"]);
+    let ran = command.current_dir(project.path().join("notes")).output().unwrap();
+    let told = one_line(&String::from_utf8_lossy(&ran.stderr));
+    assert!(told.contains("this folder lies in the project"), "{told}");
+    let here = project.run(&["plan", "experiments/tiny.yaml"]).exits(0);
+    assert!(!here.told().contains("lies in the project"), "{}", here.stderr());
+}
+
+/// What git has to say is passed on, and a shallow clone is called one.
+#[test]
+fn gits_own_reasons_are_told() {
+    let project = Project::new();
+    let git = |folder: &Path, arguments: &[&str]| {
+        let name = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org"];
+        Command::new("git").args(name).arg("-C").arg(folder).args(arguments).output().unwrap()
+    };
+    let told = |folder: &str, range: &str| {
+        let mut command = project.command(&["compare", range]);
+        let ran = command.current_dir(project.path().join(folder)).output().unwrap();
+        assert_eq!(ran.status.code(), Some(2));
+        one_line(&String::from_utf8_lossy(&ran.stderr))
+    };
+    std::fs::create_dir(project.path().join("bare")).unwrap();
+    assert!(told("bare", "HEAD").contains("not a git repository"), "{}", told("bare", "HEAD"));
+    let whole = project.path().join("whole");
+    std::fs::create_dir(&whole).unwrap();
+    git(&whole, &["init", "-q", "-b", "main"]);
+    for number in 0..3 {
+        project.write("whole/results/a.txt", &number.to_string());
+        git(&whole, &["add", "."]);
+        git(&whole, &["commit", "-q", "-m", "more"]);
+    }
+    let from = format!("file://{}", whole.display());
+    git(project.path(), &["clone", "-q", "--depth", "1", &from, "shallow"]);
+    let missing = told("shallow", "HEAD~1..HEAD");
+    assert!(missing.contains("there is no commit `HEAD~1` here: this clone is shallow"), "{missing}");
+    assert!(missing.contains("git fetch --unshallow"), "{missing}");
+    let elsewhere = told("whole", "HEAD~9..HEAD");
+    assert!(elsewhere.contains("there is no commit `HEAD~9` here") && !elsewhere.contains("shallow"), "{elsewhere}");
+}
+
 /// Results are held against their canonical form: git must not write them with other line endings.
 #[test]
 fn git_keeps_line_endings() {
