@@ -22,8 +22,8 @@ impl Progress {
                 self.0.start(plan.num_iterations, "preparing data and tokenizer");
             }
             Event::Run { plan, step } => self.step(plan, step),
-            Event::AlreadyDone { plan, summary, environment, checked } => {
-                self.done_before(plan, summary, environment, checked);
+            Event::AlreadyDone { plan, summary, environment, unchecked } => {
+                self.done_before(plan, summary, environment, unchecked);
             }
             Event::OtherInputs { plan, what } => {
                 self.0.line(&format!(
@@ -40,14 +40,20 @@ impl Progress {
         }
     }
 
-    fn done_before(&mut self, plan: &RunPlan, summary: &Summary, environment: Option<&Environment>, checked: bool) {
+    fn done_before(
+        &mut self,
+        plan: &RunPlan,
+        summary: &Summary,
+        environment: Option<&Environment>,
+        unchecked: Option<&str>,
+    ) {
         let made = environment.map(|environment| {
             let commit = environment.code_commit.as_deref();
             let commit = commit.map_or("an unknown commit", |commit| commit.get(..12).unwrap_or(commit));
             format!(", made at {commit} on {} ({})", environment.cpu, environment.finished_at)
         });
         let bpb = number(summary.final_val_bpb, 4);
-        let unchecked = if checked { "" } else { "; its inputs are not here to check" };
+        let unchecked = unchecked.map(|reason| format!("; its inputs can't be checked: {reason}")).unwrap_or_default();
         self.0.line(&format!("done before  {}  val bpb {bpb}{}{unchecked}", plan.run_id, made.unwrap_or_default()));
     }
 

@@ -80,8 +80,10 @@ impl Inputs {
 
     /// Refuses to go on with other inputs than a checkpoint's, which may hold none.
     pub(super) fn refuse_others(&self, checkpoint: Option<&Vec<u8>>) -> Result<(), RunError> {
-        let recorded = checkpoint.and_then(|bytes| serde_json::from_slice::<Self>(bytes).ok());
-        let differences = recorded.map(|recorded| self.differences(&recorded)).unwrap_or_default();
+        let Some(bytes) = checkpoint else { return Ok(()) };
+        let unreadable = |error| RunError::OtherInputs { what: format!("its `{FILE}` can't be read: {error}") };
+        let recorded = serde_json::from_slice::<Self>(bytes).map_err(unreadable)?;
+        let differences = self.differences(&recorded);
         match differences.is_empty() {
             true => Ok(()),
             false => Err(RunError::OtherInputs { what: differences.join(", ") }),
@@ -96,8 +98,8 @@ pub(super) enum Compared {
     Same,
     /// Some are other ones.
     Other(Vec<&'static str>),
-    /// They can't be read here.
-    Absent,
+    /// They can't be read here, for this reason.
+    Unread(String),
 }
 
 /// Compares a recorded run's inputs with those that its plan names now.
@@ -107,7 +109,7 @@ pub(super) fn compare(plan: &RunPlan, summary: &Summary, resources: &mut Resourc
             differences if differences.is_empty() => Compared::Same,
             differences => Compared::Other(differences),
         },
-        Err(_) => Compared::Absent,
+        Err(error) => Compared::Unread(error.to_string()),
     }
 }
 

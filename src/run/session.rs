@@ -53,8 +53,8 @@ pub enum Event<'a> {
         summary: &'a Summary,
         /// Where it was made.
         environment: Option<&'a Environment>,
-        /// Its inputs are here, and those that it was made with.
-        checked: bool,
+        /// Why its inputs couldn't be compared with those that it was made with.
+        unchecked: Option<&'a str>,
     },
     /// A run was done before, with other inputs than there are now: it is made again.
     OtherInputs {
@@ -205,8 +205,8 @@ impl Work<'_, '_> {
                 observe(Event::OtherInputs { plan, what });
                 clear(&folder)?;
             } else {
-                let checked = compared == Compared::Same;
-                observe(Event::AlreadyDone { plan, summary, environment: environment.as_deref(), checked });
+                let unchecked = if let Compared::Unread(reason) = &compared { Some(reason.as_str()) } else { None };
+                observe(Event::AlreadyDone { plan, summary, environment: environment.as_deref(), unchecked });
                 self.tally.already_done += 1;
                 return Ok(true);
             }

@@ -59,7 +59,7 @@ fn a_run_is_done_only_with_the_inputs_that_it_was_made_with() {
     project.run(RUN).exits(0);
     let first = summary(&project);
     let again = project.run(RUN).exits(0);
-    assert!(again.told().contains("done before") && !again.told().contains("not here to check"), "{}", again.stderr());
+    assert!(again.told().contains("done before") && !again.told().contains("can't be checked"), "{}", again.stderr());
 
     let other = project.run(&[RUN, &["--set", "data.path=other"]].concat()).exits(0);
     assert!(other.told().contains("other data, tokenizer than recorded: made again"), "{}", other.stderr());
@@ -79,6 +79,16 @@ fn a_run_is_done_only_with_the_inputs_that_it_was_made_with() {
     std::fs::rename(project.path().join("data/b.jsonl"), project.path().join("data/z.jsonl")).unwrap();
     let renamed = project.run(RUN).exits(0);
     assert!(renamed.told().contains("done before"), "{}", renamed.stderr());
+
+    // Documents that can't be read are no other documents: the record stands, and why it wasn't compared is told.
+    project.write("data/z.jsonl", "no JSON\n");
+    let unread = project.run(RUN).exits(0);
+    assert!(
+        unread.told().contains("its inputs can't be checked") && unread.told().contains("line 1"),
+        "{}",
+        unread.stderr()
+    );
+    assert_eq!(summary(&project)["weights_sha256"], first["weights_sha256"]);
 }
 
 #[cfg(unix)]

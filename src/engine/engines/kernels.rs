@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use super::{Engine, Group, Setup};
 use crate::checkpoint::StoredTensor;
 use crate::data::Batch;
-use crate::model::{Gpt, Gradients, Part, compute_dtype, load_angles, load_weights};
+use crate::model::{Gpt, Gradients, ModelError, Part, compute_dtype, load_angles, load_weights};
 use crate::optim::{Moments, OptimError, STEP, StepSettings, moment_names, moments_of};
 use nanochat_plan::activations::{Pass, Slot};
 use nanochat_plan::parameters::Entry;
@@ -82,8 +82,12 @@ impl Engine for KernelEngine {
         observe: &mut dyn FnMut(Part),
     ) -> Result<(), OptimError> {
         let (network, cpu) = (&self.training, &mut self.cpu);
+        let counted = batch.counted();
+        if counted == 0 {
+            return Err(ModelError::NothingToPredict.into());
+        }
         observe(Part::Forward);
-        network.load(cpu, batch.micro_step(number), scale / batch.counted() as f64);
+        network.load(cpu, batch.micro_step(number), scale / counted as f64);
         network.forward(cpu);
         observe(Part::Head);
         network.head(cpu);

@@ -371,13 +371,12 @@ impl<'a> Trainer<'a> {
         if self.history.first_batch_sha256.is_none() {
             self.history.first_batch_sha256 = Some(batch.sha256());
         }
-        let mut in_use = self.history.peak_device_bytes;
+        let (scale, mut in_use) = (self.scale(), self.history.peak_device_bytes);
         let part = &mut |part| {
             // When the backward pass begins, all that the way forward leaves for it is there.
             in_use = in_use.max(memory::device_bytes_in_use(&self.device));
             observe(Event::Phase(Phase::Model(part)));
         };
-        let scale = 1.0 / self.plan.grad_accum_steps as f64;
         self.engine.micro_step(&batch, number, scale, part)?;
         self.history.peak_device_bytes = in_use;
         observe(Event::MicroStep(&batch));
