@@ -1,15 +1,44 @@
-//! Activations and workspaces of a pass as slots of one arena: which there are, and where each lies, as a pure function of
+//! Activations and workspaces of a pass as slots of two arenas, one a kind of storage: which there are, and where each lies, as a pure function of
 //! shape and batch. What a pass allocates is exactly this.
 
 use std::collections::BTreeMap;
 
 use super::ModelShape;
 use super::parameters::{ALIGNMENT, Span};
-use super::shape::{MLP_EXPANSION, has_value_embedding, head_dim, kv_dim};
+use super::shape::{MLP_EXPANSION, has_value_embedding, head_dim, kv_dim, padded_vocab_size};
 
-/// Elements that a chunk of logits has at most, and the least tokens of a chunk.
-const CHUNK_ELEMENTS: usize = 1 << 22;
+/// The least tokens of a chunk of logits.
 const LEAST_CHUNK: usize = 64;
+
+/// How logits are taken in chunks of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunks {
+    /// Most elements of a chunk.
+    elements: usize,
+    /// Whether a row has the padded vocabulary, so that rows begin at even addresses.
+    padded: bool,
+}
+
+impl Chunks {
+    /// On a processor a chunk should stay in the caches.
+    pub const CPU: Self = Self { elements: 1 << 22, padded: false };
+    /// On a GPU products want many rows: 8,192 of a vocabulary of 32,768, half a GiB in bf16.
+    pub const GPU: Self = Self { elements: 1 << 28, padded: true };
+
+    /// Elements of a row.
+    pub fn columns(self, vocab: usize) -> usize {
+        if self.padded { padded_vocab_size(vocab) } else { vocab }
+    }
+}
+
+/// How a slot is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Storage {
+    /// In the run's precision: streams, and what products read and write.
+    Working,
+    /// In f32 always: factors of norms, sigmoids, logarithms, losses, angles. One element a token, or fewer.
+    Full,
+}
 
 /// What a layer keeps for its backward pass. Inverse roots and sigmoids have one element a token (and head).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,16 +47,12 @@ pub enum LayerSlot {
     Normed,
     /// Factors of that norm.
     Inverse,
-    /// Queries after rotary and norm, head-major.
-    Query,
-    /// Factors of their norm.
+    /// Queries, keys and values as attention takes them, in an order that whoever carries operations out chooses.
+    QueryKeyValue,
+    /// Factors of the queries' norm.
     QueryInverse,
-    /// Keys after rotary and norm, head-major.
-    Key,
-    /// Factors of their norm.
+    /// Factors of the keys' norm.
     KeyInverse,
-    /// Values, head-major.
-    Value,
     /// Sigmoids of the value-embedding gate.
     GateSigma,
     /// Attention's result, token-major.
@@ -43,14 +68,12 @@ pub enum LayerSlot {
 }
 
 /// All of a layer's slots.
-const LAYER_SLOTS: [LayerSlot; 13] = [
+const LAYER_SLOTS: [LayerSlot; 11] = [
     LayerSlot::Normed,
     LayerSlot::Inverse,
-    LayerSlot::Query,
+    LayerSlot::QueryKeyValue,
     LayerSlot::QueryInverse,
-    LayerSlot::Key,
     LayerSlot::KeyInverse,
-    LayerSlot::Value,
     LayerSlot::GateSigma,
     LayerSlot::Attended,
     LayerSlot::LogSum,
@@ -102,6 +125,32 @@ pub enum Slot {
     Gates,
 }
 
+impl Slot {
+    /// How it is stored.
+    pub fn storage(self) -> Storage {
+        match self {
+            Self::Cosines
+            | Self::Sines
+            | Self::EmbeddedInverse
+            | Self::SmearSigma
+            | Self::FinalInverse
+            | Self::Losses
+            | Self::Delta
+            | Self::Gates
+            | Self::Layer(
+                _,
+                LayerSlot::Inverse
+                | LayerSlot::QueryInverse
+                | LayerSlot::KeyInverse
+                | LayerSlot::GateSigma
+                | LayerSlot::LogSum
+                | LayerSlot::MlpInverse,
+            ) => Storage::Full,
+            _ => Storage::Working,
+        }
+    }
+}
+
 /// A batch's sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BatchSize {
@@ -133,24 +182,21 @@ pub struct ActivationLayout {
     batch: BatchSize,
     pass: Pass,
     spans: BTreeMap<Slot, Span>,
-    elements: usize,
-}
-
-/// Tokens in a chunk of logits.
-pub fn logit_rows(vocab: usize) -> usize {
-    (CHUNK_ELEMENTS / vocab.max(1)).max(LEAST_CHUNK)
+    working: usize,
+    full: usize,
 }
 
 impl ActivationLayout {
-    /// That of a batch of a model.
-    pub fn new(shape: &ModelShape, batch: BatchSize, pass: Pass) -> Self {
-        let mut layout = Self { batch, pass, spans: BTreeMap::new(), elements: 0 };
+    /// That of a batch of a model, with logits in such chunks.
+    pub fn new(shape: &ModelShape, batch: BatchSize, pass: Pass, chunks: Chunks) -> Self {
+        let mut layout = Self { batch, pass, spans: BTreeMap::new(), working: 0, full: 0 };
         let tokens = batch.tokens();
         let stream = tokens * shape.n_embd;
         // Also holds queries, keys and values with their gradients: keys are no wider than queries.
         let hidden = MLP_EXPANSION * stream;
         let angles = batch.length * head_dim(shape) / 2;
-        let chunk = tokens.min(logit_rows(shape.vocab_size)) * shape.vocab_size;
+        let columns = chunks.columns(shape.vocab_size);
+        let chunk = tokens.min((chunks.elements / columns.max(1)).max(LEAST_CHUNK)) * columns;
         layout.push(Slot::Cosines, angles);
         layout.push(Slot::Sines, angles);
         layout.push(Slot::Embedded, stream);
@@ -180,8 +226,12 @@ impl ActivationLayout {
     }
 
     fn push(&mut self, slot: Slot, len: usize) {
-        self.spans.insert(slot, Span { offset: self.elements, len });
-        self.elements = (self.elements + len).next_multiple_of(ALIGNMENT);
+        let elements = match slot.storage() {
+            Storage::Working => &mut self.working,
+            Storage::Full => &mut self.full,
+        };
+        self.spans.insert(slot, Span { offset: *elements, len });
+        *elements = (*elements + len).next_multiple_of(ALIGNMENT);
     }
 
     /// The batch that it is for.
@@ -194,12 +244,15 @@ impl ActivationLayout {
         self.pass
     }
 
-    /// Elements of the arena, padding included.
-    pub fn elements(&self) -> usize {
-        self.elements
+    /// Elements of all slots that are stored so, padding included.
+    pub fn elements(&self, storage: Storage) -> usize {
+        match storage {
+            Storage::Working => self.working,
+            Storage::Full => self.full,
+        }
     }
 
-    /// Where a slot lies; an evaluation's layers share the first one's. None where the pass has no such slot.
+    /// Where a slot lies among those stored as it is; an evaluation's layers share the first one's. None where the pass has no such slot.
     pub fn get(&self, slot: Slot) -> Option<Span> {
         let slot = match (slot, self.pass) {
             (Slot::Layer(_, of_layer), Pass::Evaluation) => Slot::Layer(0, of_layer),
@@ -217,8 +270,8 @@ impl ActivationLayout {
 /// Elements of a layer's slot.
 fn layer_elements(slot: LayerSlot, shape: &ModelShape, tokens: usize) -> usize {
     match slot {
-        LayerSlot::Normed | LayerSlot::Query | LayerSlot::Attended | LayerSlot::MlpNormed => tokens * shape.n_embd,
-        LayerSlot::Key | LayerSlot::Value => tokens * kv_dim(shape),
+        LayerSlot::Normed | LayerSlot::Attended | LayerSlot::MlpNormed => tokens * shape.n_embd,
+        LayerSlot::QueryKeyValue => tokens * (shape.n_embd + 2 * kv_dim(shape)),
         LayerSlot::Inverse | LayerSlot::MlpInverse => tokens,
         LayerSlot::QueryInverse | LayerSlot::LogSum => tokens * shape.n_head,
         LayerSlot::KeyInverse | LayerSlot::GateSigma => tokens * shape.n_kv_head,

@@ -4,7 +4,7 @@
 //! the process itself. On GPUs the reference operations work, whose memory `reference.rs` counts; `experiments/LOG.md` has what was
 //! measured of both.
 
-use super::activations::{ActivationLayout, BatchSize, Pass};
+use super::activations::{ActivationLayout, BatchSize, Chunks, Pass, Storage};
 use super::parameters::{ALIGNMENT, ParameterLayout};
 use super::reference::{COPIES, numbers_per_row, rows_at_once};
 use super::shape::MLP_EXPANSION;
@@ -55,9 +55,10 @@ fn memory_bytes(derived: &Derived, profile: &Profile, eval: &EvalPlan) -> f64 {
 /// Bytes of the engine's arenas on a CPU, all in f32: weights, gradients, both moments, activations, and mean losses.
 pub fn arena_bytes(model: &ModelShape, batch: BatchSize, micro_steps: usize) -> u64 {
     let parameters = ParameterLayout::new(model);
-    let activations = ActivationLayout::new(model, batch, Pass::Training);
+    let activations = ActivationLayout::new(model, batch, Pass::Training, Chunks::CPU);
+    let activations = activations.elements(Storage::Working) + activations.elements(Storage::Full);
     let state = 3 * parameters.elements() + parameters.second_elements();
-    4 * (state + activations.elements() + micro_steps.next_multiple_of(ALIGNMENT)) as u64
+    4 * (state + activations + micro_steps.next_multiple_of(ALIGNMENT)) as u64
 }
 
 /// Bytes that products and the optimizer work on besides: Muon's matrices a thread, and in bf16 the largest packed operand.

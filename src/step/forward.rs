@@ -49,16 +49,12 @@ impl Network {
 
     /// Normalised embeddings, and the first stream: the same smeared.
     fn embed(&self, ops: &mut impl Ops) {
-        let (width, stream, embedded) = (self.width(), self.slot(Slot::Stream(0)), self.slot(Slot::Embedded));
-        ops.run(&Op::Gather { table: self.weight(Parameter::TokenEmbedding), width, out: stream });
-        ops.run(&Op::Norm { x: stream, width, normed: embedded, inverse: self.slot(Slot::EmbeddedInverse) });
-        ops.run(&Op::Smear {
-            embedded,
-            gate: self.weight(Parameter::SmearGate),
-            lambda: self.weight(Parameter::SmearScalar),
-            length: self.activations.batch().length,
-            width,
-            out: stream,
+        ops.run(&Op::Embed {
+            table: self.weight(Parameter::TokenEmbedding),
+            smear: self.smear(),
+            embedded: self.slot(Slot::Embedded),
+            inverse: self.slot(Slot::EmbeddedInverse),
+            out: self.slot(Slot::Stream(0)),
             sigma: self.slot(Slot::SmearSigma),
         });
     }
@@ -78,28 +74,12 @@ impl Network {
 
     /// Adds attention to the stream.
     fn attend(&self, ops: &mut impl Ops, layer: usize) {
-        let (stream, keys, angles) = (self.stream_elements(), self.key_elements(), self.angles());
-        let [q, k, v] = self.slot(Slot::Wide).carve([stream, keys, keys]);
-        let (normed, overwrite) = (self.kept(layer, LayerSlot::Normed), WriteMode::Overwrite);
-        self.project(ops, (layer, LayerMatrix::Query), normed, q, overwrite);
-        self.project(ops, (layer, LayerMatrix::Key), normed, k, overwrite);
-        self.project(ops, (layer, LayerMatrix::Value), normed, v, overwrite);
-        let [query, key, value] =
-            [LayerSlot::Query, LayerSlot::Key, LayerSlot::Value].map(|slot| self.kept(layer, slot));
-        let inverse = self.kept(layer, LayerSlot::QueryInverse);
-        ops.run(&Op::Rotary { x: q, angles, heads: self.query_heads(), out: query, inverse });
-        let (heads, inverse) = (self.key_heads(), self.kept(layer, LayerSlot::KeyInverse));
-        ops.run(&Op::Rotary { x: k, angles, heads, out: key, inverse });
-        if self.has(Parameter::ValueEmbedding(layer)) {
-            let sigma = self.kept(layer, LayerSlot::GateSigma);
-            ops.run(&Op::MixValues { v, mix: self.value_mix(layer), heads, out: value, sigma });
-        } else {
-            ops.run(&Op::Values { v, heads, out: value });
-        }
-        let (shape, log_sum) = (self.attention(layer), self.kept(layer, LayerSlot::LogSum));
-        let attended = self.kept(layer, LayerSlot::Attended);
-        ops.run(&Op::Attend { shape, qkv: [query, key, value], out: q, log_sum });
-        ops.run(&Op::ToTokens { shape, x: q, out: attended });
+        let workspace = self.slot(Slot::Wide);
+        ops.run(&Op::QueryKeyValue { layer: self.query_key_value(layer), workspace });
+        let [qkv, attended, log_sum] =
+            [LayerSlot::QueryKeyValue, LayerSlot::Attended, LayerSlot::LogSum].map(|slot| self.kept(layer, slot));
+        let workspace = workspace.part(0, self.stream_elements());
+        ops.run(&Op::Attend { shape: self.attention(layer), qkv, workspace, out: attended, log_sum });
         let out = self.slot(Slot::Stream(layer + 1));
         self.project(ops, (layer, LayerMatrix::AttentionOutput), attended, out, WriteMode::Accumulate);
     }
@@ -111,8 +91,8 @@ impl Network {
             [LayerSlot::MlpNormed, LayerSlot::MlpInverse, LayerSlot::Hidden].map(|slot| self.kept(layer, slot));
         ops.run(&Op::Norm { x: stream, width: self.width(), normed, inverse });
         self.project(ops, (layer, LayerMatrix::MlpInput), normed, hidden, WriteMode::Overwrite);
-        ops.run(&Op::SquaredRelu { x: hidden, out: wide });
-        self.project(ops, (layer, LayerMatrix::MlpOutput), wide, stream, WriteMode::Accumulate);
+        let weight = self.matrix(Arena::Weights, layer, LayerMatrix::MlpOutput);
+        ops.run(&Op::MlpOutput { hidden, weight, workspace: wide, out: stream });
     }
 
     /// Losses; of a training pass also their mean, and the gradients of the head's input and of the projection.

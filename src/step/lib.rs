@@ -19,8 +19,8 @@ mod tests;
 pub use cpu::Cpu;
 pub use network::Network;
 pub use ops::{
-    Arena, Attention, Batch, Coefficients, HeadGradients, Heads, MUON_GROUPS, Matrix, MuonMember, Op, Ops, Region,
-    ValueMix, WriteMode,
+    Arena, Attention, Batch, Coefficients, HeadGradients, Heads, MUON_GROUPS, Matrix, MuonMember, Op, Ops,
+    QueryKeyValue, QueryKeyValueGradients, Region, Smear, ValueMix, ValueMixGradients, WriteMode,
 };
 pub use optimizer::{ADAMW_GROUPS, AdamWRule, LearningRates, Optimizer, StepSettings, adamw_rule};
 pub use record::{Hazard, Recorder};

@@ -1,11 +1,11 @@
 //! A model's layouts with the regions that operations take.
 
 use nanochat_plan::ModelShape;
-use nanochat_plan::activations::{ActivationLayout, BatchSize, LayerSlot, Pass, Slot};
+use nanochat_plan::activations::{ActivationLayout, BatchSize, Chunks, LayerSlot, Pass, Slot, Storage};
 use nanochat_plan::parameters::{LayerMatrix, Parameter, ParameterLayout};
 use nanochat_plan::shape::{head_dim, kv_dim, window_sizes};
 
-use super::ops::{Arena, Attention, Heads, Matrix, Op, Ops, Region, ValueMix, WriteMode};
+use super::ops::{Arena, Attention, Heads, Matrix, Op, Ops, QueryKeyValue, Region, Smear, ValueMix, WriteMode};
 
 /// A model for one size of batch: everything that decides the sequence of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,12 +18,17 @@ pub struct Network {
 }
 
 impl Network {
-    /// For passes of that kind over batches of that size, `micro_steps` of which make a training step.
+    /// For passes of that kind over batches of that size, `micro_steps` of which make a training step, on a processor.
     pub fn new(shape: &ModelShape, batch: BatchSize, pass: Pass, micro_steps: usize) -> Self {
+        Self::with_chunks(shape, batch, pass, micro_steps, Chunks::CPU)
+    }
+
+    /// The same, with logits in such chunks.
+    pub fn with_chunks(shape: &ModelShape, batch: BatchSize, pass: Pass, micro_steps: usize, chunks: Chunks) -> Self {
         Self {
             shape: shape.clone(),
             parameters: ParameterLayout::new(shape),
-            activations: ActivationLayout::new(shape, batch, pass),
+            activations: ActivationLayout::new(shape, batch, pass, chunks),
             windows: window_sizes(shape),
             micro_steps,
         }
@@ -32,7 +37,11 @@ impl Network {
     /// The arenas that its passes need, with their elements; an optimizer needs those of moments besides.
     pub fn arenas(&self) -> Vec<(Arena, usize)> {
         let elements = self.parameters.elements();
-        let mut arenas = vec![(Arena::Weights, elements), (Arena::Activations, self.activations.elements())];
+        let mut arenas = vec![
+            (Arena::Weights, elements),
+            (Arena::Activations, self.activations.elements(Storage::Working)),
+            (Arena::Factors, self.activations.elements(Storage::Full)),
+        ];
         if self.activations.pass() == Pass::Training {
             arenas.extend([(Arena::Gradients, elements), (Arena::Losses, self.micro_steps)]);
         }
@@ -114,7 +123,11 @@ impl Network {
     pub fn slot(&self, slot: Slot) -> Region {
         let span = self.activations.get(slot);
         let span = span.unwrap_or_else(|| unreachable!("the step asks for {slot:?}, which the pass lacks"));
-        Region::new(Arena::Activations, span)
+        let arena = match slot.storage() {
+            Storage::Working => Arena::Activations,
+            Storage::Full => Arena::Factors,
+        };
+        Region::new(arena, span)
     }
 
     /// A layer's buffer.
@@ -160,13 +173,38 @@ impl Network {
         ValueMix {
             table: self.weight(Parameter::ValueEmbedding(layer)),
             gate: self.weight(Parameter::ValueGate(layer)),
+            sigma: self.kept(layer, LayerSlot::GateSigma),
+        }
+    }
+
+    /// What leads to a layer's queries, keys and values.
+    pub(crate) fn query_key_value(&self, layer: usize) -> QueryKeyValue {
+        let matrices = [LayerMatrix::Query, LayerMatrix::Key, LayerMatrix::Value];
+        QueryKeyValue {
             x: self.kept(layer, LayerSlot::Normed),
+            width: self.width(),
+            weights: matrices.map(|matrix| self.matrix(Arena::Weights, layer, matrix)),
+            angles: self.angles(),
+            queries: self.query_heads(),
+            keys: self.key_heads(),
+            qkv: self.kept(layer, LayerSlot::QueryKeyValue),
+            inverses: [LayerSlot::QueryInverse, LayerSlot::KeyInverse].map(|slot| self.kept(layer, slot)),
+            mix: self.has(Parameter::ValueEmbedding(layer)).then(|| self.value_mix(layer)),
+        }
+    }
+
+    /// The smear's parameters.
+    pub(crate) fn smear(&self) -> Smear {
+        Smear {
+            gate: self.weight(Parameter::SmearGate),
+            lambda: self.weight(Parameter::SmearScalar),
+            length: self.activations.batch().length,
             width: self.width(),
         }
     }
 
     /// A layer's matrix with rows and columns.
-    fn matrix(&self, arena: Arena, layer: usize, matrix: LayerMatrix) -> Matrix {
+    pub(crate) fn matrix(&self, arena: Arena, layer: usize, matrix: LayerMatrix) -> Matrix {
         let parameter = Parameter::Layer(layer, matrix);
         let entry = self.parameters.get(parameter);
         let (rows, columns) = entry.map_or((0, 0), |entry| (entry.rows, entry.columns));
@@ -184,21 +222,20 @@ impl Network {
     ) {
         let weight = self.matrix(Arena::Weights, layer, matrix);
         let x = Matrix::new(x, self.tokens(), weight.columns);
-        ops.run(&Op::Product { a: x, b: weight.transposed(), out: y, mode, full: false });
+        ops.run(&Op::Product { a: x, b: weight.transposed(), out: y, mode });
     }
 
-    /// `dx` becomes, or gains, the gradient of a matrix's input.
+    /// `dx` becomes the gradient of a matrix's input.
     pub(crate) fn input_gradient(
         &self,
         ops: &mut impl Ops,
         (layer, matrix): (usize, LayerMatrix),
         dy: Region,
         dx: Region,
-        mode: WriteMode,
     ) {
         let weight = self.matrix(Arena::Weights, layer, matrix);
         let dy = Matrix::new(dy, self.tokens(), weight.rows);
-        ops.run(&Op::Product { a: dy, b: weight, out: dx, mode, full: false });
+        ops.run(&Op::Product { a: dy, b: weight, out: dx, mode: WriteMode::Overwrite });
     }
 
     /// A matrix's gradient gains that of this batch.
@@ -212,6 +249,6 @@ impl Network {
         let gradient = self.matrix(Arena::Gradients, layer, matrix);
         let dy = Matrix::new(dy, self.tokens(), gradient.rows).transposed();
         let x = Matrix::new(x, self.tokens(), gradient.columns);
-        ops.run(&Op::Product { a: dy, b: x, out: gradient.region, mode: WriteMode::Accumulate, full: false });
+        ops.run(&Op::Product { a: dy, b: x, out: gradient.region, mode: WriteMode::Accumulate });
     }
 }

@@ -14,8 +14,10 @@ pub enum Arena {
     First,
     /// Second moments.
     Second,
-    /// Activations and workspaces.
+    /// Activations and workspaces in the run's precision.
     Activations,
+    /// What is kept in f32 whatever the precision is: factors, logarithms, losses, angles.
+    Factors,
     /// The mean loss of every micro-step of a step.
     Losses,
 }
@@ -133,6 +135,14 @@ pub struct Attention {
     pub window: usize,
 }
 
+impl Attention {
+    /// Elements of queries, keys and values.
+    pub fn elements(&self) -> [usize; 3] {
+        let [queries, keys] = [self.heads, self.groups].map(|heads| self.rows * self.length * heads * self.size);
+        [queries, keys, keys]
+    }
+}
+
 /// Where the gradients of the output projection go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadGradients {
@@ -155,7 +165,10 @@ pub struct MuonMember {
     pub second: Region,
 }
 
-/// A fused operation. Fields named `d…` are gradients. Shapes are as in the kernel of the same name.
+/// A fused operation. Fields named `d…` are gradients. Shapes are as in the kernels that carry it out.
+///
+/// Operations are as large as what some device does in one piece: how queries, keys and values lie in memory between
+/// [`Op::QueryKeyValue`] and its backward pass, and whether a workspace is used at all, is up to whoever carries them out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[allow(missing_docs, reason = "the fields are the operation's operands, named as in the kernels")]
 pub enum Op<'a> {
@@ -163,28 +176,21 @@ pub enum Op<'a> {
     Zero { out: Region },
     /// Adds one region to another.
     Add { from: Region, onto: Region },
-    /// Rows of a table by the batch's ids.
-    Gather { table: Region, width: usize, out: Region },
+    /// Rows of a table by the batch's ids, their norm, and that with the gated previous token.
+    Embed { table: Region, smear: Smear, embedded: Region, inverse: Region, out: Region, sigma: Region },
     /// RMS norm of every row.
     Norm { x: Region, width: usize, normed: Region, inverse: Region },
-    /// Adds the gated previous token.
-    Smear { embedded: Region, gate: Region, lambda: Region, length: usize, width: usize, out: Region, sigma: Region },
     /// `λ x + λ₀ x₀`, and its norm.
     Mix { x: Region, x0: Region, lambdas: [Region; 2], width: usize, mixed: Region, normed: Region, inverse: Region },
-    /// A matrix product; with `full`, operands are not rounded to the compute dtype.
-    Product { a: Matrix, b: Matrix, out: Region, mode: WriteMode, full: bool },
-    /// Rotary embedding, norm and scale of heads; from token-major to head-major.
-    Rotary { x: Region, angles: [Region; 2], heads: Heads, out: Region, inverse: Region },
-    /// Values from token-major to head-major.
-    Values { v: Region, heads: Heads, out: Region },
-    /// The same, with the gated value embedding added.
-    MixValues { v: Region, mix: ValueMix, heads: Heads, out: Region, sigma: Region },
-    /// Attention of head-major queries, keys and values.
-    Attend { shape: Attention, qkv: [Region; 3], out: Region, log_sum: Region },
-    /// From head-major to token-major.
-    ToTokens { shape: Attention, x: Region, out: Region },
-    /// Cuts `x` off at 0 in place, and squares it into `out`.
-    SquaredRelu { x: Region, out: Region },
+    /// A matrix product.
+    Product { a: Matrix, b: Matrix, out: Region, mode: WriteMode },
+    /// Projections to queries, keys and values; rotary embedding, norm and scale of queries and keys; the gated value
+    /// embedding added to values.
+    QueryKeyValue { layer: QueryKeyValue, workspace: Region },
+    /// Attention, token-major.
+    Attend { shape: Attention, qkv: Region, workspace: Region, out: Region, log_sum: Region },
+    /// Cuts `hidden` off at 0 in place, and adds the product of its squares with the transposed weight to `out`.
+    MlpOutput { hidden: Region, weight: Matrix, workspace: Region, out: Region },
     /// `last − λ middle`, and its norm.
     Backout { last: Region, middle: Region, lambda: Region, width: usize, normed: Region, inverse: Region },
     /// Projection to capped logits and cross-entropy of the batch's targets, a chunk of tokens at a time; with gradients
@@ -214,34 +220,28 @@ pub enum Op<'a> {
     },
     /// Backward pass of [`Op::Norm`], accumulated.
     NormBackward { dnormed: Region, normed: Region, inverse: Region, width: usize, onto: Region },
-    /// Backward pass of [`Op::SquaredRelu`]: the gradient in place, and the activations again.
-    SquaredReluBackward { x: Region, gradient: Region, out: Region },
-    /// From the token-major gradient of attention's result to what its backward pass reads.
-    AttendPrepare { shape: Attention, dattended: Region, attended: Region, dout: Region, delta: Region },
+    /// Backward pass of [`Op::MlpOutput`]: the gradient of what was cut off, and, accumulated, the weight's.
+    MlpOutputBackward {
+        dout: Region,
+        hidden: Region,
+        weight: Matrix,
+        dhidden: Region,
+        workspace: Region,
+        dweight: Region,
+    },
     /// Backward pass of [`Op::Attend`].
     AttendBackward {
         shape: Attention,
-        qkv: [Region; 3],
+        qkv: Region,
+        attended: Region,
         log_sum: Region,
-        dout: Region,
+        dattended: Region,
         delta: Region,
-        dqkv: [Region; 3],
+        workspace: Region,
+        dqkv: Region,
     },
-    /// Backward pass of [`Op::Rotary`].
-    RotaryBackward { dy: Region, y: Region, inverse: Region, angles: [Region; 2], heads: Heads, dx: Region },
-    /// Backward pass of [`Op::Values`].
-    ValuesBackward { dy: Region, heads: Heads, dv: Region },
-    /// What [`Op::MixValues`] adds to its backward pass: gradients of the embedding's rows and of the gates before their
-    /// sigmoid, and, accumulated, of the gate's input.
-    MixValuesBackward {
-        dy: Region,
-        mix: ValueMix,
-        sigma: Region,
-        heads: Heads,
-        drows: Region,
-        dgates: Region,
-        dx: Region,
-    },
+    /// Backward pass of [`Op::QueryKeyValue`]: the gradient of its input, and, accumulated, those of the parameters.
+    QueryKeyValueBackward { layer: QueryKeyValue, dqkv: Region, workspace: Region, gradients: QueryKeyValueGradients },
     /// Backward pass of [`Op::Mix`]: the stream's gradient in place, the smeared embeddings' accumulated.
     MixBackward {
         dnormed: Region,
@@ -255,39 +255,104 @@ pub enum Op<'a> {
         dx0: Region,
         dlambdas: [Region; 2],
     },
-    /// Backward pass of [`Op::Smear`].
-    SmearBackward {
+    /// Backward pass of [`Op::Embed`] into the table, the gate and λ, all accumulated.
+    EmbedBackward {
         dx: Region,
         embedded: Region,
+        inverse: Region,
         sigma: Region,
-        gate: Region,
-        lambda: Region,
-        length: usize,
-        width: usize,
-        dembedded: Region,
+        smear: Smear,
+        dtable: Region,
         dgate: Region,
         dlambda: Region,
         slopes: Region,
+        workspaces: [Region; 2],
     },
-    /// Adds rows to those of a table that the batch's ids name, in the order of the batch.
-    ScatterAdd { rows: Region, width: usize, table: Region },
     /// AdamW's step of one parameter, by the coefficients of that group.
     AdamW { parameter: Region, gradient: Region, first: Region, second: Region, group: usize },
     /// Muon's step of matrices of one shape, at the learning rate of that group.
     Muon { group: usize, rows: usize, columns: usize, members: &'a [MuonMember] },
 }
 
-/// A layer's value embedding and its gate.
+/// The smear's parameters and sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Smear {
+    /// The gate's weights.
+    pub gate: Region,
+    /// Factor on the gate.
+    pub lambda: Region,
+    /// Tokens in a row of the batch (T).
+    pub length: usize,
+    /// Channels.
+    pub width: usize,
+}
+
+/// What leads from a layer's normalised input to queries, keys and values, with what the backward pass reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueryKeyValue {
+    /// The normalised input (N × width).
+    pub x: Region,
+    /// Channels of `x`.
+    pub width: usize,
+    /// Projections (outputs × width) to queries, keys and values, which lie one after the other.
+    pub weights: [Matrix; 3],
+    /// Cosines and sines of the rotary angles.
+    pub angles: [Region; 2],
+    /// Query heads.
+    pub queries: Heads,
+    /// Key/value heads.
+    pub keys: Heads,
+    /// The result.
+    pub qkv: Region,
+    /// Factors of the norms of queries and keys.
+    pub inverses: [Region; 2],
+    /// The layer's value embedding, where it has one.
+    pub mix: Option<ValueMix>,
+}
+
+impl QueryKeyValue {
+    /// The three projections as one, where nothing lies between them.
+    pub fn joined_weights(&self) -> Option<Matrix> {
+        let [q, k, v] = self.weights;
+        let follows = |a: Matrix, b: Matrix| a.region.offset + a.region.len == b.region.offset;
+        (follows(q, k) && follows(k, v)).then(|| {
+            let region = Region { len: q.region.len + k.region.len + v.region.len, ..q.region };
+            Matrix::new(region, q.rows + k.rows + v.rows, q.columns)
+        })
+    }
+}
+
+/// Where the gradients of a [`QueryKeyValue`] go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueryKeyValueGradients {
+    /// Of the normalised input, overwritten.
+    pub dx: Region,
+    /// Of the projections, accumulated.
+    pub dweights: [Region; 3],
+    /// Of the value embedding and its gate, where there are any.
+    pub mix: Option<ValueMixGradients>,
+}
+
+/// Where the gradients of a [`ValueMix`] go, both accumulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValueMixGradients {
+    /// Of the embedding.
+    pub dtable: Region,
+    /// Of the gate's weights.
+    pub dgate: Region,
+    /// Workspace for the gradients of the gates before their sigmoid (N × G).
+    pub gates: Region,
+}
+
+/// A layer's value embedding and its gate, which reads the first channels of the layer's normalised input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValueMix {
     /// The embedding (V × G·D).
     pub table: Region,
     /// The gate's weights (G × gate channels).
     pub gate: Region,
-    /// The layer's normalised input (N × width), whose first channels the gate reads.
-    pub x: Region,
-    /// Channels of `x`.
-    pub width: usize,
+    /// Sigmoids of the gates, for the backward pass.
+    pub sigma: Region,
 }
 
 /// What an operation does to memory.
@@ -315,22 +380,27 @@ impl Op<'_> {
         match *self {
             Op::Zero { out } => access(&[], &[out], &[]),
             Op::Add { from, onto } => access(&[from], &[], &[onto]),
-            Op::Gather { table, out, .. } => access(&[table], &[out], &[]),
-            Op::Norm { x, normed, inverse, .. } => access(&[x], &[normed, inverse], &[]),
-            Op::Smear { embedded, gate, lambda, out, sigma, .. } => {
-                access(&[embedded, gate, lambda], &[out, sigma], &[])
+            Op::Embed { table, smear, embedded, inverse, out, sigma } => {
+                access(&[table, smear.gate, smear.lambda], &[embedded, inverse, out, sigma], &[])
             }
+            Op::Norm { x, normed, inverse, .. } => access(&[x], &[normed, inverse], &[]),
             Op::Mix { x, x0, lambdas: [lambda, lambda0], mixed, normed, inverse, .. } => {
                 access(&[x, x0, lambda, lambda0], &[mixed, normed, inverse], &[])
             }
-            Op::Product { a, b, out, mode: WriteMode::Overwrite, .. } => access(&[a.region, b.region], &[out], &[]),
+            Op::Product { a, b, out, mode: WriteMode::Overwrite } => access(&[a.region, b.region], &[out], &[]),
             Op::Product { a, b, out, .. } => access(&[a.region, b.region], &[], &[out]),
-            Op::Rotary { x, angles: [cos, sin], out, inverse, .. } => access(&[x, cos, sin], &[out, inverse], &[]),
-            Op::Values { v, out, .. } => access(&[v], &[out], &[]),
-            Op::MixValues { v, mix, out, sigma, .. } => access(&[v, mix.table, mix.gate, mix.x], &[out, sigma], &[]),
-            Op::Attend { qkv, out, log_sum, .. } => access(&qkv, &[out, log_sum], &[]),
-            Op::ToTokens { x, out, .. } => access(&[x], &[out], &[]),
-            Op::SquaredRelu { x, out } => access(&[], &[out], &[x]),
+            Op::QueryKeyValue { layer, workspace } => Access {
+                reads: layer.reads(),
+                writes: [layer.qkv].into_iter().chain(layer.inverses).chain(layer.mix.map(|mix| mix.sigma)).collect(),
+                updates: Vec::new(),
+                workspaces: vec![workspace],
+            },
+            Op::Attend { qkv, workspace, out, log_sum, .. } => {
+                Access { workspaces: vec![workspace], ..access(&[qkv], &[out, log_sum], &[]) }
+            }
+            Op::MlpOutput { hidden, weight, workspace, out } => {
+                Access { workspaces: vec![workspace], ..access(&[weight.region], &[], &[hidden, out]) }
+            }
             Op::Backout { last, middle, lambda, normed, inverse, .. } => {
                 access(&[last, middle, lambda], &[normed, inverse], &[])
             }
@@ -347,30 +417,45 @@ impl Op<'_> {
             Op::NormBackward { dnormed, normed, inverse, onto, .. } => {
                 access(&[dnormed, normed, inverse], &[], &[onto])
             }
-            Op::SquaredReluBackward { x, gradient, out } => access(&[x], &[out], &[gradient]),
-            Op::AttendPrepare { dattended, attended, dout, delta, .. } => {
-                access(&[dattended, attended], &[dout, delta], &[])
+            Op::MlpOutputBackward { dout, hidden, weight, dhidden, workspace, dweight } => {
+                Access { workspaces: vec![workspace], ..access(&[dout, hidden, weight.region], &[dhidden], &[dweight]) }
             }
-            Op::AttendBackward { qkv: [q, k, v], log_sum, dout, delta, dqkv, .. } => {
-                access(&[q, k, v, log_sum, dout, delta], &dqkv, &[])
-            }
-            Op::RotaryBackward { dy, y, inverse, angles: [cos, sin], dx, .. } => {
-                access(&[dy, y, inverse, cos, sin], &[dx], &[])
-            }
-            Op::ValuesBackward { dy, dv, .. } => access(&[dy], &[dv], &[]),
-            Op::MixValuesBackward { dy, mix, sigma, drows, dgates, dx, .. } => {
-                access(&[dy, mix.table, mix.gate, mix.x, sigma], &[drows, dgates], &[dx])
-            }
+            Op::AttendBackward { qkv, attended, log_sum, dattended, delta, workspace, dqkv, .. } => Access {
+                workspaces: vec![workspace, delta],
+                ..access(&[qkv, attended, log_sum, dattended], &[dqkv], &[])
+            },
+            Op::QueryKeyValueBackward { layer, dqkv, workspace, gradients } => Access {
+                reads: [layer.qkv]
+                    .into_iter()
+                    .chain(layer.inverses)
+                    .chain(layer.sigma())
+                    .chain(layer.reads())
+                    .collect(),
+                writes: vec![gradients.dx],
+                updates: [dqkv].into_iter().chain(gradients.updates()).collect(),
+                workspaces: [workspace].into_iter().chain(gradients.mix.map(|mix| mix.gates)).collect(),
+            },
             Op::MixBackward { dnormed, normed, inverse, x, x0, lambdas, dstream, dx0, dlambdas, .. } => access(
                 &[dnormed, normed, inverse, x, x0, lambdas[0], lambdas[1]],
                 &[],
                 &[dstream, dx0, dlambdas[0], dlambdas[1]],
             ),
-            Op::SmearBackward { dx, embedded, sigma, gate, lambda, dembedded, dgate, dlambda, slopes, .. } => Access {
-                workspaces: vec![slopes],
-                ..access(&[dx, embedded, sigma, gate, lambda], &[dembedded], &[dgate, dlambda])
+            Op::EmbedBackward {
+                dx,
+                embedded,
+                inverse,
+                sigma,
+                smear,
+                dtable,
+                dgate,
+                dlambda,
+                slopes,
+                workspaces,
+                ..
+            } => Access {
+                workspaces: [slopes].into_iter().chain(workspaces).collect(),
+                ..access(&[dx, embedded, inverse, sigma, smear.gate, smear.lambda], &[], &[dtable, dgate, dlambda])
             },
-            Op::ScatterAdd { rows, table, .. } => access(&[rows], &[], &[table]),
             Op::AdamW { parameter, gradient, first, second, .. } => {
                 access(&[gradient], &[], &[parameter, first, second])
             }
@@ -380,6 +465,27 @@ impl Op<'_> {
                 ..Access::default()
             },
         }
+    }
+}
+
+impl QueryKeyValue {
+    /// What its forward pass reads.
+    fn reads(&self) -> Vec<Region> {
+        let weights = self.weights.map(|weight| weight.region);
+        let mix = self.mix.iter().flat_map(|mix| [mix.table, mix.gate]);
+        [self.x].into_iter().chain(weights).chain(self.angles).chain(mix).collect()
+    }
+
+    fn sigma(&self) -> Option<Region> {
+        self.mix.map(|mix| mix.sigma)
+    }
+}
+
+impl QueryKeyValueGradients {
+    /// What is accumulated.
+    fn updates(&self) -> Vec<Region> {
+        let mix = self.mix.iter().flat_map(|mix| [mix.dtable, mix.dgate]);
+        self.dweights.into_iter().chain(mix).collect()
     }
 }
 

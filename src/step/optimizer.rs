@@ -122,6 +122,11 @@ impl Optimizer {
         self.muon.iter().position(|muon| (muon.rows, muon.columns) == (rows, columns))
     }
 
+    /// The matrices of Muon's groups, in order of the groups' numbers.
+    pub fn muon_members(&self) -> impl Iterator<Item = &[MuonMember]> {
+        self.muon.iter().map(|muon| muon.members.as_slice())
+    }
+
     /// Steps all parameters along their gradients; `step` counts from 1.
     pub fn step(&self, ops: &mut impl Ops, at: &StepSettings, step: u64) {
         ops.load_coefficients(&self.coefficients(at, step));

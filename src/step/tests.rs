@@ -171,7 +171,8 @@ fn what_is_kept_for_the_backward_pass_stays() {
         ];
         let kept = network.activations().slots().filter(|(slot, _)| !workspaces.contains(slot));
         for (slot, span) in kept {
-            let region = Region::new(Arena::Activations, span);
+            let region = network.slot(slot);
+            assert_eq!(region.len, span.len);
             for (name, access) in &recorder.operations()[head + 1..] {
                 let mut written = access.writes.iter().chain(&access.updates).chain(&access.workspaces);
                 assert!(!written.any(|other| other.overlaps(region)), "{name} changes {slot:?}");

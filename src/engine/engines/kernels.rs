@@ -9,7 +9,7 @@ use crate::checkpoint::StoredTensor;
 use crate::data::Batch;
 use crate::model::{Gpt, Gradients, ModelError, Part, compute_dtype, load_angles, load_weights};
 use crate::optim::{Moments, OptimError, STEP, StepSettings, moment_names, moments_of};
-use nanochat_plan::activations::{Pass, Slot};
+use nanochat_plan::activations::{Pass, Slot, Storage};
 use nanochat_plan::parameters::Entry;
 use nanochat_plan::{ModelShape, Precision};
 use nanochat_step::{Arena, Cpu, Network, Optimizer, Region};
@@ -33,7 +33,11 @@ impl KernelEngine {
         let [training, evaluation] =
             [Pass::Training, Pass::Evaluation].map(|pass| Network::new(shape, setup.batch, pass, setup.micro_steps));
         let optimizer = Optimizer::new(training.parameters(), shape.n_embd, setup.rates);
-        debug_assert!(evaluation.activations().elements() <= training.activations().elements());
+        debug_assert!(
+            [Storage::Working, Storage::Full].into_iter().all(|storage| {
+                evaluation.activations().elements(storage) <= training.activations().elements(storage)
+            })
+        );
         let arenas: Vec<_> = training.arenas().into_iter().chain(training.moments()).collect();
         let mut cpu = Cpu::new(&arenas, compute_dtype(setup.precision));
         load_weights(&mut cpu, &training, model.parameters())?;

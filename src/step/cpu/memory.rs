@@ -9,7 +9,7 @@ use crate::ops::{Arena, Region};
 const MOST_REGIONS: usize = 12;
 
 /// How many arenas there may be.
-const ARENAS: usize = 6;
+const ARENAS: usize = 7;
 
 /// Arenas one after the other.
 #[derive(Debug)]
@@ -108,7 +108,8 @@ fn index(arena: Arena) -> usize {
         Arena::First => 2,
         Arena::Second => 3,
         Arena::Activations => 4,
-        Arena::Losses => 5,
+        Arena::Factors => 5,
+        Arena::Losses => 6,
     }
 }
 

@@ -1,16 +1,14 @@
 //! Operations by the processor's kernels, over one allocation.
 
+mod embed;
+mod layer;
 mod memory;
 mod optimizer;
 
 use nanochat_kernels::gemm::{self, ComputeDtype, Threads, multiply};
-use nanochat_kernels::{
-    Element, Scratch, attention, embedding, head, norm, residual, rotary, smear, squared_relu, value,
-};
+use nanochat_kernels::{Element, Scratch, head, norm, residual, rotary};
 
-use super::ops::{
-    Arena, Attention, Batch, Coefficients, HeadGradients, Heads, Matrix, Op, Ops, Region, ValueMix, WriteMode,
-};
+use super::ops::{Arena, Batch, Coefficients, HeadGradients, Heads, Matrix, Op, Ops, Region, WriteMode};
 use memory::Memory;
 use optimizer::MuonWorkspaces;
 
@@ -83,54 +81,24 @@ impl<T: Element> Cpu<T> {
                 let ([onto], [from]) = self.memory.split([onto], [from]);
                 residual::add(onto, from);
             }
-            Op::Gather { table, width, out } => {
-                let ([out], [table]) = self.memory.split([out], [table]);
-                embedding::gather(table, bytemuck::cast_slice(&self.ids), width, out);
+            Op::Embed { table, smear, embedded, inverse, out, sigma } => {
+                self.embed(table, smear, [embedded, inverse], [out, sigma]);
             }
             Op::Norm { x, width, normed, inverse } => {
                 let ([normed, inverse], [x]) = self.memory.split([normed, inverse], [x]);
                 norm::forward(x, width, normed, inverse);
-            }
-            Op::Smear { embedded, gate, lambda, length, width, out, sigma } => {
-                let lambda = self.scalar(lambda);
-                let ([out, sigma], [embedded, gate]) = self.memory.split([out, sigma], [embedded, gate]);
-                smear::forward(embedded, smear::Smear { length, width, gate, lambda }, out, sigma);
             }
             Op::Mix { x, x0, lambdas, width, mixed, normed, inverse } => {
                 let lambdas = lambdas.map(|lambda| self.scalar(lambda));
                 let ([mixed, normed, inverse], [x, x0]) = self.memory.split([mixed, normed, inverse], [x, x0]);
                 residual::mix(x, x0, lambdas, width, mixed, normed, inverse);
             }
-            Op::Product { a, b, out, mode, full } => self.product(a, b, out, mode, full),
-            Op::Rotary { x, angles: [cos, sin], heads, out, inverse } => {
-                let ([out, inverse], [x, cos, sin]) = self.memory.split([out, inverse], [x, cos, sin]);
-                rotary::forward(x, rotary::Angles { cos, sin }, of(heads), out, inverse);
+            Op::Product { a, b, out, mode } => self.product(a, b, out, mode, self.compute_dtype),
+            Op::QueryKeyValue { layer, workspace } => self.query_key_value(&layer, workspace),
+            Op::Attend { shape, qkv, workspace, out, log_sum } => {
+                self.attend(shape, qkv, workspace, [out, log_sum]);
             }
-            Op::Values { v, heads, out } => {
-                let ([out], [v]) = self.memory.split([out], [v]);
-                value::forward(v, of(heads), out);
-            }
-            Op::MixValues { v, mix, heads, out, sigma } => {
-                let ValueMix { table, gate, x, width } = mix;
-                let ([out, sigma], [v, table, gate, x]) = self.memory.split([out, sigma], [v, table, gate, x]);
-                let mix = value::Mix { ids: bytemuck::cast_slice(&self.ids), table, gate, x, width };
-                value::forward_mixed(v, mix, of(heads), out, sigma);
-            }
-            Op::Attend { shape, qkv, out, log_sum } => {
-                let shape = self.shape(shape);
-                self.attention.reserve(shape.workspace_elements());
-                let ([out, log_sum], [q, k, v]) = self.memory.split([out, log_sum], qkv);
-                attention::forward(shape, attention::Inputs { q, k, v }, out, log_sum, &self.attention);
-            }
-            Op::ToTokens { shape, x, out } => {
-                let shape = self.shape(shape);
-                let ([out], [x]) = self.memory.split([out], [x]);
-                attention::to_tokens(x, shape, out);
-            }
-            Op::SquaredRelu { x, out } => {
-                let ([x, out], []) = self.memory.split([x, out], []);
-                squared_relu::forward(x, out);
-            }
+            Op::MlpOutput { hidden, weight, workspace, out } => self.mlp_output(hidden, weight, workspace, out),
             Op::Backout { last, middle, lambda, width, normed, inverse } => {
                 let lambda = self.scalar(lambda);
                 let ([normed, inverse], [last, middle]) = self.memory.split([normed, inverse], [last, middle]);
@@ -158,36 +126,14 @@ impl<T: Element> Cpu<T> {
                 let ([onto], [dnormed, normed, inverse]) = self.memory.split([onto], [dnormed, normed, inverse]);
                 norm::backward_add(dnormed, normed, inverse, width, onto);
             }
-            Op::SquaredReluBackward { x, gradient, out } => {
-                let ([gradient, out], [x]) = self.memory.split([gradient, out], [x]);
-                squared_relu::backward(x, gradient, out);
+            Op::MlpOutputBackward { dout, hidden, weight, dhidden, workspace, dweight } => {
+                self.mlp_output_backward([dout, hidden], weight, dhidden, workspace, dweight);
             }
-            Op::AttendPrepare { shape, dattended, attended, dout, delta } => {
-                let shape = self.shape(shape);
-                let ([dout, delta], [dattended, attended]) = self.memory.split([dout, delta], [dattended, attended]);
-                attention::prepare_backward(dattended, attended, shape, dout, delta);
+            Op::AttendBackward { shape, qkv, attended, log_sum, dattended, delta, workspace, dqkv } => {
+                self.attend_backward(shape, [qkv, attended, log_sum], dattended, [workspace, delta], dqkv);
             }
-            Op::AttendBackward { shape, qkv: [q, k, v], log_sum, dout, delta, dqkv } => {
-                let shape = self.shape(shape);
-                let ([dq, dk, dv], [q, k, v, lse, dout, delta]) =
-                    self.memory.split(dqkv, [q, k, v, log_sum, dout, delta]);
-                let (inputs, saved) = (attention::Inputs { q, k, v }, attention::Saved { lse, dout, delta });
-                attention::backward(shape, inputs, saved, attention::Outputs { dq, dk, dv }, &self.attention);
-            }
-            Op::RotaryBackward { dy, y, inverse, angles: [cos, sin], heads, dx } => {
-                let ([dx], [dy, y, inverse, cos, sin]) = self.memory.split([dx], [dy, y, inverse, cos, sin]);
-                rotary::backward(dy, y, inverse, rotary::Angles { cos, sin }, of(heads), dx);
-            }
-            Op::ValuesBackward { dy, heads, dv } => {
-                let ([dv], [dy]) = self.memory.split([dv], [dy]);
-                value::backward(dy, of(heads), dv);
-            }
-            Op::MixValuesBackward { dy, mix, sigma, heads, drows, dgates, dx } => {
-                let ValueMix { table, gate, x, width } = mix;
-                let ([drows, dgates, dx], [dy, table, gate, x, sigma]) =
-                    self.memory.split([drows, dgates, dx], [dy, table, gate, x, sigma]);
-                let mix = value::Mix { ids: bytemuck::cast_slice(&self.ids), table, gate, x, width };
-                value::backward_mixed(dy, mix, sigma, of(heads), drows, dgates, dx);
+            Op::QueryKeyValueBackward { layer, dqkv, workspace, gradients } => {
+                self.query_key_value_backward(&layer, dqkv, workspace, &gradients);
             }
             Op::MixBackward { dnormed, normed, inverse, x, x0, lambdas, width, dstream, dx0, dlambdas } => {
                 let lambdas = lambdas.map(|lambda| self.scalar(lambda));
@@ -197,36 +143,20 @@ impl<T: Element> Cpu<T> {
                 let slopes = residual::mix_backward(at, width, dstream, dx0);
                 dlambdas.into_iter().zip(slopes).for_each(|(dlambda, slope)| self.gain(dlambda, slope));
             }
-            Op::SmearBackward {
-                dx,
-                embedded,
-                sigma,
-                gate,
-                lambda,
-                length,
-                width,
-                dembedded,
-                dgate,
-                dlambda,
-                slopes,
-            } => {
-                let lambda = self.scalar(lambda);
-                let ([dembedded, dgate, slopes], [dx, embedded, sigma, gate]) =
-                    self.memory.split([dembedded, dgate, slopes], [dx, embedded, sigma, gate]);
-                let smear = smear::Smear { length, width, gate, lambda };
-                let slope = smear::backward(dx, embedded, smear, sigma, dembedded, dgate, slopes);
-                self.gain(dlambda, slope);
-            }
-            Op::ScatterAdd { rows, width, table } => {
-                let ([table], [rows]) = self.memory.split([table], [rows]);
-                embedding::scatter_add(rows, bytemuck::cast_slice(&self.ids), width, table);
+            Op::EmbedBackward { dx, embedded, inverse, sigma, smear, dtable, dgate, dlambda, slopes, workspaces } => {
+                let [dembedded, dgathered] = workspaces;
+                self.smear_backward([dx, embedded, sigma], smear, [dembedded, dgate, slopes], dlambda);
+                self.memory.write(dgathered).fill(T::ZERO);
+                let ([onto], [dnormed, normed, inverse]) =
+                    self.memory.split([dgathered], [dembedded, embedded, inverse]);
+                norm::backward_add(dnormed, normed, inverse, smear.width, onto);
+                self.scatter_add(dgathered, smear.width, dtable);
             }
             _ => self.optimize(op),
         }
     }
 
-    fn product(&mut self, a: Matrix, b: Matrix, out: Region, mode: WriteMode, full: bool) {
-        let compute_dtype = if full { ComputeDtype::Full } else { self.compute_dtype };
+    fn product(&mut self, a: Matrix, b: Matrix, out: Region, mode: WriteMode, compute_dtype: ComputeDtype) {
         let mode = match mode {
             WriteMode::Overwrite => gemm::WriteMode::Overwrite,
             WriteMode::Accumulate => gemm::WriteMode::Accumulate,
@@ -270,14 +200,9 @@ impl<T: Element> Cpu<T> {
             *element = T::of(mean);
         }
     }
-
-    fn shape(&self, shape: Attention) -> attention::Shape {
-        let Attention { rows, length, heads, groups, size, window } = shape;
-        attention::Shape { rows, length, heads, groups, size, window, compute_dtype: self.compute_dtype }
-    }
 }
 
-fn of(heads: Heads) -> rotary::Heads {
+fn of_heads(heads: Heads) -> rotary::Heads {
     let Heads { length, count, size } = heads;
     rotary::Heads { length, count, size }
 }
