@@ -102,6 +102,11 @@ impl<D: Device> GpuOps<D> {
         graph
     }
 
+    /// Carries out what was recorded.
+    pub fn replay(&mut self, graph: Graph) -> Result<(), DeviceError> {
+        self.device.replay(graph)
+    }
+
     fn launch(&mut self, kernel: Kernel, grid: u32, threads: u32, arguments: &[u64]) -> Result<(), DeviceError> {
         let storage = self.memory.storage;
         self.device.launch(Launch { kernel, storage, grid, threads, arguments })
