@@ -1,7 +1,8 @@
 //! Planted faults are found, and sizes are as planned.
 
-use nanochat_gpu::{Device, DeviceError, Dtype, GpuOps, device_bytes};
-use nanochat_plan::ModelShape;
+use nanochat_gpu::{Device, DeviceError, Dtype, GpuOps};
+use nanochat_plan::gpu::GpuSizes;
+use nanochat_plan::{ModelShape, Precision};
 
 use super::{MICRO_STEPS, SIZE, networks, shapes};
 use crate::Emulator;
@@ -57,9 +58,10 @@ fn wrong_launches_are_refused() {
 fn what_is_allocated_is_what_the_plan_says() {
     for shape in shapes() {
         let [_, network] = networks(&shape);
-        for storage in [Dtype::F32, Dtype::Bf16] {
+        for (storage, precision) in [(Dtype::F32, Precision::F32), (Dtype::Bf16, Precision::Bf16)] {
             let ops = GpuOps::new(Emulator::default(), &network, MICRO_STEPS, storage).unwrap();
-            assert_eq!(ops.device().bytes(), device_bytes(&shape, SIZE, MICRO_STEPS, storage));
+            let planned = GpuSizes::new(&shape, SIZE, MICRO_STEPS, precision).total();
+            assert_eq!(ops.device().bytes(), planned);
         }
     }
 }

@@ -7,11 +7,12 @@ mod optimizer;
 mod stream;
 
 use nanochat_plan::ModelShape;
+use nanochat_plan::gpu::SUM_BLOCKS;
 use nanochat_plan::shape::{head_dim, kv_dim};
 use nanochat_step::{Arena, Batch, Coefficients, Matrix, Network, Op, Ops, Region, WriteMode};
 
 use crate::batch::PreparedBatch;
-use crate::memory::{DeviceMemory, SUM_BLOCKS};
+use crate::memory::DeviceMemory;
 use crate::{Address, Device, DeviceError, Dtype, Graph, Kernel, Launch, Operand, Output, Product};
 
 /// Channels of a vector of the kernels.
