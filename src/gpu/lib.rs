@@ -11,6 +11,7 @@
 mod batch;
 mod device;
 mod dtype;
+mod forecast;
 mod kernel;
 mod memory;
 mod ops;
@@ -18,6 +19,7 @@ mod ops;
 pub use batch::{Header, PreparedBatch};
 pub use device::{Address, AttentionCall, Device, DeviceError, Graph, Launch, Operand, Output, Product};
 pub use dtype::Dtype;
+pub use forecast::{Cost, Forecast, Rates};
 pub use kernel::{KERNELS, Kernel};
 pub use memory::DeviceMemory;
 pub use ops::GpuOps;

@@ -3,6 +3,7 @@
 mod faults;
 mod lockstep;
 mod order;
+mod sanitizers;
 mod training;
 
 use nanochat_kernels::gemm::ComputeDtype;
