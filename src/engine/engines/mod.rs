@@ -10,6 +10,8 @@ mod gpu_tests;
 mod kernels;
 mod reference;
 #[cfg(test)]
+mod rounding_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
