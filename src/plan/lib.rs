@@ -2,6 +2,7 @@
 
 pub mod activations;
 mod changes;
+mod climbmix;
 pub mod derive;
 mod error;
 mod estimate;
@@ -16,6 +17,10 @@ mod types;
 mod words;
 
 pub use changes::{changes, follows};
+pub use climbmix::{
+    CLIMBMIX_FOLDER, CLIMBMIX_SHARD_BYTES, CLIMBMIX_SHARD_TOKENS, CLIMBMIX_SHARDS, CLIMBMIX_VALIDATION,
+    climbmix_command, climbmix_shard, climbmix_shards, climbmix_shards_for,
+};
 pub use derive::{DeriveInputs, Derived, derive};
 pub use error::PlanError;
 pub use estimate::{CACHED_TOKENS, arena_bytes, estimate};

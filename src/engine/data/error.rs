@@ -32,6 +32,19 @@ pub enum DataError {
         /// Extension of the shards.
         extension: &'static str,
     },
+    /// Shards of the baseline's corpus that aren't there.
+    #[error("{}: {missing} of {of} shards are missing", path.display())]
+    #[diagnostic(help("`{command}` downloads them"))]
+    MissingShards {
+        /// The folder.
+        path: PathBuf,
+        /// How many.
+        missing: usize,
+        /// Of how many.
+        of: usize,
+        /// The command that downloads them.
+        command: String,
+    },
     /// A shard that is a link to nothing.
     #[error("{}: a link to a file that isn't there", path.display())]
     #[diagnostic(help(
