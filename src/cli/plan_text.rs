@@ -1,10 +1,11 @@
 //! Plans as text.
 
 use comfy_table::{CellAlignment, Table, presets};
+use indicatif::DecimalBytes;
 
 use nanochat_artifacts::QualityClaim;
 use nanochat_experiment::{Expansion, Experiment};
-use nanochat_plan::{Outlook, OutlookState, Power, RunPlan};
+use nanochat_plan::{Needs, Outlook, OutlookState, Power, Rate, RunPlan};
 
 use super::output::plain_json;
 use super::{CliError, Format};
@@ -18,7 +19,7 @@ pub fn warn(experiment: &Experiment) {
 }
 
 /// Prints a table of the runs, and their total cost.
-pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>) {
+pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>, needs: &Needs) {
     let Opened { experiment, expansion, .. } = opened;
     let plural = if expansion.runs.len() == 1 { "" } else { "s" };
     say!("{}: {} run{plural}", experiment.name, expansion.runs.len());
@@ -26,13 +27,17 @@ pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>) {
         say!("{}", experiment.description);
     }
     say!();
-    say_lines!("{}", table(expansion, outlook));
+    let rate = needs.rate.as_ref().filter(|rate| rate.measured_on.is_some());
+    say_lines!("{}", table(expansion, outlook, rate));
     say!();
     let runs = &expansion.runs;
     let flops: f64 = runs.iter().map(|run| run.total_flops as f64).sum();
     let tokens: u64 = runs.iter().map(|run| run.total_tokens).fold(0, u64::saturating_add);
     let hardware = runs.first().map_or("", |run| run.hardware.as_str());
-    say!("total: {} tokens, {flops:.2e} FLOPs, {} on {hardware}", short(tokens as f64), total_time(runs));
+    let time =
+        rate.map_or_else(|| total_time(runs), |rate| format!("about {}", duration(flops / (rate.tflops * 1e12))));
+    say!("total: {} tokens, {flops:.2e} FLOPs, {time} on {hardware}", short(tokens as f64));
+    print_needs(opened, needs);
     for (axes, run_id) in &expansion.merged {
         let axes: Vec<String> = axes.iter().map(|(key, value)| format!("{key}={value}")).collect();
         say!("the cell {} has the same plan as {run_id} and runs once", axes.join(" "));
@@ -49,14 +54,39 @@ pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>) {
     }
 }
 
-fn table(expansion: &Expansion, outlook: &[Outlook]) -> Table {
+/// Prints rate, evaluations, disk, and what has to be known or done first.
+fn print_needs(opened: &Opened, needs: &Needs) {
+    if let (Some(rate), Some(run)) = (&needs.rate, opened.plans().first()) {
+        let from = match &rate.measured_on {
+            Some(run) => format!("as measured in results/{run}"),
+            None => format!(
+                "{:.0}% of the profile's peak, which is assumed: no run of this engine on {} in {} is recorded",
+                100.0 * opened.experiment.profile().map_or(0.0, |profile| profile.efficiency),
+                run.hardware,
+                run.dtype
+            ),
+        };
+        say!("rate: {} FLOP/s, {from}", short(rate.tflops * 1e12));
+    }
+    let core = match needs.core_evaluations {
+        0 => String::new(),
+        times => format!(", {times} of CORE"),
+    };
+    let Needs { evaluations, evaluation_tokens, checkpoint_bytes, .. } = needs;
+    say!("evaluations: {evaluations} of bits per byte on {} tokens in all{core}", short(*evaluation_tokens as f64));
+    let data = needs.data_bytes.map(|bytes| format!("{} of data, ", DecimalBytes(bytes))).unwrap_or_default();
+    say!("disk: {data}{} of checkpoints", DecimalBytes(*checkpoint_bytes));
+    needs.remarks.iter().for_each(|remark| say!("note: {remark}"));
+}
+
+fn table(expansion: &Expansion, outlook: &[Outlook], rate: Option<&Rate>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let headings =
         ["run", "layers × width", "parameters", "steps", "batch", "tokens", "FLOPs", "memory", "time", "on disk"];
     table.set_header(headings);
     for (run, outlook) in expansion.runs.iter().zip(outlook) {
-        table.add_row(row(run).into_iter().chain([on_disk(outlook)]));
+        table.add_row(row(run, rate).into_iter().chain([on_disk(outlook)]));
     }
     for column in table.column_iter_mut().skip(2).take(7) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -82,7 +112,8 @@ fn print_power(power: &Power) {
     }
 }
 
-fn row(run: &RunPlan) -> [String; 9] {
+fn row(run: &RunPlan, rate: Option<&Rate>) -> [String; 9] {
+    let measured = rate.map(|rate| run.total_flops as f64 / (rate.tflops * 1e12));
     [
         run.run_id.clone(),
         format!("{} × {}", run.model.n_layer, run.model.n_embd),
@@ -92,7 +123,7 @@ fn row(run: &RunPlan) -> [String; 9] {
         short(run.total_tokens as f64),
         format!("{:.2e}", run.total_flops as f64),
         format!("{:.2} GiB", run.estimate.memory_gib),
-        run.estimate.seconds.map_or_else(|| "?".to_owned(), duration),
+        measured.or(run.estimate.seconds).map_or_else(|| "?".to_owned(), duration),
     ]
 }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::Experiment;
 use crate::config::{Diagnostic, VocabularyReader};
 use nanochat_plan::{
-    CLIMBMIX_FOLDER, CorePlan, DataPlan, InitPlan, Settings, TokenizerPlan, climbmix_command, climbmix_shards,
+    CLIMBMIX_FOLDER, CLIMBMIX_SHARDS, CorePlan, DataPlan, InitPlan, Settings, TokenizerPlan, climbmix_command,
+    climbmix_shards,
 };
 
 /// A path of a spec as the system knows it: `~` is the home folder, the rest relative to where the program was started.
@@ -65,6 +66,9 @@ pub fn missing_paths(experiment: &Experiment) -> Vec<Diagnostic> {
 fn remedy(settings: &Settings, key: &str, path: &str) -> Option<String> {
     match (key, &settings.data) {
         ("data.path", DataPlan::Climbmix { shards, .. }) => Some(climbmix_command(*shards, path)),
+        ("data.path", DataPlan::Parquet { path }) if path == CLIMBMIX_FOLDER => {
+            Some(climbmix_command(CLIMBMIX_SHARDS, path))
+        }
         ("tokenizer.path", DataPlan::Climbmix { path: data, .. }) => {
             let folder = if data == CLIMBMIX_FOLDER { "climbmix" } else { data };
             let size = settings.dials.vocab_size;

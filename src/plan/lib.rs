@@ -22,10 +22,10 @@ pub use climbmix::{
     climbmix_command, climbmix_shard, climbmix_shards, climbmix_shards_for,
 };
 pub use derive::{DeriveInputs, Derived, derive};
-pub use error::PlanError;
+pub use error::{FittingBatch, PlanError};
 pub use estimate::{CACHED_TOKENS, arena_bytes, estimate};
 pub use hash::{configuration_hash, deciding, plan_hash};
-pub use outlook::{Change, Outlook, OutlookState, PlanSet, Power};
+pub use outlook::{Change, Needs, Outlook, OutlookState, PlanSet, Power, Rate};
 pub use profile::{Profile, Requirements};
 pub use reference::rows_at_once;
 pub use settings::Settings;

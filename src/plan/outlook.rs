@@ -19,13 +19,47 @@ pub struct PlanSet {
     pub outlook: Vec<Outlook>,
     /// What the planned seeds can tell; none where nothing is known of the metric's noise.
     pub power: Option<Power>,
+    /// What the runs need on disk, at which rate they are expected to train, and what has to be done first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Needs>,
 }
 
 impl PlanSet {
     /// The runs of an experiment.
     pub fn new(experiment: &str, runs: Vec<RunPlan>, outlook: Vec<Outlook>, power: Option<Power>) -> Self {
-        Self { schema: "nanochat.plan_set/v1".to_owned(), experiment: experiment.to_owned(), runs, outlook, power }
+        let (schema, experiment) = ("nanochat.plan_set/v1".to_owned(), experiment.to_owned());
+        Self { schema, experiment, runs, outlook, power, needs: None }
     }
+}
+
+/// What the runs need besides memory and time on the profile.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Needs {
+    /// Bytes of the training data on disk, about; none where that isn't known.
+    pub data_bytes: Option<u64>,
+    /// Bytes of the checkpoints that stay on disk, over all runs, about.
+    pub checkpoint_bytes: u64,
+    /// Evaluations of bits per byte, over all runs.
+    pub evaluations: u64,
+    /// Tokens of all of them.
+    pub evaluation_tokens: u64,
+    /// Evaluations of CORE, over all runs.
+    pub core_evaluations: u64,
+    /// The rate at which one run is expected to train; none where neither profile nor results say.
+    pub rate: Option<Rate>,
+    /// What has to be known or done first, a sentence each.
+    pub remarks: Vec<String>,
+}
+
+/// A rate of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Training FLOPs a second, in 10^12.
+    pub tflops: f64,
+    /// The run that it was measured on, as `experiment/run`; none when it is the profile's peak times an assumed efficiency.
+    pub measured_on: Option<String>,
 }
 
 /// What is on disk for a run.

@@ -228,11 +228,36 @@ pub struct CorePlan {
     /// Folder of the evaluation bundle.
     #[schemars(length(min = 1))]
     pub bundle: String,
+    /// What follows when an example can't be evaluated.
+    #[serde(skip_serializing_if = "OnCoreError::is_stop")]
+    pub on_error: OnCoreError,
+}
+
+/// What follows when an example of CORE is malformed or can't be posed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnCoreError {
+    /// The evaluation stops; a run doesn't begin.
+    #[default]
+    Stop,
+    /// The example is reported and left out, and its task is scored on the others.
+    Skip,
+}
+
+impl OnCoreError {
+    fn is_stop(&self) -> bool {
+        *self == Self::Stop
+    }
 }
 
 impl Default for CorePlan {
     fn default() -> Self {
-        Self { every: 2000, max_per_task: 500, bundle: "~/.cache/nanochat/eval_bundle".to_owned() }
+        Self {
+            every: 2000,
+            max_per_task: 500,
+            bundle: "~/.cache/nanochat/eval_bundle".to_owned(),
+            on_error: OnCoreError::Stop,
+        }
     }
 }
 
