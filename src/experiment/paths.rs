@@ -100,6 +100,10 @@ fn absence(experiment: &Experiment, key: &str, path: &str, remedy: Option<String
     let relative = Path::new(path).is_relative() && !path.starts_with('~');
     let where_from = if relative { "; it is relative to the folder that the program is started in" } else { "" };
     let help = match remedy {
+        _ if path.contains('$') => format!(
+            "variables such as `$HOME` are not replaced in specs; `~` is the home folder. Let the shell do it: \
+             --set \"{key}={path}\""
+        ),
         Some(command) => format!("`{command}` makes it; or pass --set {key}=PATH"),
         None => format!("put it there, or pass --set {key}=PATH{where_from}"),
     };

@@ -39,6 +39,12 @@ pub fn needs(opened: &Opened) -> Result<Needs, ArtifactError> {
         profile.zip(plans.first()).map(|(profile, plan)| rate(&opened.root, profile, plan)).transpose()?.flatten();
     if let (Some(cell), Some(profile)) = (experiment.cells.first(), profile) {
         one_device(cell, profile, &mut remarks);
+        if profile.device == DeviceKind::Cuda && profile.memory_gib.is_none() {
+            remarks.push(format!(
+                "`{}` states no memory, and this machine has no GPU to take it from: whether the runs fit isn't known",
+                profile.name
+            ));
+        }
     }
     Ok(Needs {
         data_bytes,

@@ -232,7 +232,11 @@ fn an_interrupted_download_goes_on() {
     let shards = place.shards.clone();
     let server = Server::start(move |request| {
         let answer = Answer::file(Place::shard(&shards, &request.path).unwrap_or_default(), request);
-        if request.earlier == 0 { answer.pause(10_000, Duration::from_secs(30)) } else { answer }
+        match request.earlier {
+            0 => answer.pause(10_000, Duration::from_secs(30)),
+            1 => answer.cut(5_000),
+            _ => answer,
+        }
     });
     let mut child = place.command(&DOWNLOAD, &server).stderr(Stdio::piped()).spawn().expect("the program starts");
     let part = place.home("base_data_climbmix/shard_00000.parquet.part");
@@ -242,7 +246,7 @@ fn an_interrupted_download_goes_on() {
     place.run(&DOWNLOAD, &server).exits(0);
     let first = |request: &&Request| request.path.ends_with("shard_00000.parquet");
     let starts: Vec<_> = server.requests().iter().filter(first).map(Request::start).collect();
-    assert_eq!(starts, [None, Some(10_000)]);
+    assert_eq!(starts, [None, Some(10_000), Some(15_000)]);
     assert!(std::fs::read(part.with_extension("")).expect("a shard") == place.shards[0]);
 }
 

@@ -54,6 +54,15 @@ pub enum DataError {
         /// The link.
         path: PathBuf,
     },
+    /// A compressed shard that can't be decompressed.
+    #[error("{}: can't be decompressed: {reason}", path.display())]
+    #[diagnostic(help("is it cut off, or compressed by another program than its name says? Bring the file again"))]
+    Packed {
+        /// The shard.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A file that isn't what its name says.
     #[error("{}: {told}", path.display())]
     #[diagnostic(help("`data.path` must name shards of text or parquet"))]
@@ -66,7 +75,7 @@ pub enum DataError {
     /// A path whose kind of data can't be told from its files.
     #[error("{}: can't tell the kind of data", path.display())]
     #[diagnostic(help(
-        "name a folder with shards of one kind, `.parquet`, `.jsonl` or `.txt`, or a `.jsonl` or `.txt` file"
+        "name a folder with shards of one kind, `.parquet`, `.jsonl` (also `.jsonl.gz`, `.jsonl.zst`) or `.txt`, or a file of the latter two"
     ))]
     UnknownKind {
         /// The folder or file.

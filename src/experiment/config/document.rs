@@ -114,7 +114,7 @@ pub struct VariantSpec {
 pub enum DataSource {
     /// A folder of parquet shards with a column `text`; the last by name is validation.
     Parquet,
-    /// A folder (or one file) of JSON lines; the last shard is validation.
+    /// A folder (or one file) of JSON lines, also compressed (`.jsonl.gz`, `.jsonl.zst`); the last shard is validation.
     Jsonl,
     /// A folder (or one file) of plain text, documents parted by blank lines; the last shard is validation.
     Text,
