@@ -38,7 +38,7 @@ pub fn execute(args: Args) -> CliResult {
     let folder = opened.root.experiment(&opened.experiment.name).map_err(CliError::invalid)?;
     let outlook = run::outlook(opened.plans(), &folder).map_err(CliError::invalid)?;
     let power = run::power(&opened.experiment, opened.plans(), &opened.root).map_err(CliError::invalid)?;
-    let mut needs = run::needs(&opened).map_err(CliError::invalid)?;
+    let mut needs = run::needs(&opened);
     needs.remarks.extend(opened.plans().first().and_then(baseline::on_several_devices));
     match args.format {
         Format::Text => plan_text::print(&opened, &outlook, power.as_ref(), &needs),

@@ -66,7 +66,11 @@ fn print_needs(opened: &Opened, needs: &Needs) {
                 run.dtype
             ),
         };
-        say!("rate: {} FLOP/s, {from}", short(rate.tflops * 1e12));
+        let per_second = match rate.tflops {
+            tflops if tflops < 1.0 => format!("{:.0} GFLOP/s", tflops * 1e3),
+            tflops => format!("{tflops:.0} TFLOP/s"),
+        };
+        say!("rate: {per_second}, {from}");
     }
     let core = match needs.core_evaluations {
         0 => String::new(),

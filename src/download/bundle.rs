@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use nanochat_artifacts::{create_folder, files};
 
 use super::sums::{self, Sums};
-use super::transfer::{Event, FreeBytes, Kind, Report, Wanted, Watch, fetch, part_of};
+use super::transfer::{Event, FreeBytes, Report, Wanted, Watch, fetch, part_of};
 use super::unpack::unpack;
-use super::{Client, DownloadError, verify};
+use super::verify::{self, Kind};
+use super::{Client, DownloadError};
 
 /// Where the baseline has it from.
 pub const EVAL_BUNDLE_URL: &str = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip";

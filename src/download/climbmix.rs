@@ -9,8 +9,9 @@ use nanochat_artifacts::{create_folder, files};
 use nanochat_plan::{CLIMBMIX_SHARD_BYTES, climbmix_shards};
 
 use super::sums::{self, Sums};
-use super::transfer::{Event, FreeBytes, Kind, Report, Wanted, Watch, fetch_all, part_of};
-use super::{Client, DownloadError, Environment, verify};
+use super::transfer::{Event, FreeBytes, Report, Wanted, Watch, fetch_all, part_of};
+use super::verify::{self, Kind};
+use super::{Client, DownloadError, Environment};
 
 /// Where the baseline has it from.
 const HUB: &str = "https://huggingface.co";

@@ -22,4 +22,4 @@ pub use client::{Client, Environment};
 pub use climbmix::{Climbmix, climbmix_address};
 pub use error::DownloadError;
 pub use retry::Patience;
-pub use transfer::{Event, Kind, Report, Watch};
+pub use transfer::{Event, Report, Watch};

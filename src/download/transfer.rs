@@ -13,23 +13,15 @@ use std::time::Duration;
 
 use nanochat_artifacts::{files, sync_folder};
 
+use super::DownloadError;
 use super::client::{Client, Failure, Response};
 use super::error::size;
-use super::{DownloadError, verify};
+use super::verify::{self, Kind};
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 1 << 18;
 /// Bytes that show what kind of file it is.
 const HEAD: usize = 4;
-
-/// Kinds of file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Apache Parquet.
-    Parquet,
-    /// A zip archive.
-    Zip,
-}
 
 /// A file to download.
 #[derive(Debug, Clone)]

@@ -5,7 +5,14 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use sha2::{Digest, Sha256};
 
-use super::transfer::Kind;
+/// Kinds of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Apache Parquet.
+    Parquet,
+    /// A zip archive.
+    Zip,
+}
 
 /// First and last bytes of a parquet file.
 const PARQUET: &[u8] = b"PAR1";

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use nanochat_artifacts::{ArtifactError, QualityClaim, ResultsRoot, SpeedClaim, read_experiment};
+use nanochat_artifacts::{QualityClaim, ResultsRoot, SpeedClaim, read_experiment};
 use nanochat_engine::data::resolve;
 use nanochat_experiment::{Cell, Experiment, load_profile, profile_names};
 use nanochat_plan::{
@@ -19,10 +19,7 @@ use crate::hardware::free_bytes;
 const F32: u64 = 4;
 
 /// What the runs need.
-///
-/// # Errors
-/// Recorded results can't be read.
-pub fn needs(opened: &Opened) -> Result<Needs, ArtifactError> {
+pub fn needs(opened: &Opened) -> Needs {
     let (plans, experiment) = (opened.plans(), &opened.experiment);
     let mut remarks = Vec::new();
     let data_bytes = plans.first().and_then(|plan| data(plan, plans, &mut remarks));
@@ -35,8 +32,7 @@ pub fn needs(opened: &Opened) -> Result<Needs, ArtifactError> {
     }
     recording(experiment, &mut remarks);
     let profile = experiment.profile();
-    let rate =
-        profile.zip(plans.first()).map(|(profile, plan)| rate(&opened.root, profile, plan)).transpose()?.flatten();
+    let rate = profile.zip(plans.first()).and_then(|(profile, plan)| rate(&opened.root, profile, plan));
     if let (Some(cell), Some(profile)) = (experiment.cells.first(), profile) {
         one_device(cell, profile, &mut remarks);
         if profile.device == DeviceKind::Cuda && profile.memory_gib.is_none() {
@@ -46,7 +42,7 @@ pub fn needs(opened: &Opened) -> Result<Needs, ArtifactError> {
             ));
         }
     }
-    Ok(Needs {
+    Needs {
         data_bytes,
         checkpoint_bytes,
         evaluations: plans.iter().map(|plan| evaluations(plan.num_iterations, plan.eval.every) + starts(plan)).sum(),
@@ -62,7 +58,7 @@ pub fn needs(opened: &Opened) -> Result<Needs, ArtifactError> {
             .sum(),
         rate,
         remarks,
-    })
+    }
 }
 
 /// How often something happens that is due every so many steps, and at the end.
@@ -128,10 +124,11 @@ fn recording(experiment: &Experiment, remarks: &mut Vec<String>) {
 
 /// The rate of the recorded run of this engine that is nearest in size, on the same profile and in the same precision; else
 /// what the profile states.
-fn rate(root: &ResultsRoot, profile: &Profile, plan: &RunPlan) -> Result<Option<Rate>, ArtifactError> {
+fn rate(root: &ResultsRoot, profile: &Profile, plan: &RunPlan) -> Option<Rate> {
     let mut nearest: Option<(f64, Rate)> = None;
-    for folder in root.experiments()? {
-        let documents = read_experiment(&folder)?;
+    // What can't be read there is no reason not to plan.
+    for folder in root.experiments().unwrap_or_default() {
+        let Ok(documents) = read_experiment(&folder) else { continue };
         for run in &documents.runs {
             let recorded = &run.plan;
             let alike = recorded.hardware == plan.hardware
@@ -148,7 +145,7 @@ fn rate(root: &ResultsRoot, profile: &Profile, plan: &RunPlan) -> Result<Option<
         }
     }
     let stated = profile.peak_tflops.map(|peak| peak * profile.efficiency * profile.device_count as f64);
-    Ok(nearest.map(|(_, rate)| rate).or(stated.map(|tflops| Rate { tflops, measured_on: None })))
+    nearest.map(|(_, rate)| rate).or(stated.map(|tflops| Rate { tflops, measured_on: None }))
 }
 
 /// Says what the same cell takes on one of a profile's several devices, since this engine trains on one.
