@@ -5,11 +5,11 @@ use indicatif::DecimalBytes;
 
 use nanochat_artifacts::QualityClaim;
 use nanochat_experiment::{Expansion, Experiment};
-use nanochat_plan::{Needs, Outlook, OutlookState, Power, Rate, RunPlan};
+use nanochat_plan::{Needs, Outlook, OutlookState, Power, RunPlan};
 
 use super::output::plain_json;
 use super::{CliError, Format};
-use crate::run::{Opened, duration, total_time};
+use crate::run::{Opened, duration};
 
 /// Prints a spec's warnings to standard error.
 pub fn warn(experiment: &Experiment) {
@@ -27,15 +27,14 @@ pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>, needs:
         say!("{}", experiment.description);
     }
     say!();
-    let rate = needs.rate.as_ref().filter(|rate| rate.measured_on.is_some());
-    say_lines!("{}", table(expansion, outlook, rate));
+    say_lines!("{}", table(expansion, outlook, needs));
     say!();
     let runs = &expansion.runs;
     let flops: f64 = runs.iter().map(|run| run.total_flops as f64).sum();
     let tokens: u64 = runs.iter().map(|run| run.total_tokens).fold(0, u64::saturating_add);
     let hardware = runs.first().map_or("", |run| run.hardware.as_str());
-    let time =
-        rate.map_or_else(|| total_time(runs), |rate| format!("about {}", duration(flops / (rate.tflops * 1e12))));
+    let seconds: Option<f64> = runs.iter().map(|run| seconds(run, needs)).sum();
+    let time = seconds.map_or_else(|| "an unknown time".to_owned(), |seconds| format!("about {}", duration(seconds)));
     say!("total: {} tokens, {flops:.2e} FLOPs, {time} on {hardware}", short(tokens as f64));
     print_needs(opened, needs);
     for (axes, run_id) in &expansion.merged {
@@ -56,21 +55,22 @@ pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>, needs:
 
 /// Prints rate, evaluations, disk, and what has to be known or done first.
 fn print_needs(opened: &Opened, needs: &Needs) {
-    if let (Some(rate), Some(run)) = (&needs.rate, opened.plans().first()) {
+    let profile = opened.experiment.profile();
+    for rate in &needs.rates {
         let from = match &rate.measured_on {
             Some(run) => format!("as measured in results/{run}"),
             None => format!(
                 "{:.0}% of the profile's peak, which is assumed: no run of this engine on {} in {} is recorded",
-                100.0 * opened.experiment.profile().map_or(0.0, |profile| profile.efficiency),
-                run.hardware,
-                run.dtype
+                100.0 * profile.map_or(0.0, |profile| profile.efficiency),
+                profile.map_or("it", |profile| &profile.name),
+                rate.dtype
             ),
         };
         let per_second = match rate.tflops {
             tflops if tflops < 1.0 => format!("{:.0} GFLOP/s", tflops * 1e3),
             tflops => format!("{tflops:.0} TFLOP/s"),
         };
-        say!("rate: {per_second}, {from}");
+        say!("rate: {per_second} in {}, {from}", rate.dtype);
     }
     let core = match needs.core_evaluations {
         0 => String::new(),
@@ -83,14 +83,14 @@ fn print_needs(opened: &Opened, needs: &Needs) {
     needs.remarks.iter().for_each(|remark| say!("note: {remark}"));
 }
 
-fn table(expansion: &Expansion, outlook: &[Outlook], rate: Option<&Rate>) -> Table {
+fn table(expansion: &Expansion, outlook: &[Outlook], needs: &Needs) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let headings =
         ["run", "layers × width", "parameters", "steps", "batch", "tokens", "FLOPs", "memory", "time", "on disk"];
     table.set_header(headings);
     for (run, outlook) in expansion.runs.iter().zip(outlook) {
-        table.add_row(row(run, rate).into_iter().chain([on_disk(outlook)]));
+        table.add_row(row(run, needs).into_iter().chain([on_disk(outlook)]));
     }
     for column in table.column_iter_mut().skip(2).take(7) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -116,8 +116,12 @@ fn print_power(power: &Power) {
     }
 }
 
-fn row(run: &RunPlan, rate: Option<&Rate>) -> [String; 9] {
-    let measured = rate.map(|rate| run.total_flops as f64 / (rate.tflops * 1e12));
+/// Time of a run, as measured or else as the profile's rates have it.
+fn seconds(run: &RunPlan, needs: &Needs) -> Option<f64> {
+    needs.measured_seconds(run).or(run.estimate.seconds)
+}
+
+fn row(run: &RunPlan, needs: &Needs) -> [String; 9] {
     [
         run.run_id.clone(),
         format!("{} × {}", run.model.n_layer, run.model.n_embd),
@@ -127,7 +131,7 @@ fn row(run: &RunPlan, rate: Option<&Rate>) -> [String; 9] {
         short(run.total_tokens as f64),
         format!("{:.2e}", run.total_flops as f64),
         format!("{:.2} GiB", run.estimate.memory_gib),
-        measured.or(run.estimate.seconds).map_or_else(|| "?".to_owned(), duration),
+        seconds(run, needs).map_or_else(|| "?".to_owned(), duration),
     ]
 }
 

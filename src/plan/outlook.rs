@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{QualityMetric, RunPlan};
+use super::{Precision, QualityMetric, RunPlan};
 
 /// What `nanochat plan --format json` prints: every run of an experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,16 +46,26 @@ pub struct Needs {
     pub evaluation_tokens: u64,
     /// Evaluations of CORE, over all runs.
     pub core_evaluations: u64,
-    /// The rate at which one run is expected to train; none where neither profile nor results say.
-    pub rate: Option<Rate>,
+    /// The rates at which runs are expected to train, one for each precision; none where neither profile nor results say.
+    pub rates: Vec<Rate>,
     /// What has to be known or done first, a sentence each.
     pub remarks: Vec<String>,
+}
+
+impl Needs {
+    /// Time that a run took in seconds, going by recorded runs; none where there are none like it.
+    pub fn measured_seconds(&self, run: &RunPlan) -> Option<f64> {
+        let rate = self.rates.iter().find(|rate| rate.dtype == run.dtype && rate.measured_on.is_some())?;
+        Some(run.total_flops as f64 / (rate.tflops * 1e12))
+    }
 }
 
 /// A rate of training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
+    /// Arithmetic.
+    pub dtype: Precision,
     /// Training FLOPs a second, in 10^12.
     pub tflops: f64,
     /// The run that it was measured on, as `experiment/run`; none when it is the profile's peak times an assumed efficiency.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use nanochat_artifacts::{QualityClaim, ResultsRoot, SpeedClaim, read_experiment};
+use nanochat_artifacts::{ExperimentDocuments, QualityClaim, ResultsRoot, SpeedClaim, read_experiment};
 use nanochat_engine::data::resolve;
 use nanochat_experiment::{Cell, Experiment, load_profile, profile_names};
 use nanochat_plan::{
@@ -32,7 +32,7 @@ pub fn needs(opened: &Opened) -> Needs {
     }
     recording(experiment, &mut remarks);
     let profile = experiment.profile();
-    let rate = profile.zip(plans.first()).and_then(|(profile, plan)| rate(&opened.root, profile, plan));
+    let rates = profile.map_or_else(Vec::new, |profile| rates(&opened.root, profile, plans));
     if let (Some(cell), Some(profile)) = (experiment.cells.first(), profile) {
         one_device(cell, profile, &mut remarks);
         if profile.device == DeviceKind::Cuda && profile.memory_gib.is_none() {
@@ -56,7 +56,7 @@ pub fn needs(opened: &Opened) -> Needs {
             .iter()
             .filter_map(|plan| plan.eval.core.as_ref().map(|core| evaluations(plan.num_iterations, core.every)))
             .sum(),
-        rate,
+        rates,
         remarks,
     }
 }
@@ -122,30 +122,41 @@ fn recording(experiment: &Experiment, remarks: &mut Vec<String>) {
     }
 }
 
-/// The rate of the recorded run of this engine that is nearest in size, on the same profile and in the same precision; else
-/// what the profile states.
-fn rate(root: &ResultsRoot, profile: &Profile, plan: &RunPlan) -> Option<Rate> {
-    let mut nearest: Option<(f64, Rate)> = None;
-    // What can't be read there is no reason not to plan.
-    for folder in root.experiments().unwrap_or_default() {
-        let Ok(documents) = read_experiment(&folder) else { continue };
-        for run in &documents.runs {
-            let recorded = &run.plan;
-            let alike = recorded.hardware == plan.hardware
-                && (recorded.device, recorded.device_count, recorded.dtype)
-                    == (plan.device, plan.device_count, plan.dtype);
-            let speed = run.finished().and_then(|summary| summary.tokens_per_second).filter(|_| alike);
-            let Some(speed) = speed else { continue };
-            let distance = (recorded.flops_per_token as f64 / plan.flops_per_token as f64).ln().abs();
-            if nearest.as_ref().is_none_or(|(least, _)| distance < *least) {
-                let tflops = speed * recorded.flops_per_token as f64 / 1e12;
-                let measured_on = Some(format!("{}/{}", documents.record.name, recorded.run_id));
-                nearest = Some((distance, Rate { tflops, measured_on }));
-            }
+/// For each precision the rate of the recorded run of this engine that is nearest in size, on the same profile; else what the
+/// profile states.
+fn rates(root: &ResultsRoot, profile: &Profile, plans: &[RunPlan]) -> Vec<Rate> {
+    let mut firsts: Vec<&RunPlan> = Vec::new();
+    for plan in plans {
+        if firsts.iter().all(|first| first.dtype != plan.dtype) {
+            firsts.push(plan);
         }
     }
+    // What can't be read there is no reason not to plan.
+    let recorded = root.experiments().unwrap_or_default();
+    let recorded: Vec<ExperimentDocuments> =
+        recorded.iter().filter_map(|folder| read_experiment(folder).ok()).collect();
     let stated = profile.peak_tflops.map(|peak| peak * profile.efficiency * profile.device_count as f64);
-    nearest.map(|(_, rate)| rate).or(stated.map(|tflops| Rate { tflops, measured_on: None }))
+    let rate = |plan: &&RunPlan| {
+        let stated = || stated.map(|tflops| Rate { dtype: plan.dtype, tflops, measured_on: None });
+        nearest(&recorded, plan).or_else(stated)
+    };
+    firsts.iter().filter_map(rate).collect()
+}
+
+/// The rate of the recorded run that is most like a plan in FLOPs a token.
+fn nearest(recorded: &[ExperimentDocuments], plan: &RunPlan) -> Option<Rate> {
+    let runs = recorded.iter().flat_map(|documents| documents.runs.iter().map(move |run| (documents, run)));
+    let measured = runs.filter_map(|(documents, run)| {
+        let found = &run.plan;
+        let alike = found.hardware == plan.hardware
+            && (found.device, found.device_count, found.dtype) == (plan.device, plan.device_count, plan.dtype);
+        let speed = run.finished().and_then(|summary| summary.tokens_per_second).filter(|_| alike)?;
+        let measured_on = Some(format!("{}/{}", documents.record.name, found.run_id));
+        let tflops = speed * found.flops_per_token as f64 / 1e12;
+        let distance = (found.flops_per_token as f64 / plan.flops_per_token as f64).ln().abs();
+        Some((distance, Rate { dtype: plan.dtype, tflops, measured_on }))
+    });
+    measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, rate)| rate)
 }
 
 /// Says what the same cell takes on one of a profile's several devices, since this engine trains on one.
