@@ -13,7 +13,7 @@ pub const VALUES_A_BYTE: u64 = 64;
 /// Most decompressed bytes for each byte of the file.
 pub const BYTES_A_BYTE: u64 = 1024;
 /// A file of any length may hold so many values, and so many bytes.
-const ALWAYS: u64 = 1 << 16;
+pub const ALWAYS: u64 = 1 << 16;
 /// Longest head of a page; statistics are in it.
 const LONGEST_HEAD: usize = 1 << 20;
 

@@ -71,9 +71,17 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// It isn't there, is no regular file, or is longer.
 pub fn read_named(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    bounded(open_named(path)?, limit)
+}
+
+/// Opens a regular file that the user named for reading: a link is followed.
+///
+/// # Errors
+/// It isn't there, or is no regular file.
+pub fn open_named(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     without_waiting(options.read(true));
-    bounded(regular(options.open(path)?)?, limit)
+    regular(options.open(path)?)
 }
 
 /// Reads a regular file of UTF-8 as [`read`] does.

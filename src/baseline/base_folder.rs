@@ -114,7 +114,9 @@ impl BaseFolder {
         remove(&data)?;
         fs::create_dir_all(&data).map_err(BaselineError::io("create", &data))?;
         match plan {
-            DataPlan::Parquet { path } => link_shards(&resolve(path, project), corpus, &data)?,
+            DataPlan::Parquet { path } | DataPlan::Climbmix { path, .. } => {
+                link_shards(&resolve(path, project), corpus, &data)?
+            }
             _ => write_shards(corpus, &data)?,
         }
         self.write_tokenizer(tokenizer)?;

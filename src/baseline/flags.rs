@@ -89,3 +89,15 @@ fn reference_ratio(plan: &RunPlan) -> Result<f64, BaselineError> {
     let fits = |ratio: &f64| (ratio * scaling) as u64 == plan.target_tokens;
     candidates.chain([exact]).find(fits).ok_or_else(|| BaselineError::NoFlag { what: format!("a ratio of {exact}") })
 }
+/// How the baseline trains a plan on all of several devices, and how that is recorded; none for one device, or for a plan
+/// that it has no flags for.
+pub fn on_several_devices(plan: &RunPlan) -> Option<String> {
+    let flags = flags_of(plan).ok().filter(|_| plan.device_count > 1)?;
+    Some(format!(
+        "the baseline's arm uses all {}: in a checkout of karpathy/nanochat, `torchrun --standalone --nproc_per_node={} -m \
+         scripts.base_train -- {}`; `nanochat baseline import LOG --meta FILE` records what it printed",
+        plan.device_count,
+        plan.device_count,
+        flags.join(" ")
+    ))
+}

@@ -38,7 +38,7 @@ pub use base_folder::BaseFolder;
 pub use check::{Check, check};
 pub use checkout::Checkout;
 pub use error::BaselineError;
-pub use flags::flags_of;
+pub use flags::{flags_of, on_several_devices};
 pub use import::import;
 pub use log::{LogEvent, LogReader, read_log};
 pub use matching::compare_batches;

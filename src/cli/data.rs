@@ -6,15 +6,20 @@ use serde_json::json;
 
 use nanochat_artifacts::ArtifactError;
 use nanochat_engine::cache::{Cache, DEFAULT_LIMIT, Secret};
-use nanochat_engine::data::{Corpus, ShardFormat, Split, bigram_bits_per_byte, detect, train_tokenizer, write_shards};
+use nanochat_engine::data::{
+    Corpus, ShardFormat, Split, bigram_bits_per_byte, detect, resolve, train_tokenizer, write_shards,
+};
 use nanochat_engine::tokenizer::Tokenizer;
-use nanochat_plan::DataPlan;
+use nanochat_plan::{CLIMBMIX_FOLDER, CLIMBMIX_VALIDATION, DataPlan, climbmix_shard};
 
+use super::download;
 use super::{CliError, CliResult, Exit, Format};
 use crate::run::project;
 
 /// Default length to which tokenizer training cuts documents, as in a run.
 const CHARACTERS_PER_DOCUMENT: u64 = 10_000;
+/// Shards that hold the two billion characters that the baseline trains its tokenizer on.
+const TOKENIZER_SHARDS: u64 = 8;
 
 /// Inspect and write training data.
 #[derive(Debug, clap::Args)]
@@ -25,6 +30,8 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Download the baseline's training data, or the tasks of the CORE metric
+    Download(download::Args),
     /// Show shards, documents and bytes of both splits
     Inspect {
         #[command(flatten)]
@@ -77,9 +84,13 @@ enum Command {
 /// Source of documents.
 #[derive(Debug, clap::Args)]
 pub struct Source {
-    /// A folder of `.parquet`, `.jsonl` or `.txt` shards, a `.jsonl` or `.txt` file, or `synthetic`
+    /// A folder of `.parquet`, `.jsonl` or `.txt` shards, a `.jsonl` or `.txt` file, `climbmix` (where `data download` puts it),
+    /// or `synthetic`
     #[arg(long, default_value = "synthetic")]
     data: String,
+    /// Training shards of `climbmix`; by default all that are there
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=CLIMBMIX_VALIDATION))]
+    shards: Option<u64>,
     /// Field of JSON lines that holds the document
     #[arg(long, default_value = "text")]
     field: String,
@@ -103,15 +114,26 @@ impl Source {
     pub fn open(&self) -> Result<Corpus, CliError> {
         let plan = match self.data.as_str() {
             "synthetic" => DataPlan::Synthetic { seed: self.seed, bytes: self.bytes },
+            "climbmix" => climbmix(self.shards),
             path => detect(path, &self.field, Path::new("")).map_err(CliError::invalid)?,
         };
         Corpus::open(&plan, Path::new("")).map_err(CliError::invalid)
     }
 }
 
+/// The baseline's corpus where it is looked for, with as many shards as are wanted, or are there.
+fn climbmix(shards: Option<u64>) -> DataPlan {
+    let folder = resolve(CLIMBMIX_FOLDER, Path::new(""));
+    let here = (0..CLIMBMIX_VALIDATION).take_while(|number| folder.join(climbmix_shard(*number)).is_file()).count();
+    // Where nothing is there, the error names the shards that training a tokenizer takes.
+    let shards = shards.unwrap_or(if here == 0 { TOKENIZER_SHARDS } else { here as u64 });
+    DataPlan::Climbmix { path: CLIMBMIX_FOLDER.to_owned(), shards }
+}
+
 /// Runs the command.
 pub fn execute(args: Args) -> CliResult {
     match args.command {
+        Command::Download(args) => download::execute(args),
         Command::Inspect { source, show, format } => inspect(&source.open()?, show, format),
         Command::Synthesize { source, out, kind } => synthesize(&source.open()?, &out, kind),
         Command::Bigram { source, tokenizer, vocab_size } => bigram(&source.open()?, tokenizer.as_deref(), vocab_size),

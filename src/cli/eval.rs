@@ -6,10 +6,11 @@ use std::time::Instant;
 use serde::Serialize;
 
 use nanochat_engine::data::Split;
-use nanochat_engine::evals::core::{Bundle, CoreOptions, CoreResult, Method, evaluate};
+use nanochat_engine::evals::core::{Bundle, CoreOptions, CoreResult, Method, Skipped, evaluate};
 use nanochat_engine::evals::{EvalError, SplitBits};
 use nanochat_engine::model::Backend;
 use nanochat_engine::trained::Trained;
+use nanochat_plan::OnCoreError;
 
 use super::context::CheckpointArgs;
 use super::output::plain_json;
@@ -38,6 +39,9 @@ pub struct Args {
     /// Maximum number of examples of a task
     #[arg(long, requires = "bundle")]
     max_per_task: Option<usize>,
+    /// What to do about an example that is malformed or can't be evaluated: stop, or report it and leave it out
+    #[arg(long, value_enum, default_value_t, requires = "bundle")]
+    on_error: OnError,
     /// How to compute CORE's questions; the answers are the same
     #[arg(long, value_enum, default_value_t, requires = "bundle")]
     core_method: CoreMethod,
@@ -57,6 +61,15 @@ enum CoreMethod {
     Shared,
     /// One forward pass for each question over all its options, as in the baseline
     PerExample,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum OnError {
+    /// An error names the example
+    #[default]
+    Stop,
+    /// The task is scored on its other examples
+    Skip,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -80,6 +93,7 @@ struct Core {
     method: CoreMethod,
     seconds: f64,
     examples_per_second: f64,
+    skipped: Vec<Skipped>,
     #[serde(flatten)]
     result: CoreResult,
 }
@@ -93,9 +107,18 @@ struct Bpb {
 
 pub fn execute(args: Args) -> CliResult {
     // The bundle is read first, so that a malformed one is an error before any computation.
-    let bundle = args.bundle.as_deref().map(|folder| Bundle::open(folder, args.max_per_task)).transpose();
-    let bundle = bundle.map_err(CliError::invalid)?;
+    let on_error = match args.on_error {
+        OnError::Stop => OnCoreError::Stop,
+        OnError::Skip => OnCoreError::Skip,
+    };
+    let bundle = args.bundle.as_deref().map(|folder| Bundle::open(folder, args.max_per_task, on_error)).transpose();
+    let mut bundle = bundle.map_err(CliError::invalid)?;
     let mut trained = args.checkpoint.open()?;
+    if let Some(bundle) = bundle.as_mut().filter(|_| on_error == OnCoreError::Skip) {
+        let most = CoreOptions::default().max_prompt_tokens;
+        bundle.skip_unposable(&trained.tokenizer, most).map_err(CliError::invalid)?;
+        bundle.skipped_in_words().into_iter().for_each(|skipped| tell!("warning: {skipped}"));
+    }
     if args.readable {
         trained.model.set_backend(Backend::Reference);
     }
@@ -132,7 +155,8 @@ fn core(trained: &Trained, bundle: &Bundle, method: CoreMethod) -> Result<Core, 
     })?;
     let seconds = started.elapsed().as_secs_f64();
     let examples: usize = result.tasks.iter().map(|task| task.correct.len()).sum();
-    Ok(Core { method, seconds, examples_per_second: examples as f64 / seconds, result })
+    let skipped = bundle.skipped.clone();
+    Ok(Core { method, seconds, examples_per_second: examples as f64 / seconds, skipped, result })
 }
 
 fn print(report: &Report, format: Format) -> CliResult {
@@ -151,6 +175,9 @@ fn print(report: &Report, format: Format) -> CliResult {
             say!("{:<35} {:>8.4} {:>8.4}{cropped}", task.label, task.accuracy, task.centered);
         }
         say!("{:<35} {:>8} {:>8.4}", "CORE", "", core.result.core_metric);
+        if !core.skipped.is_empty() {
+            say!("{} examples skipped", core.skipped.len());
+        }
         say!("{:.1} examples a second", core.examples_per_second);
     }
     Ok(Exit::Done)

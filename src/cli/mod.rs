@@ -14,6 +14,7 @@ mod context;
 mod data;
 mod device;
 mod doctor;
+mod download;
 mod eval;
 mod exit;
 mod export;

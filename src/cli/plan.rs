@@ -7,7 +7,7 @@ use super::context::SpecArgs;
 use super::output::json_text;
 use super::plan_text;
 use super::{CliError, CliResult, Exit, Format};
-use crate::run;
+use crate::{baseline, run};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -38,11 +38,13 @@ pub fn execute(args: Args) -> CliResult {
     let folder = opened.root.experiment(&opened.experiment.name).map_err(CliError::invalid)?;
     let outlook = run::outlook(opened.plans(), &folder).map_err(CliError::invalid)?;
     let power = run::power(&opened.experiment, opened.plans(), &opened.root).map_err(CliError::invalid)?;
+    let mut needs = run::needs(&opened);
+    needs.remarks.extend(opened.plans().first().and_then(baseline::on_several_devices));
     match args.format {
-        Format::Text => plan_text::print(&opened, &outlook, power.as_ref()),
+        Format::Text => plan_text::print(&opened, &outlook, power.as_ref(), &needs),
         Format::Json => {
             let set = PlanSet::new(&opened.experiment.name, opened.expansion.runs, outlook, power);
-            super::output::text(&json_text(&set)?);
+            super::output::text(&json_text(&PlanSet { needs: Some(needs), ..set })?);
         }
     }
     Ok(Exit::Done)

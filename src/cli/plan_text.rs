@@ -1,14 +1,15 @@
 //! Plans as text.
 
 use comfy_table::{CellAlignment, Table, presets};
+use indicatif::DecimalBytes;
 
 use nanochat_artifacts::QualityClaim;
 use nanochat_experiment::{Expansion, Experiment};
-use nanochat_plan::{Outlook, OutlookState, Power, RunPlan};
+use nanochat_plan::{Needs, Outlook, OutlookState, Power, RunPlan};
 
 use super::output::plain_json;
 use super::{CliError, Format};
-use crate::run::{Opened, duration, total_time};
+use crate::run::{Opened, duration};
 
 /// Prints a spec's warnings to standard error.
 pub fn warn(experiment: &Experiment) {
@@ -18,7 +19,7 @@ pub fn warn(experiment: &Experiment) {
 }
 
 /// Prints a table of the runs, and their total cost.
-pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>) {
+pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>, needs: &Needs) {
     let Opened { experiment, expansion, .. } = opened;
     let plural = if expansion.runs.len() == 1 { "" } else { "s" };
     say!("{}: {} run{plural}", experiment.name, expansion.runs.len());
@@ -26,13 +27,16 @@ pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>) {
         say!("{}", experiment.description);
     }
     say!();
-    say_lines!("{}", table(expansion, outlook));
+    say_lines!("{}", table(expansion, outlook, needs));
     say!();
     let runs = &expansion.runs;
     let flops: f64 = runs.iter().map(|run| run.total_flops as f64).sum();
     let tokens: u64 = runs.iter().map(|run| run.total_tokens).fold(0, u64::saturating_add);
     let hardware = runs.first().map_or("", |run| run.hardware.as_str());
-    say!("total: {} tokens, {flops:.2e} FLOPs, {} on {hardware}", short(tokens as f64), total_time(runs));
+    let seconds: Option<f64> = runs.iter().map(|run| seconds(run, needs)).sum();
+    let time = seconds.map_or_else(|| "an unknown time".to_owned(), |seconds| format!("about {}", duration(seconds)));
+    say!("total: {} tokens, {flops:.2e} FLOPs, {time} on {hardware}", short(tokens as f64));
+    print_needs(opened, needs);
     for (axes, run_id) in &expansion.merged {
         let axes: Vec<String> = axes.iter().map(|(key, value)| format!("{key}={value}")).collect();
         say!("the cell {} has the same plan as {run_id} and runs once", axes.join(" "));
@@ -49,14 +53,44 @@ pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>) {
     }
 }
 
-fn table(expansion: &Expansion, outlook: &[Outlook]) -> Table {
+/// Prints rate, evaluations, disk, and what has to be known or done first.
+fn print_needs(opened: &Opened, needs: &Needs) {
+    let profile = opened.experiment.profile();
+    for rate in &needs.rates {
+        let from = match &rate.measured_on {
+            Some(run) => format!("as measured in results/{run}"),
+            None => format!(
+                "{:.0}% of the profile's peak, which is assumed: no run of this engine on {} in {} is recorded",
+                100.0 * profile.map_or(0.0, |profile| profile.efficiency),
+                profile.map_or("it", |profile| &profile.name),
+                rate.dtype
+            ),
+        };
+        let per_second = match rate.tflops {
+            tflops if tflops < 1.0 => format!("{:.0} GFLOP/s", tflops * 1e3),
+            tflops => format!("{tflops:.0} TFLOP/s"),
+        };
+        say!("rate: {per_second} in {}, {from}", rate.dtype);
+    }
+    let core = match needs.core_evaluations {
+        0 => String::new(),
+        times => format!(", {times} of CORE"),
+    };
+    let Needs { evaluations, evaluation_tokens, checkpoint_bytes, .. } = needs;
+    say!("evaluations: {evaluations} of bits per byte on {} tokens in all{core}", short(*evaluation_tokens as f64));
+    let data = needs.data_bytes.map(|bytes| format!("{} of data, ", DecimalBytes(bytes))).unwrap_or_default();
+    say!("disk: {data}{} of checkpoints", DecimalBytes(*checkpoint_bytes));
+    needs.remarks.iter().for_each(|remark| say!("note: {remark}"));
+}
+
+fn table(expansion: &Expansion, outlook: &[Outlook], needs: &Needs) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let headings =
         ["run", "layers × width", "parameters", "steps", "batch", "tokens", "FLOPs", "memory", "time", "on disk"];
     table.set_header(headings);
     for (run, outlook) in expansion.runs.iter().zip(outlook) {
-        table.add_row(row(run).into_iter().chain([on_disk(outlook)]));
+        table.add_row(row(run, needs).into_iter().chain([on_disk(outlook)]));
     }
     for column in table.column_iter_mut().skip(2).take(7) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -82,7 +116,12 @@ fn print_power(power: &Power) {
     }
 }
 
-fn row(run: &RunPlan) -> [String; 9] {
+/// Time of a run, as measured or else as the profile's rates have it.
+fn seconds(run: &RunPlan, needs: &Needs) -> Option<f64> {
+    needs.measured_seconds(run).or(run.estimate.seconds)
+}
+
+fn row(run: &RunPlan, needs: &Needs) -> [String; 9] {
     [
         run.run_id.clone(),
         format!("{} × {}", run.model.n_layer, run.model.n_embd),
@@ -92,7 +131,7 @@ fn row(run: &RunPlan) -> [String; 9] {
         short(run.total_tokens as f64),
         format!("{:.2e}", run.total_flops as f64),
         format!("{:.2} GiB", run.estimate.memory_gib),
-        run.estimate.seconds.map_or_else(|| "?".to_owned(), duration),
+        seconds(run, needs).map_or_else(|| "?".to_owned(), duration),
     ]
 }
 

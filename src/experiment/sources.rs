@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use nanochat_plan::{DataPlan, Profile, TokenizerPlan};
+use nanochat_plan::{CLIMBMIX_FOLDER, CLIMBMIX_SHARDS, DataPlan, Profile, TokenizerPlan};
 
 use super::problem::Problem;
 use crate::config::document::{DataSource, DataSpec, TokenizerSpec};
@@ -21,13 +21,17 @@ pub fn data(stated: Option<&DataSpec>) -> Result<DataPlan, Vec<Problem>> {
     };
     let Some(source) = data.source else {
         return Err(vec![
-            Problem::missing("data.source", "one of `parquet`, `jsonl`, `text`, `synthetic`").help(example),
+            Problem::missing("data.source", "one of `climbmix`, `parquet`, `jsonl`, `text`, `synthetic`").help(example),
         ]);
     };
     let mut problems = foreign_keys(data, source);
     let plan = match source {
         DataSource::Synthetic => data.bytes.map(|bytes| DataPlan::Synthetic { seed: data.seed.unwrap_or(0), bytes }),
         DataSource::Parquet => data.path.clone().map(|path| DataPlan::Parquet { path }),
+        DataSource::Climbmix => Some(DataPlan::Climbmix {
+            path: data.path.clone().unwrap_or_else(|| CLIMBMIX_FOLDER.to_owned()),
+            shards: data.shards.unwrap_or(CLIMBMIX_SHARDS),
+        }),
         DataSource::Text => data.path.clone().map(|path| DataPlan::Text { path }),
         DataSource::Jsonl => data.path.clone().map(|path| {
             let field = data.field.clone().unwrap_or_else(|| DEFAULT_FIELD.to_owned());
@@ -53,6 +57,7 @@ fn foreign_keys(data: &DataSpec, source: DataSource) -> Vec<Problem> {
     let synthetic = source == DataSource::Synthetic;
     let rules = [
         ("data.path", data.path.is_some() && synthetic),
+        ("data.shards", data.shards.is_some() && source != DataSource::Climbmix),
         ("data.field", data.field.is_some() && source != DataSource::Jsonl),
         ("data.seed", data.seed.is_some() && !synthetic),
         ("data.bytes", data.bytes.is_some() && !synthetic),

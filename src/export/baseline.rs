@@ -15,7 +15,7 @@ use nanochat_engine::checkpoint::Loaded;
 use nanochat_engine::checkpoint::baseline::{load_token_bytes, save, save_token_bytes};
 use nanochat_engine::tokenizer::TokenizerFormat;
 use nanochat_engine::trained::Trained;
-use nanochat_plan::{DataPlan, RunPlan};
+use nanochat_plan::RunPlan;
 
 /// Writes the folder and opens it again as `--checkpoint` would.
 pub(super) fn write(subject: &Subject<'_>, folder: &Path) -> Result<Written, ExportError> {
@@ -61,7 +61,7 @@ fn remark(resumed: Option<(&RunPlan, &Loaded)>) -> &'static str {
             "no optimizer state is known of the source: the baseline evaluates, chats and fine-tunes from this, and doesn't \
              resume pretraining"
         }
-        Some((RunPlan { data: DataPlan::Parquet { .. }, .. }, _)) => {
+        Some((plan, _)) if plan.data.is_parquet() => {
             "the baseline resumes in one process, behind the row group that was read last, as it does from its own \
              checkpoints; this program goes on at the very token"
         }

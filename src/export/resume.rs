@@ -12,7 +12,7 @@ use nanochat_engine::checkpoint::{Checkpoints, Loaded, tensors_sha256};
 use nanochat_engine::optim::{GroupState, LearningRates, SavedGroup, Schedule, Setting, from_baseline, to_baseline};
 use nanochat_engine::trained::Trained;
 use nanochat_formats::torch::{TorchValue, write_torch_file};
-use nanochat_plan::{DataPlan, RunPlan};
+use nanochat_plan::RunPlan;
 
 /// Decay of the loss that the baseline shows.
 const LOSS_DECAY: f64 = 0.9;
@@ -79,7 +79,7 @@ fn saved(groups: Vec<SavedGroup>, step: u64) -> TorchValue {
 
 /// Where the baseline's loader goes on: behind the row group that was read last. None where the data is no parquet.
 pub(super) fn place_in_data(plan: &RunPlan, loaded: &Loaded) -> Option<Value> {
-    if !matches!(plan.data, DataPlan::Parquet { .. }) {
+    if !plan.data.is_parquet() {
         return None;
     }
     let number = |key: &str| loaded.state.pointer(&format!("/loader/{key}"))?.as_u64();

@@ -10,6 +10,7 @@ use super::check::Concerning;
 use super::checkpoint::{Evaluated, document, folder_of};
 use super::{Bound, Check, ParityError};
 use nanochat_engine::evals::core::{Bundle, CoreOptions, CoreResult, Method, TaskResult, evaluate};
+use nanochat_plan::OnCoreError;
 
 /// Answers are equal or not, and so are the shares of right ones.
 const EXACT: Bound = Bound::Absolute(0.0);
@@ -39,7 +40,8 @@ pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
         let limit: i64 =
             limit.parse().map_err(|_| ParityError::unreadable(file, format!("`{limit}` is no number of examples")))?;
         let max_per_task = usize::try_from(limit).ok().filter(|limit| *limit > 0);
-        let bundle = Bundle::open(&folder_of(file).join("eval_bundle"), max_per_task).reading(file)?;
+        let bundle =
+            Bundle::open(&folder_of(file).join("eval_bundle"), max_per_task, OnCoreError::Stop).reading(file)?;
         for method in [Method::PerExample, Method::Shared] {
             let options = CoreOptions { method, ..CoreOptions::default() };
             let ours =

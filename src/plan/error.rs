@@ -2,6 +2,19 @@
 
 use super::{BudgetPlan, shape::ShapeError};
 
+/// A batch a device that fits into memory, and keeps the tokens of an optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FittingBatch {
+    /// Sequences per device and micro-step.
+    pub device_batch_size: u64,
+    /// Micro-steps per optimizer step.
+    pub grad_accum_steps: u64,
+    /// Tokens per optimizer step.
+    pub total_batch_size: u64,
+    /// Estimated peak in GiB.
+    pub memory_gib: f64,
+}
+
 /// Why a run can't be planned.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PlanError {
@@ -36,6 +49,10 @@ pub enum PlanError {
         needed: f64,
         /// Stated memory in GiB.
         available: f64,
+        /// The largest smaller batch a device that fits.
+        batch: Option<FittingBatch>,
+        /// The deepest model that fits, where no batch does.
+        depth: Option<usize>,
     },
     /// An evaluation has not even one batch.
     #[error("an evaluation of {tokens} tokens has less than one batch of {batch} tokens")]
@@ -86,10 +103,18 @@ impl PlanError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::NoSteps { .. } => Some("raise the budget, or lower optimizer.total_batch_size".to_owned()),
-            Self::Memory { .. } => Some(
-                "lower hardware.device_batch_size, model.depth or model.sequence_len, or choose a larger device"
-                    .to_owned(),
-            ),
+            Self::Memory { batch: Some(batch), .. } => Some(format!(
+                "set hardware.device_batch_size to {}, the largest that fits ({:.1} GiB): the step stays at {} tokens, in {} \
+                 micro-steps; or lower model.depth or model.sequence_len, or choose a larger device",
+                batch.device_batch_size, batch.memory_gib, batch.total_batch_size, batch.grad_accum_steps
+            )),
+            Self::Memory { depth, .. } => {
+                let depth = depth.map(|depth| format!(" (to {depth})")).unwrap_or_default();
+                Some(format!(
+                    "no smaller hardware.device_batch_size fits: lower model.depth{depth} or model.sequence_len, or choose a \
+                     larger device"
+                ))
+            }
             Self::Evaluation { batch, .. } => {
                 Some(format!("set eval.tokens to {batch} at least, or hardware.device_batch_size lower"))
             }

@@ -2,6 +2,7 @@
 
 pub mod activations;
 mod changes;
+mod climbmix;
 pub mod derive;
 mod error;
 mod estimate;
@@ -17,11 +18,15 @@ mod types;
 mod words;
 
 pub use changes::{changes, follows};
+pub use climbmix::{
+    CLIMBMIX_FOLDER, CLIMBMIX_SHARD_BYTES, CLIMBMIX_SHARD_TOKENS, CLIMBMIX_SHARDS, CLIMBMIX_VALIDATION,
+    climbmix_command, climbmix_shard, climbmix_shards, climbmix_shards_for,
+};
 pub use derive::{DeriveInputs, Derived, derive};
-pub use error::PlanError;
+pub use error::{FittingBatch, PlanError};
 pub use estimate::{CACHED_TOKENS, arena_bytes, estimate};
 pub use hash::{configuration_hash, deciding, plan_hash};
-pub use outlook::{Change, Outlook, OutlookState, PlanSet, Power};
+pub use outlook::{Change, Needs, Outlook, OutlookState, PlanSet, Power, Rate};
 pub use profile::{Profile, Requirements};
 pub use reference::rows_at_once;
 pub use settings::Settings;

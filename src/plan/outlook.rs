@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{QualityMetric, RunPlan};
+use super::{Precision, QualityMetric, RunPlan};
 
 /// What `nanochat plan --format json` prints: every run of an experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,13 +19,57 @@ pub struct PlanSet {
     pub outlook: Vec<Outlook>,
     /// What the planned seeds can tell; none where nothing is known of the metric's noise.
     pub power: Option<Power>,
+    /// What the runs need on disk, at which rate they are expected to train, and what has to be done first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Needs>,
 }
 
 impl PlanSet {
     /// The runs of an experiment.
     pub fn new(experiment: &str, runs: Vec<RunPlan>, outlook: Vec<Outlook>, power: Option<Power>) -> Self {
-        Self { schema: "nanochat.plan_set/v1".to_owned(), experiment: experiment.to_owned(), runs, outlook, power }
+        let (schema, experiment) = ("nanochat.plan_set/v1".to_owned(), experiment.to_owned());
+        Self { schema, experiment, runs, outlook, power, needs: None }
     }
+}
+
+/// What the runs need besides memory and time on the profile.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Needs {
+    /// Bytes of the training data on disk, about; none where that isn't known.
+    pub data_bytes: Option<u64>,
+    /// Bytes of the checkpoints that stay on disk, over all runs, about.
+    pub checkpoint_bytes: u64,
+    /// Evaluations of bits per byte, over all runs.
+    pub evaluations: u64,
+    /// Tokens of all of them.
+    pub evaluation_tokens: u64,
+    /// Evaluations of CORE, over all runs.
+    pub core_evaluations: u64,
+    /// The rates at which runs are expected to train, one for each precision; none where neither profile nor results say.
+    pub rates: Vec<Rate>,
+    /// What has to be known or done first, a sentence each.
+    pub remarks: Vec<String>,
+}
+
+impl Needs {
+    /// Time that a run took in seconds, going by recorded runs; none where there are none like it.
+    pub fn measured_seconds(&self, run: &RunPlan) -> Option<f64> {
+        let rate = self.rates.iter().find(|rate| rate.dtype == run.dtype && rate.measured_on.is_some())?;
+        Some(run.total_flops as f64 / (rate.tflops * 1e12))
+    }
+}
+
+/// A rate of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Arithmetic.
+    pub dtype: Precision,
+    /// Training FLOPs a second, in 10^12.
+    pub tflops: f64,
+    /// The run that it was measured on, as `experiment/run`; none when it is the profile's peak times an assumed efficiency.
+    pub measured_on: Option<String>,
 }
 
 /// What is on disk for a run.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CheckpointPlan, DataPlan, DeriveInputs, Derived, EvalPlan, InitPlan, OnDivergence, OptimizerPlan, PlanError,
-    Profile, RUN_PLAN_SCHEMA, RunPlan, ScalingPlan, TokenizerPlan, derive, estimate, plan_hash,
+    CheckpointPlan, DataPlan, DeriveInputs, Derived, EvalPlan, FittingBatch, InitPlan, OnDivergence, OptimizerPlan,
+    PlanError, Profile, RUN_PLAN_SCHEMA, RunPlan, ScalingPlan, TokenizerPlan, derive, estimate, plan_hash,
 };
 
 /// Everything that an experiment decides of a run, seed aside.
@@ -126,12 +126,41 @@ impl Settings {
     fn afford(&self, derived: &Derived) -> Result<(), PlanError> {
         let cost = estimate(derived, &self.profile, &self.eval);
         if let Some(available) = self.profile.memory_gib.filter(|&available| cost.memory_gib > available) {
-            return Err(PlanError::Memory { needed: cost.memory_gib, available });
+            let batch = self.largest_batch(derived, available);
+            let depth = if batch.is_none() { self.deepest(available) } else { None };
+            return Err(PlanError::Memory { needed: cost.memory_gib, available, batch, depth });
         }
         let batch = self.profile.device_batch_size.saturating_mul(self.dials.sequence_len as u64);
         match self.eval.tokens < batch {
             true => Err(PlanError::Evaluation { tokens: self.eval.tokens, batch }),
             false => Ok(()),
         }
+    }
+
+    /// The largest smaller batch a device that fits into `available` GiB, with whole micro-steps.
+    fn largest_batch(&self, derived: &Derived, available: f64) -> Option<FittingBatch> {
+        let total_batch_size = derived.total_batch_size;
+        let row = (self.dials.sequence_len as u64).saturating_mul(self.profile.device_count);
+        let divides = |rows: &u64| total_batch_size.is_multiple_of(row.saturating_mul(*rows));
+        (1..self.profile.device_batch_size).rev().filter(divides).find_map(|device_batch_size| {
+            let memory_gib = self.memory_with(derived, device_batch_size);
+            let grad_accum_steps = total_batch_size / (row * device_batch_size);
+            let batch = FittingBatch { device_batch_size, grad_accum_steps, total_batch_size, memory_gib };
+            (memory_gib <= available).then_some(batch)
+        })
+    }
+
+    /// The most layers with which the model fits into `available` GiB, one sequence at a time.
+    fn deepest(&self, available: f64) -> Option<usize> {
+        (1..self.dials.depth).rev().find(|&depth| {
+            let shallower = derive(&DeriveInputs { depth, ..self.dials.clone() });
+            shallower.is_ok_and(|derived| self.memory_with(&derived, 1) <= available)
+        })
+    }
+
+    /// Memory in GiB with another batch a device.
+    fn memory_with(&self, derived: &Derived, device_batch_size: u64) -> f64 {
+        let profile = Profile { device_batch_size, ..self.profile.clone() };
+        estimate(derived, &profile, &self.eval).memory_gib
     }
 }

@@ -79,6 +79,13 @@ pub enum DataPlan {
         /// Folder or file, as written in the spec.
         path: String,
     },
+    /// The corpus that the baseline trains on: its first shards, and its last one for validation.
+    Climbmix {
+        /// Folder, as written in the spec, or the baseline's own.
+        path: String,
+        /// Training shards.
+        shards: u64,
+    },
     /// The built-in deterministic generator of English-like documents.
     Synthetic {
         /// Seed of the generator.
@@ -86,6 +93,23 @@ pub enum DataPlan {
         /// Size of the corpus in bytes, at least; the last document is completed.
         bytes: u64,
     },
+}
+
+impl DataPlan {
+    /// Whether the documents lie in parquet shards, which the baseline reads as they are.
+    pub fn is_parquet(&self) -> bool {
+        matches!(self, Self::Parquet { .. } | Self::Climbmix { .. })
+    }
+
+    /// The folder or file, as written in the spec; none of generated data.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Parquet { path } | Self::Jsonl { path, .. } | Self::Text { path } | Self::Climbmix { path, .. } => {
+                Some(path)
+            }
+            Self::Synthetic { .. } => None,
+        }
+    }
 }
 
 /// Where the tokenizer comes from.
@@ -204,11 +228,36 @@ pub struct CorePlan {
     /// Folder of the evaluation bundle.
     #[schemars(length(min = 1))]
     pub bundle: String,
+    /// What follows when an example can't be evaluated.
+    #[serde(skip_serializing_if = "OnCoreError::is_stop")]
+    pub on_error: OnCoreError,
+}
+
+/// What follows when an example of CORE is malformed or can't be posed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnCoreError {
+    /// The evaluation stops; a run doesn't begin.
+    #[default]
+    Stop,
+    /// The example is reported and left out, and its task is scored on the others.
+    Skip,
+}
+
+impl OnCoreError {
+    fn is_stop(&self) -> bool {
+        *self == Self::Stop
+    }
 }
 
 impl Default for CorePlan {
     fn default() -> Self {
-        Self { every: 2000, max_per_task: 500, bundle: "~/.cache/nanochat/eval_bundle".to_owned() }
+        Self {
+            every: 2000,
+            max_per_task: 500,
+            bundle: "~/.cache/nanochat/eval_bundle".to_owned(),
+            on_error: OnCoreError::Stop,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use nanochat_artifacts::{
 use nanochat_engine::checkpoint::{Checkpoints, RunLock, tensors_sha256};
 use nanochat_engine::device::memory;
 use nanochat_engine::engines::{self, Setup};
+use nanochat_engine::evals::core::Bundle;
 use nanochat_engine::train::{self, Ending, Snapshot, TrainError, Trainer};
 use nanochat_plan::RunPlan;
 
@@ -51,7 +52,11 @@ pub fn execute(
     let tokenizer = resources.tokenizer(plan, &corpus)?;
     let model = resources.model(plan, &device)?;
     // A task that can't be evaluated is an error now, not at its first evaluation.
-    let bundle = resources.bundle(plan)?;
+    let bundle = resources.bundle(plan, &tokenizer)?;
+    let skipped = bundle.as_ref().and_then(Bundle::skipped_in_words);
+    if let Some(skipped) = &skipped {
+        observe(Step::Warning(skipped.clone()));
+    }
     let weights = tensors_sha256(model.parameters())?;
     let inputs = Inputs::new(plan, &corpus, &tokenizer, Some(weights.clone()), bundle.as_ref())?;
     let engine = engines::open(model, &Setup::of(plan)).map_err(TrainError::from)?;
@@ -86,7 +91,7 @@ pub fn execute(
     }
     let ending = ending.map_err(|error| failure(error, plan));
     let (status, reason) = match &ending {
-        Ok(Ending::Finished) => (RunStatus::Finished, failed_evaluations(&trainer)),
+        Ok(Ending::Finished) => (RunStatus::Finished, left_out(&trainer, skipped)),
         Ok(Ending::Stopped) => (RunStatus::Interrupted, Some("stopped by a signal".to_string())),
         Ok(Ending::OutOfTime) => (RunStatus::Interrupted, Some("the plan's wall clock ran out".to_string())),
         Err(error) => (RunStatus::Failed, Some(with_help(error))),
@@ -128,10 +133,14 @@ fn resume(
     Ok(Some(step))
 }
 
-fn failed_evaluations(trainer: &Trainer<'_>) -> Option<String> {
+/// What a finished run's evaluations lack, if anything.
+fn left_out(trainer: &Trainer<'_>, skipped: Option<String>) -> Option<String> {
     let failed = &trainer.history().failed_evals;
-    let (step, reason) = failed.last()?;
-    Some(format!("{} evaluations failed, the last at step {step}: {reason}", failed.len()))
+    let failures = failed
+        .last()
+        .map(|(step, reason)| format!("{} evaluations failed, the last at step {step}: {reason}", failed.len()));
+    let both: Vec<String> = failures.into_iter().chain(skipped).collect();
+    (!both.is_empty()).then(|| both.join("; "))
 }
 
 /// Writes the rows, then builds the summary over them.

@@ -120,5 +120,6 @@ fn of_plan(plan: &RunPlan, resources: &mut Resources) -> Result<Inputs, RunError
         InitPlan::Random => None,
         _ => Some(tensors_sha256(resources.model(plan, &open_device(plan)?)?.parameters())?),
     };
-    Inputs::new(plan, &corpus, &tokenizer, weights, resources.bundle(plan)?.as_ref())
+    let bundle = resources.bundle(plan, &tokenizer)?;
+    Inputs::new(plan, &corpus, &tokenizer, weights, bundle.as_ref())
 }

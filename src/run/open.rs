@@ -150,6 +150,7 @@ impl Opened {
     /// See [`OpenError`].
     pub fn open(request: &Request<'_>) -> Result<Self, OpenError> {
         let mut experiment = experiment::load(request.spec, &request.options)?;
+        super::needs::memory_of_machine(&mut experiment);
         let mut warnings = missing_paths(&experiment, request)?;
         warnings.extend(project_above().map(Warning::Elsewhere));
         let selected: Vec<Cell> = experiment.select(request.only)?.into_iter().cloned().collect();

@@ -10,11 +10,11 @@ use nanochat_artifacts::ResultsRoot;
 use nanochat_engine::cache::{Cache, DEFAULT_LIMIT, Secret};
 use nanochat_engine::data::{Corpus, trained_tokenizer};
 use nanochat_engine::device::{self, DeviceError};
-use nanochat_engine::evals::core::Bundle;
+use nanochat_engine::evals::core::{Bundle, CoreOptions};
 use nanochat_engine::model::Gpt;
 use nanochat_engine::tokenizer::Tokenizer;
 use nanochat_formats::disguise::disguise;
-use nanochat_plan::{DataPlan, InitPlan, RunPlan, TokenizerPlan};
+use nanochat_plan::{DataPlan, InitPlan, OnCoreError, RunPlan, TokenizerPlan};
 
 use super::RunError;
 
@@ -88,10 +88,15 @@ impl Resources {
     }
 
     /// The plan's CORE tasks.
-    pub fn bundle(&self, plan: &RunPlan) -> Result<Option<Bundle>, RunError> {
+    pub fn bundle(&self, plan: &RunPlan, tokenizer: &Tokenizer) -> Result<Option<Bundle>, RunError> {
         let Some(core) = &plan.eval.core else { return Ok(None) };
         let most = (core.max_per_task > 0).then_some(core.max_per_task as usize);
-        Ok(Some(Bundle::open(&nanochat_engine::data::resolve(&core.bundle, &self.base), most)?))
+        let folder = nanochat_engine::data::resolve(&core.bundle, &self.base);
+        let mut bundle = Bundle::open(&folder, most, core.on_error)?;
+        if core.on_error == OnCoreError::Skip {
+            bundle.skip_unposable(tokenizer, CoreOptions::default().max_prompt_tokens)?;
+        }
+        Ok(Some(bundle))
     }
 
     /// A model with the plan's starting weights.

@@ -10,7 +10,7 @@ use nanochat::checkpoint::{Checkpoints, baseline};
 use nanochat::data::Corpus;
 use nanochat::evals::core::Bundle;
 use nanochat::formats::torch::read_torch_file;
-use nanochat::plan::DataPlan;
+use nanochat::plan::{DataPlan, OnCoreError};
 use nanochat::tokenizer::Tokenizer;
 use nanochat::trained::Trained;
 use serde_json::{Value, json};
@@ -235,16 +235,16 @@ fn bundles(cases: &mut Cases) {
     let names = ["core.yaml", "eval_meta_data.csv", "eval_data/a.jsonl"];
     let sound: [&[u8]; 3] = [yaml, csv, line];
     let files: Vec<(&str, &[u8])> = names.into_iter().zip(sound).collect();
-    Bundle::open(&cases.files(&files), None).expect("the sound one");
+    Bundle::open(&cases.files(&files), None, OnCoreError::Stop).expect("the sound one");
     cases.count += 1;
     for name in names {
         let without: Vec<(&str, &[u8])> = files.iter().filter(|(other, _)| *other != name).copied().collect();
         let place = name.rsplit('/').next().unwrap();
         let folder = cases.files(&without);
-        cases.refused("a missing file", place, || Bundle::open(&folder, None));
+        cases.refused("a missing file", place, || Bundle::open(&folder, None, OnCoreError::Stop));
         for bytes in [b"\xff\xff".as_slice(), b"[[[[", b"\0"] {
             let folder = cases.files(&[without.as_slice(), &[(name, bytes)]].concat());
-            cases.refused("garbage", place, || Bundle::open(&folder, None));
+            cases.refused("garbage", place, || Bundle::open(&folder, None, OnCoreError::Stop));
         }
     }
 }

@@ -87,7 +87,19 @@ fn crates_know_only_what_the_architecture_allows() {
         ),
         ("experiment", &["candle", "nanochat-engine", "nanochat-kernels", "nanochat-lab", "polars", "clap"]),
         ("lab", &["candle", "nanochat-engine", "nanochat-kernels", "nanochat-export", "tokenizers", "clap"]),
-        ("engine", &["nanochat-lab", "nanochat-experiment", "nanochat-export", "minijinja", "figment", "clap"]),
+        ("download", &["candle", "nanochat-engine", "nanochat-lab", "nanochat-experiment", "polars", "clap"]),
+        (
+            "engine",
+            &[
+                "nanochat-download",
+                "nanochat-lab",
+                "nanochat-experiment",
+                "nanochat-export",
+                "minijinja",
+                "figment",
+                "clap",
+            ],
+        ),
         ("export", &["nanochat-lab", "nanochat-experiment", "minijinja", "clap"]),
     ];
     let crates = crates();
@@ -146,6 +158,8 @@ fn only_the_command_line_prints() {
 /// The others open what their user named (data, weights, benchmarks), or what the system says of itself.
 const ROOMS: &[(&[&str], &[&str])] = &[
     (&["Command::new(\"git\")"], &["src/artifacts/git.rs"]),
+    // Nothing is sent or fetched over a network elsewhere.
+    (&["ureq::", "TcpStream", "TcpListener", "UdpSocket", "UnixStream"], &["src/download/client.rs"]),
     // The shell sends a signal to a process group; `nvidia-smi` is asked for the GPUs.
     (
         &["Command::new("],
@@ -161,7 +175,13 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     ),
     (
         &["fs::remove_"],
-        &["src/artifacts/files.rs", "src/baseline/base_folder.rs", "src/engine/cache/store.rs", "src/export/place.rs"],
+        &[
+            "src/artifacts/files.rs",
+            "src/baseline/base_folder.rs",
+            "src/download/unpack.rs",
+            "src/engine/cache/store.rs",
+            "src/export/place.rs",
+        ],
     ),
     (
         &["fs::read(", "fs::read_to_string("],
@@ -194,12 +214,12 @@ fn out_of_place(path: &Path, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn files_and_programs_are_opened_where_that_is_safe() {
+fn files_programs_and_connections_are_opened_where_that_is_safe() {
     for (path, text) in sources() {
         let found = out_of_place(&path, &text);
         assert!(
             found.is_empty(),
-            "{}: {found:?}: use `artifacts::files`, `artifacts::git` or `Python`",
+            "{}: {found:?}: use `artifacts::files`, `artifacts::git`, `Python` or `download`",
             path.display()
         );
     }
@@ -217,6 +237,8 @@ fn planted_openings_are_found() {
         "File::open(path)",
         "OpenOptions::new()",
         "fs::write(path, text)",
+        "ureq::get(url)",
+        "std::net::TcpStream::connect(address)",
     ];
     for line in planted {
         assert!(

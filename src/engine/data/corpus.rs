@@ -5,13 +5,13 @@
 //! Parquet shards keep their row groups, since the baseline never reads across one; everything else is read in groups of
 //! 128 documents, the size of the baseline's reads.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
 use crate::cache::{Cache, Key, hex};
-use nanochat_plan::DataPlan;
+use nanochat_plan::{DataPlan, climbmix_command, climbmix_shards};
 
 use super::DataError;
 use super::lines::{self, LineFormat, LineShard};
@@ -110,6 +110,7 @@ impl Corpus {
                 Self::open_lines(&resolve(path, base), &LineFormat::Jsonl { field: field.clone() })?
             }
             DataPlan::Text { path } => Self::open_lines(&resolve(path, base), &LineFormat::Text)?,
+            DataPlan::Climbmix { path, shards } => Self::open_climbmix(path, base, *shards)?,
             DataPlan::Synthetic { seed, bytes } => Self::open_synthetic(*seed, *bytes),
         };
         corpus.plan = format!("{plan:?}");
@@ -128,8 +129,24 @@ impl Corpus {
         if let [only] = &files[..] {
             return Err(DataError::OneShard { path: only.clone() });
         }
+        Self::from_parquet(path, files)
+    }
+
+    /// The first shards and the last one, whatever else is in the folder.
+    fn open_climbmix(path: &str, base: &Path, shards: u64) -> Result<Self, DataError> {
+        let folder = resolve(path, base);
+        let files: Vec<PathBuf> = climbmix_shards(shards).map(|name| folder.join(name)).collect();
+        let missing = files.iter().filter(|file| !file.is_file()).count();
+        if missing > 0 {
+            let (of, command) = (files.len(), climbmix_command(shards, path));
+            return Err(DataError::MissingShards { path: folder, missing, of, command });
+        }
+        Self::from_parquet(&folder, files)
+    }
+
+    fn from_parquet(folder: &Path, files: Vec<PathBuf>) -> Result<Self, DataError> {
         let shards = files.iter().map(|file| ParquetShard::open(file).map(|shard| Shard::new(Source::Parquet(shard))));
-        Ok(Self::from_shards(path.display().to_string(), shards.collect::<Result<_, _>>()?))
+        Ok(Self::from_shards(folder.display().to_string(), shards.collect::<Result<_, _>>()?))
     }
 
     fn open_lines(path: &Path, format: &LineFormat) -> Result<Self, DataError> {

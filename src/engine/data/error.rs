@@ -32,6 +32,19 @@ pub enum DataError {
         /// Extension of the shards.
         extension: &'static str,
     },
+    /// Shards of the baseline's corpus that aren't there.
+    #[error("{}: {missing} of {of} shards are missing", path.display())]
+    #[diagnostic(help("`{command}` downloads them"))]
+    MissingShards {
+        /// The folder.
+        path: PathBuf,
+        /// How many.
+        missing: usize,
+        /// Of how many.
+        of: usize,
+        /// The command that downloads them.
+        command: String,
+    },
     /// A shard that is a link to nothing.
     #[error("{}: a link to a file that isn't there", path.display())]
     #[diagnostic(help(
@@ -40,6 +53,15 @@ pub enum DataError {
     BrokenLink {
         /// The link.
         path: PathBuf,
+    },
+    /// A compressed shard that can't be decompressed.
+    #[error("{}: can't be decompressed: {reason}", path.display())]
+    #[diagnostic(help("is it cut off, or compressed by another program than its name says? Bring the file again"))]
+    Packed {
+        /// The shard.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
     },
     /// A file that isn't what its name says.
     #[error("{}: {told}", path.display())]
@@ -53,7 +75,7 @@ pub enum DataError {
     /// A path whose kind of data can't be told from its files.
     #[error("{}: can't tell the kind of data", path.display())]
     #[diagnostic(help(
-        "name a folder with shards of one kind, `.parquet`, `.jsonl` or `.txt`, or a `.jsonl` or `.txt` file"
+        "name a folder with shards of one kind, `.parquet`, `.jsonl` (also `.jsonl.gz`, `.jsonl.zst`) or `.txt`, or a file of the latter two"
     ))]
     UnknownKind {
         /// The folder or file.

@@ -1,15 +1,16 @@
-//! Text shards: JSON lines, a document a line, and plain text, documents parted by blank lines.
+//! Text shards: JSON lines, a document a line, also compressed, and plain text, documents parted by blank lines.
 //!
 //! A shard is read once from end to end when it is opened, so that every fault is found before training starts; what is
 //! kept is where each group of documents begins.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 
 use super::DataError;
+use super::packed::{self, Packing};
 use nanochat_formats::disguise::disguise;
 
 /// How documents lie in the file.
@@ -49,13 +50,15 @@ pub(super) struct LineShard {
     path: PathBuf,
     format: LineFormat,
     groups: Vec<(Place, usize)>,
+    /// Where reading of a compressed file stopped, since going back to its beginning for each group would take long.
+    stopped: Mutex<Option<Input>>,
 }
 
 impl LineShard {
     /// A shard of the documents that begin at `places`, in groups of `group_size`.
     pub fn new(path: &Path, format: &LineFormat, places: &[Place], group_size: usize) -> Self {
         let groups = places.chunks(group_size).map(|chunk| (chunk[0], chunk.len())).collect();
-        Self { path: path.to_path_buf(), format: format.clone(), groups }
+        Self { path: path.to_path_buf(), format: format.clone(), groups, stopped: Mutex::new(None) }
     }
 
     pub fn path(&self) -> &Path {
@@ -70,11 +73,17 @@ impl LineShard {
     /// The documents of one group.
     pub fn read_group(&self, group: usize) -> Result<Vec<String>, DataError> {
         let (place, count) = self.groups[group];
-        let mut reader = Reader::open(&self.path, &self.format, place)?;
+        let stopped = self.stopped.lock().ok().and_then(|mut stopped| stopped.take());
+        let mut reader = Reader::open(&self.path, &self.format, place, stopped)?;
         let mut documents = Vec::with_capacity(count);
         for _ in 0..count {
             let (_, document) = reader.next()?.ok_or_else(|| DataError::Changed { path: self.path.clone() })?;
             documents.push(document);
+        }
+        if Packing::of(&self.path) != Packing::Plain
+            && let Ok(mut stopped) = self.stopped.lock()
+        {
+            *stopped = Some(reader.input);
         }
         Ok(documents)
     }
@@ -82,10 +91,10 @@ impl LineShard {
 
 /// Where every document of a file begins. Errors at the first line that is no document.
 pub(super) fn index(path: &Path, format: &LineFormat) -> Result<Vec<Place>, DataError> {
-    if let Some(told) = disguise(path) {
+    if let Some(told) = disguise(path).filter(|_| Packing::of(path) == Packing::Plain) {
         return Err(DataError::Disguised { path: path.to_path_buf(), told });
     }
-    let mut reader = Reader::open(path, format, Place { offset: 0, line: 0 })?;
+    let mut reader = Reader::open(path, format, Place { offset: 0, line: 0 }, None)?;
     let mut places = Vec::new();
     while let Some((place, _)) = reader.next()? {
         places.push(place);
@@ -96,20 +105,38 @@ pub(super) fn index(path: &Path, format: &LineFormat) -> Result<Vec<Place>, Data
 /// How some programs begin a file of UTF-8; it is no part of the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// An opened file, and where it stands.
+struct Input {
+    bytes: Box<dyn BufRead + Send>,
+    place: Place,
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Input at {:?}", self.place)
+    }
+}
+
 /// Reads documents one after the other.
 struct Reader<'f> {
-    input: BufReader<File>,
+    input: Input,
     path: &'f Path,
     format: &'f LineFormat,
-    place: Place,
     line: Vec<u8>,
 }
 
 impl<'f> Reader<'f> {
-    fn open(path: &'f Path, format: &'f LineFormat, place: Place) -> Result<Self, DataError> {
-        let mut input = BufReader::with_capacity(1 << 18, File::open(path).map_err(DataError::io(path))?);
-        input.seek(SeekFrom::Start(place.offset)).map_err(DataError::io(path))?;
-        Ok(Self { input, path, format, place, line: Vec::new() })
+    /// Reads from a place on; `stopped` is used where it stands before it.
+    fn open(path: &'f Path, format: &'f LineFormat, place: Place, stopped: Option<Input>) -> Result<Self, DataError> {
+        let bytes = match stopped.filter(|input| input.place.offset <= place.offset) {
+            Some(mut input) => {
+                let between = place.offset - input.place.offset;
+                packed::skip(&mut *input.bytes, between).map_err(|error| packed::broken(path, error))?;
+                input.bytes
+            }
+            None => packed::open(path, place.offset)?,
+        };
+        Ok(Self { input: Input { bytes, place }, path, format, line: Vec::new() })
     }
 
     /// The next document and where it begins.
@@ -123,9 +150,10 @@ impl<'f> Reader<'f> {
     /// Reads a line into `self.line` and gives where it began; none at the end of the file.
     fn read_line(&mut self) -> Result<Option<Place>, DataError> {
         self.line.clear();
-        let length = self.input.read_until(b'\n', &mut self.line).map_err(DataError::io(self.path))?;
-        let place = self.place;
-        self.place = Place { offset: place.offset + length as u64, line: place.line + 1 };
+        let length = self.input.bytes.read_until(b'\n', &mut self.line);
+        let length = length.map_err(|error| packed::broken(self.path, error))?;
+        let place = self.input.place;
+        self.input.place = Place { offset: place.offset + length as u64, line: place.line + 1 };
         if place.offset == 0 && self.line.starts_with(BYTE_ORDER_MARK) {
             self.line.drain(..BYTE_ORDER_MARK.len());
         }

@@ -12,6 +12,7 @@ mod error;
 mod guard;
 mod lines;
 mod loader;
+mod packed;
 mod packing;
 mod parquet;
 mod source;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use nanochat_plan::DataPlan;
 
 use super::DataError;
+use super::packed::Packing;
 
 /// The plan for data that is named by its path alone: a folder of `.parquet`, `.jsonl` or `.txt` shards, or one file of
 /// the latter two kinds. JSON lines hold the document in `field`.
@@ -20,7 +21,7 @@ pub fn detect(path: &str, field: &str, base: &Path) -> Result<DataPlan, DataErro
     };
     const EXTENSIONS: [&str; 3] = ["parquet", "jsonl", "txt"];
     if place.is_file() {
-        let extension = EXTENSIONS.into_iter().find(|wanted| place.extension().is_some_and(|found| found == *wanted));
+        let extension = EXTENSIONS.into_iter().find(|wanted| is_shard(&place, wanted));
         return extension.map(plan).ok_or(DataError::UnknownKind { path: place });
     }
     let mut found = Vec::new();
@@ -76,6 +77,16 @@ pub(super) fn shard_files(path: &Path, extension: &'static str, kind: &'static s
     Ok(files)
 }
 
+/// Whether a file's name is that of a shard; JSON lines may be compressed.
+fn is_shard(path: &Path, extension: &str) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let ends = |ending: &str| {
+        let stem = name.strip_suffix(ending).and_then(|name| name.strip_suffix(extension));
+        stem.is_some_and(|stem| stem.len() > 1 && stem.ends_with('.'))
+    };
+    ends("") || extension == "jsonl" && Packing::ENDINGS.into_iter().any(ends)
+}
+
 /// Levels of folders that are looked into.
 const DEEPEST: usize = 8;
 
@@ -89,7 +100,7 @@ fn collect(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) -> Result<V
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
         }
-        let is_shard = path.extension().is_some_and(|found| found == extension);
+        let is_shard = is_shard(&path, extension);
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             folders.push(path);
         } else if is_shard && !path.exists() {

@@ -76,7 +76,7 @@ pub enum DeviceError {
     },
     /// The plan asks for several devices.
     #[error("profile `{profile}` asks for {count} devices, and this engine trains on one")]
-    #[diagnostic(help("choose a profile with device_count: 1"))]
+    #[diagnostic(help("choose a profile with device_count: 1; `nanochat plan SPEC` says what one device takes"))]
     Several {
         /// Name of the hardware profile.
         profile: String,

@@ -109,7 +109,7 @@ fn a_thousand_evaluations() {
     };
     let (label, delimiter, items) = ("t".into(), " ".into(), (0..12).map(item).collect());
     let task = Task { label, kind: TaskKind::MultipleChoice, shots: 3, delimiter, random_baseline: 33.0, items };
-    let bundle = Bundle { tasks: vec![task] };
+    let bundle = Bundle { tasks: vec![task], skipped: Vec::new() };
     let batch = |seed: u32| {
         let inputs: Vec<i32> = (0..128).map(|at| ((at * 7 + seed * 13) % 256) as i32).collect();
         let targets = inputs.iter().map(|input| (*input + 1) % 256).collect();

@@ -114,10 +114,12 @@ pub struct VariantSpec {
 pub enum DataSource {
     /// A folder of parquet shards with a column `text`; the last by name is validation.
     Parquet,
-    /// A folder (or one file) of JSON lines; the last shard is validation.
+    /// A folder (or one file) of JSON lines, also compressed (`.jsonl.gz`, `.jsonl.zst`); the last shard is validation.
     Jsonl,
     /// A folder (or one file) of plain text, documents parted by blank lines; the last shard is validation.
     Text,
+    /// The corpus that the baseline trains on, as `nanochat data download climbmix` brings it.
+    Climbmix,
     /// The built-in deterministic generator of English-like documents.
     Synthetic,
 }
@@ -128,9 +130,13 @@ pub enum DataSource {
 pub struct DataSpec {
     /// Kind of source.
     pub source: Option<DataSource>,
-    /// Folder or file, relative to the project folder (where the program is started); `~` is the home folder.
+    /// Folder or file, relative to the project folder (where the program is started); `~` is the home folder. `climbmix`:
+    /// the baseline's folder, `~/.cache/nanochat/base_data_climbmix`, unless stated.
     #[schemars(length(min = 1), example = "~/.cache/nanochat/base_data_climbmix")]
     pub path: Option<String>,
+    /// `climbmix`: training shards, the first of them all, about 100 MB each; 170 unless stated. The validation shard is one more.
+    #[schemars(range(min = 1, max = 6542), example = 170)]
+    pub shards: Option<u64>,
     /// `jsonl`: the field that holds the document.
     #[schemars(length(min = 1))]
     pub field: Option<String>,

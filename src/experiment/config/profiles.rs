@@ -11,14 +11,22 @@ pub const DEFAULT: &str = "cpu";
 /// Where a project keeps its profiles.
 pub const FOLDER: &str = "experiments/hardware";
 /// The built-in profiles.
-pub const BUILT_IN: [(&str, &str); 7] = [
+pub const BUILT_IN: [(&str, &str); 15] = [
+    ("a100-x1", include_str!("../../../experiments/hardware/a100-x1.yaml")),
+    ("a100-x8", include_str!("../../../experiments/hardware/a100-x8.yaml")),
+    ("b200-x1", include_str!("../../../experiments/hardware/b200-x1.yaml")),
+    ("b200-x8", include_str!("../../../experiments/hardware/b200-x8.yaml")),
     ("cpu", include_str!("../../../experiments/hardware/cpu.yaml")),
     ("cpu-smoke", include_str!("../../../experiments/hardware/cpu-smoke.yaml")),
     ("cuda", include_str!("../../../experiments/hardware/cuda.yaml")),
     ("h100-x1", include_str!("../../../experiments/hardware/h100-x1.yaml")),
+    ("h100-x2", include_str!("../../../experiments/hardware/h100-x2.yaml")),
+    ("h100-x4", include_str!("../../../experiments/hardware/h100-x4.yaml")),
     ("h100-x8", include_str!("../../../experiments/hardware/h100-x8.yaml")),
     ("h200-x1", include_str!("../../../experiments/hardware/h200-x1.yaml")),
+    ("l40s-x1", include_str!("../../../experiments/hardware/l40s-x1.yaml")),
     ("metal", include_str!("../../../experiments/hardware/metal.yaml")),
+    ("rtx4090-x1", include_str!("../../../experiments/hardware/rtx4090-x1.yaml")),
 ];
 /// What a profile says that isn't hardware.
 const NOT_HARDWARE: [&str; 4] = ["schema", "name", "description", "stand_in"];

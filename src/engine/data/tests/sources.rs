@@ -67,6 +67,61 @@ fn several_files_are_shards_and_the_last_is_validation() {
     assert_eq!(texts(&corpus, Split::Validation), ["3"]);
 }
 
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut writer, text).unwrap();
+    writer.finish().unwrap()
+}
+
+/// Groups are read in any order, a file goes back to its beginning where need be, and two streams in one file are one text.
+#[test]
+fn compressed_json_lines_are_the_same_documents() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = |first: usize, end: usize| -> String {
+        (first..end).map(|number| format!("{{\"text\": \"document {number} ä\"}}\n\n")).collect()
+    };
+    let (one, two, last) = (lines(0, 300), lines(300, 700), lines(700, 720));
+    let plain = folder.path().join("plain");
+    std::fs::create_dir(&plain).unwrap();
+    std::fs::write(plain.join("a.jsonl"), [one.as_str(), &two].concat()).unwrap();
+    std::fs::write(plain.join("b.jsonl"), &last).unwrap();
+    let plain = open(&plain).unwrap();
+    let packed = folder.path().join("packed");
+    std::fs::create_dir(&packed).unwrap();
+    std::fs::write(packed.join("a.jsonl.gz"), [gzip(one.as_bytes()), gzip(two.as_bytes())].concat()).unwrap();
+    std::fs::write(packed.join("b.jsonl.zst"), zstd::encode_all(last.as_bytes(), 3).unwrap()).unwrap();
+    let packed = open(&packed).unwrap();
+    assert_eq!(packed.sha256().unwrap(), plain.sha256().unwrap());
+    let shard = &packed.shards(Split::Train)[0];
+    for group in [5, 0, 3, 4, 1, 1] {
+        let expected = plain.shards(Split::Train)[0].read_group(group).unwrap();
+        assert_eq!(shard.read_group(group).unwrap(), expected, "group {group}");
+    }
+}
+
+#[test]
+fn compressed_shards_that_are_cut_off_or_bombs_are_named() {
+    let sound: &[u8] = b"{\"text\": \"x\"}\n";
+    let varied: Vec<u8> = (0..2000u32)
+        .flat_map(|number| format!("{{\"text\": \"{}\"}}\n", number.wrapping_mul(2654435761)).into_bytes())
+        .collect();
+    let cut = gzip(&varied);
+    let cut = &cut[..cut.len() / 2];
+    let zstd_cut = zstd::encode_all(&varied[..], 3).unwrap();
+    let zstd_cut = &zstd_cut[..zstd_cut.len() / 2];
+    let blanks = zstd::encode_all(&vec![b' '; 50_000_000][..], 19).unwrap();
+    let cases: [(&str, &[u8], &str); 4] = [
+        ("a.jsonl.gz", cut, "can't be decompressed"),
+        ("a.jsonl.zst", zstd_cut, "can't be decompressed"),
+        ("a.jsonl.gz", sound, "can't be decompressed"),
+        ("a.jsonl.zst", &blanks, "stand for more than 1024 times as many"),
+    ];
+    for (name, bytes, expected) in cases {
+        let message = error(&[(name, bytes), ("b.jsonl", sound)]);
+        assert!(message.contains(name) && message.contains(expected), "{message}");
+    }
+}
+
 /// Opens a folder with these files (and a sound second shard, unless `alone`) and gives the error with the folder's path
 /// taken out.
 fn error(files: &[(&str, &[u8])]) -> String {

@@ -1,16 +1,20 @@
 //! The evaluation bundle: `core.yaml` names the tasks, `eval_meta_data.csv` what guessing gives, `eval_data/` the examples.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use nanochat_artifacts::bytes_sha256;
-use serde::Deserialize;
+use nanochat_plan::OnCoreError;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use nanochat_artifacts::files;
 
 use super::PythonRandom;
+use super::examples::pose;
 use crate::evals::EvalError;
+use crate::tokenizer::Tokenizer;
 
 /// Seed of the order in which a task's examples are evaluated.
 const ORDER_SEED: u64 = 1337;
@@ -29,6 +33,19 @@ const MAX_DEPTH: usize = 64;
 pub struct Bundle {
     /// Tasks in the order of `core.yaml`.
     pub tasks: Vec<Task>,
+    /// Examples that are left out since they can't be evaluated; always none with [`OnCoreError::Stop`].
+    pub skipped: Vec<Skipped>,
+}
+
+/// An example that is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Label of its task.
+    pub task: String,
+    /// Place among the task's examples in evaluation order; none when it could not even be read.
+    pub example: Option<usize>,
+    /// Why.
+    pub reason: String,
 }
 
 /// One task.
@@ -115,10 +132,12 @@ impl Bundle {
         bytes_sha256(format!("{:?}", self.tasks).as_bytes())
     }
 
-    /// Reads a bundle and puts every task's examples into evaluation order; with `max_per_task`, keeps the first so many.
+    /// Reads a bundle and puts every task's examples into evaluation order; with `max_per_task`, keeps the first so many. A
+    /// malformed example is an error, or left out as if its file didn't have it.
     ///
     /// Errors: a missing or broken file, named with its line; a task with too few examples for its shots.
-    pub fn open(folder: &Path, max_per_task: Option<usize>) -> Result<Self, EvalError> {
+    pub fn open(folder: &Path, max_per_task: Option<usize>, on_error: OnCoreError) -> Result<Self, EvalError> {
+        let mut skipped = Vec::new();
         let config_path = folder.join("core.yaml");
         let config = read_up_to(&config_path, MAX_CONFIG_BYTES)?;
         refuse_depth(&config_path, &config)?;
@@ -135,7 +154,14 @@ impl Bundle {
             let shots =
                 shots.ok_or_else(|| broken(&config_path, format!("task `{}`: `num_fewshot` is empty", entry.label)))?;
             let path = folder.join("eval_data").join(relative(&config_path, &entry.dataset_uri)?);
-            let mut items = read_items(&path, entry.icl_task_type)?;
+            let (mut items, malformed) = read_items(&path, entry.icl_task_type)?;
+            for reason in malformed {
+                if on_error == OnCoreError::Stop {
+                    return Err(broken(&path, reason));
+                }
+                let reason = format!("{}, {reason}", entry.dataset_uri);
+                skipped.push(Skipped { task: entry.label.clone(), example: None, reason });
+            }
             PythonRandom::new(ORDER_SEED).shuffle(&mut items);
             items.truncate(max_per_task.unwrap_or(usize::MAX));
             let (label, delimiter) = (entry.label, entry.continuation_delimiter);
@@ -143,7 +169,50 @@ impl Bundle {
             task.check()?;
             Ok(task)
         });
-        Ok(Self { tasks: tasks.collect::<Result<_, EvalError>>()? })
+        let tasks = tasks.collect::<Result<_, EvalError>>()?;
+        Ok(Self { tasks, skipped })
+    }
+
+    /// Leaves out the examples that can't be posed to a model with this tokenizer; they still serve as shots of others.
+    ///
+    /// # Errors
+    /// Nothing is left of a task.
+    pub fn skip_unposable(&mut self, tokenizer: &Tokenizer, max_prompt_tokens: usize) -> Result<(), EvalError> {
+        for task in &self.tasks {
+            let refused = |index| match pose(task, index, tokenizer, max_prompt_tokens) {
+                Err(EvalError::Example { task, example, reason }) => {
+                    Some(Ok(Skipped { task, example: Some(example), reason }))
+                }
+                other => other.err().map(Err),
+            };
+            let refused = (0..task.items.len()).into_par_iter().filter_map(refused);
+            let refused = refused.collect::<Result<Vec<_>, _>>()?;
+            if refused.len() == task.items.len() {
+                let (task, shots) = (task.label.clone(), task.shots);
+                return Err(EvalError::TooFewExamples { task, shots, examples: 0 });
+            }
+            self.skipped.extend(refused);
+        }
+        Ok(())
+    }
+
+    /// Places of a task's examples that are evaluated, in order.
+    pub(super) fn evaluated(&self, task: &Task) -> Vec<usize> {
+        let left_out = self.skipped.iter().filter(|skipped| skipped.task == task.label);
+        let left_out: BTreeSet<usize> = left_out.filter_map(|skipped| skipped.example).collect();
+        (0..task.items.len()).filter(|index| !left_out.contains(index)).collect()
+    }
+
+    /// Says how many examples are left out, and which is the first; none when all are evaluated.
+    pub fn skipped_in_words(&self) -> Option<String> {
+        let first = self.skipped.first()?;
+        let count = self.skipped.len();
+        let (examples, were) = if count == 1 { ("example", "was") } else { ("examples", "were") };
+        let place = first.example.map(|place| format!(", example {place} in evaluation order")).unwrap_or_default();
+        Some(format!(
+            "{count} {examples} of CORE {were} skipped, the first of task `{}`{place}: {}",
+            first.task, first.reason
+        ))
     }
 }
 
@@ -215,19 +284,21 @@ fn random_baselines(path: &Path) -> Result<BTreeMap<String, f64>, EvalError> {
     Ok(baselines)
 }
 
-/// Examples of a file of JSON lines; blank lines are passed over.
-fn read_items(path: &Path, kind: TaskKind) -> Result<Vec<Item>, EvalError> {
+/// Examples of a file of JSON lines, and what is wrong with lines that are none; blank lines are passed over.
+fn read_items(path: &Path, kind: TaskKind) -> Result<(Vec<Item>, Vec<String>), EvalError> {
     let text = read(path)?;
-    let mut items = Vec::new();
+    let (mut items, mut malformed) = (Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
         if line.trim().is_empty() {
             continue;
         }
-        let told = |reason: String| broken(path, format!("line {}: {reason}", index + 1));
-        let fields: Map<String, Value> = serde_json::from_str(line).map_err(|error| told(error.to_string()))?;
-        items.push(item(&fields, kind).map_err(told)?);
+        let fields = serde_json::from_str::<Map<String, Value>>(line).map_err(|error| error.to_string());
+        match fields.and_then(|fields| item(&fields, kind)) {
+            Ok(item) => items.push(item),
+            Err(reason) => malformed.push(format!("line {}: {reason}", index + 1)),
+        }
     }
-    Ok(items)
+    Ok((items, malformed))
 }
 
 fn item(fields: &Map<String, Value>, kind: TaskKind) -> Result<Item, String> {

@@ -49,7 +49,7 @@ pub struct TaskResult {
     pub accuracy: f64,
     /// 0 for guessing, 1 for all right.
     pub centered: f64,
-    /// Right or wrong by example, in evaluation order.
+    /// Right or wrong by example, in evaluation order, without those that are left out.
     pub correct: Vec<bool>,
     /// Tokens cut off on the left, over all options of all examples.
     pub cropped_tokens: usize,
@@ -76,13 +76,13 @@ pub fn evaluate(
 ) -> Result<CoreResult, EvalError> {
     for task in &bundle.tasks {
         let refused = |index| pose(task, index, tokenizer, options.max_prompt_tokens).err();
-        if let Some(error) = (0..task.items.len()).into_par_iter().find_map_first(refused) {
+        if let Some(error) = bundle.evaluated(task).into_par_iter().find_map_first(refused) {
             return Err(error);
         }
     }
     let mut tasks = Vec::new();
     for task in &bundle.tasks {
-        let result = evaluate_task(model, tokenizer, task, options)?;
+        let result = evaluate_task(model, tokenizer, task, &bundle.evaluated(task), options)?;
         finished(&result);
         tasks.push(result);
     }
@@ -95,12 +95,12 @@ fn evaluate_task(
     model: &Gpt,
     tokenizer: &Tokenizer,
     task: &Task,
+    evaluated: &[usize],
     options: &CoreOptions,
 ) -> Result<TaskResult, EvalError> {
-    let (mut correct, mut cropped_tokens) = (Vec::with_capacity(task.items.len()), 0);
-    for first in (0..task.items.len()).step_by(QUESTIONS) {
-        let questions = first..(first + QUESTIONS).min(task.items.len());
-        let posed = questions.into_par_iter().map(|index| pose(task, index, tokenizer, options.max_prompt_tokens));
+    let (mut correct, mut cropped_tokens) = (Vec::with_capacity(evaluated.len()), 0);
+    for questions in evaluated.chunks(QUESTIONS) {
+        let posed = questions.into_par_iter().map(|index| pose(task, *index, tokenizer, options.max_prompt_tokens));
         let posed: Vec<Posed> = posed.collect::<Result<_, _>>()?;
         correct.extend(answers(model, &posed, options)?);
         cropped_tokens += posed.iter().map(|posed| posed.cropped).sum::<usize>();

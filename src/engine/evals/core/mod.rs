@@ -18,6 +18,6 @@ mod score;
 #[cfg(test)]
 mod tests;
 
-pub use bundle::{Bundle, Item, Task, TaskKind};
+pub use bundle::{Bundle, Item, Skipped, Task, TaskKind};
 pub use evaluate::{CoreOptions, CoreResult, Method, TaskResult, evaluate};
 pub use python_random::PythonRandom;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::Device;
+use nanochat_plan::OnCoreError;
 use proptest::prelude::*;
 
 use super::examples::{Posed, pose};
@@ -97,7 +98,7 @@ fn known_failure_3_long_prompts_are_computed_in_full_up_to_the_limit_and_cut_bey
     let mc = task(TaskKind::MultipleChoice, 0, " ", vec![choice(&query, &["yes", "no"], 0)]);
     let whole = posed(&mc);
     assert!(whole.sequences[0].tokens.len() > 400 && whole.cropped == 0);
-    let bundle = Bundle { tasks: vec![mc.clone()] };
+    let bundle = Bundle { tasks: vec![mc.clone()], skipped: Vec::new() };
     let run = |max_prompt_tokens| {
         let options = CoreOptions { max_prompt_tokens, ..CoreOptions::default() };
         evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {})
@@ -130,13 +131,52 @@ const LINE: &str = "{\"query\": \"q\", \"choices\": [\"a\", 7], \"gold\": 1, \"m
 fn known_failure_6_a_task_with_too_few_examples_is_named_before_any_is_run() {
     let folder = tempfile::tempdir().unwrap();
     write_bundle(folder.path(), YAML, CSV, &LINE.repeat(2));
-    let error = Bundle::open(folder.path(), None).unwrap_err().to_string();
+    let error = Bundle::open(folder.path(), None, OnCoreError::Stop).unwrap_err().to_string();
     assert_eq!(error, "task `birds` wants 2 examples before each question, and has 2 examples in all");
     write_bundle(folder.path(), YAML, CSV, &LINE.repeat(5));
-    assert_eq!(Bundle::open(folder.path(), None).unwrap().tasks[0].items.len(), 5);
-    assert!(matches!(Bundle::open(folder.path(), Some(2)), Err(EvalError::TooFewExamples { examples: 2, .. })));
-    let three = Bundle::open(folder.path(), Some(3)).unwrap();
+    assert_eq!(Bundle::open(folder.path(), None, OnCoreError::Stop).unwrap().tasks[0].items.len(), 5);
+    assert!(matches!(
+        Bundle::open(folder.path(), Some(2), OnCoreError::Stop),
+        Err(EvalError::TooFewExamples { examples: 2, .. })
+    ));
+    let three = Bundle::open(folder.path(), Some(3), OnCoreError::Stop).unwrap();
     assert_eq!((three.tasks[0].items.len(), three.tasks[0].delimiter.as_str()), (3, " "));
+}
+
+/// A malformed line and an example without an answer in tokens: errors, or left out, reported and counted.
+#[test]
+fn examples_that_cannot_be_evaluated_stop_the_evaluation_or_are_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = YAML.replace("multiple_choice", "language_modeling");
+    let line = |continuation: &str| format!("{{\"context\": \"a b\", \"continuation\": \"{continuation}\"}}\n");
+    let lines = [line("c"), "{\"context\": 1".into(), "\n".into(), line("d"), line(""), line("e"), line("f")].concat();
+    write_bundle(folder.path(), &yaml, CSV, &lines);
+    let stopped = Bundle::open(folder.path(), None, OnCoreError::Stop).unwrap_err().to_string();
+    assert!(stopped.contains("a.jsonl") && stopped.contains("line 2: "), "{stopped}");
+
+    let mut bundle = Bundle::open(folder.path(), None, OnCoreError::Skip).unwrap();
+    assert_eq!((bundle.tasks[0].items.len(), bundle.skipped.len()), (5, 1));
+    let tokenizer = byte_tokenizer();
+    let model = random_model(&shape(16, 265, 2, (2, 2), 64, "L"), 7);
+    let options = CoreOptions::default();
+    let refused = evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {}).unwrap_err();
+    assert!(matches!(refused, EvalError::Example { .. }), "{refused}");
+
+    let digest = bundle.sha256();
+    bundle.skip_unposable(&tokenizer, options.max_prompt_tokens).unwrap();
+    assert_eq!(bundle.sha256(), digest, "what is left out doesn't change what was asked");
+    let words = bundle.skipped_in_words().unwrap();
+    assert!(words.starts_with("2 examples of CORE were skipped") && words.contains("a.jsonl, line 2: "), "{words}");
+    for method in [Method::PerExample, Method::Shared] {
+        let options = CoreOptions { method, ..CoreOptions::default() };
+        let result = evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {}).unwrap();
+        assert_eq!(result.tasks[0].correct.len(), 4);
+        assert!(result.core_metric.is_finite());
+    }
+    write_bundle(folder.path(), &yaml, CSV, &line("").repeat(4));
+    let mut empty = Bundle::open(folder.path(), None, OnCoreError::Skip).unwrap();
+    let refused = empty.skip_unposable(&tokenizer, options.max_prompt_tokens);
+    assert!(matches!(refused, Err(EvalError::TooFewExamples { examples: 0, .. })));
 }
 
 #[test]
@@ -161,11 +201,11 @@ fn broken_bundles_are_refused_with_file_and_line() {
     for (yaml, csv, lines, expected) in cases {
         let folder = tempfile::tempdir().unwrap();
         write_bundle(folder.path(), yaml, csv, lines);
-        let error = Bundle::open(folder.path(), None).unwrap_err().to_string();
+        let error = Bundle::open(folder.path(), None, OnCoreError::Stop).unwrap_err().to_string();
         assert!(error.contains(expected), "{expected}: {error}");
     }
     let missing = tempfile::tempdir().unwrap();
-    assert!(Bundle::open(missing.path(), None).unwrap_err().to_string().contains("core.yaml"));
+    assert!(Bundle::open(missing.path(), None, OnCoreError::Stop).unwrap_err().to_string().contains("core.yaml"));
 }
 
 /// Python's `min` over a list that begins with a NaN keeps the NaN; elsewhere a NaN never wins.
@@ -197,7 +237,9 @@ fn equal_options_do_not_break_an_evaluation() {
     ];
     for method in [Method::PerExample, Method::Shared] {
         let options = CoreOptions { method, ..CoreOptions::default() };
-        let result = evaluate(&model, &tokenizer, &Bundle { tasks: tasks.clone() }, &options, &mut |_| {}).unwrap();
+        let result =
+            evaluate(&model, &tokenizer, &Bundle { tasks: tasks.clone(), skipped: Vec::new() }, &options, &mut |_| {})
+                .unwrap();
         assert_eq!(result.tasks[0].correct, [true, false], "{method:?}");
         assert_eq!(result.tasks[1].correct, [true, true], "{method:?}");
     }
@@ -244,7 +286,7 @@ proptest! {
     ) {
         let tokenizer = byte_tokenizer();
         let model = small_model(&tokenizer);
-        let bundle = Bundle { tasks };
+        let bundle = Bundle { tasks, skipped: Vec::new() };
         let answers = |method| {
             let options = CoreOptions { method, batch_tokens, ..CoreOptions::default() };
             evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {}).unwrap()
@@ -259,7 +301,7 @@ fn results_are_centred_on_guessing_and_averaged() {
     let tokenizer = byte_tokenizer();
     let model = small_model(&tokenizer);
     let items = vec![choice("q", &["only"], 0), choice("r", &["single"], 0)];
-    let bundle = Bundle { tasks: vec![task(TaskKind::MultipleChoice, 0, " ", items)] };
+    let bundle = Bundle { tasks: vec![task(TaskKind::MultipleChoice, 0, " ", items)], skipped: Vec::new() };
     let mut told = Vec::new();
     let options = CoreOptions::default();
     let result = evaluate(&model, &tokenizer, &bundle, &options, &mut |task| told.push(task.label.clone())).unwrap();
@@ -310,7 +352,7 @@ fn realistic_bundle(tokenizer: &Tokenizer) -> Bundle {
     let tokens: usize =
         tasks.iter().map(|task| pose(task, 0, tokenizer, usize::MAX).unwrap().sequences[0].tokens.len()).sum();
     println!("  {} tokens in the first options of four questions", tokens);
-    Bundle { tasks }
+    Bundle { tasks, skipped: Vec::new() }
 }
 
 /// Examples a second by each method; run alone, on a quiet machine:
@@ -327,7 +369,7 @@ fn rates() {
         return;
     }
     let trained = crate::trained::Trained::open(&folder.join("checkpoint"), None, None, &Device::Cpu).unwrap();
-    let bundle = Bundle::open(&folder.join("eval_bundle"), None).unwrap();
+    let bundle = Bundle::open(&folder.join("eval_bundle"), None, OnCoreError::Stop).unwrap();
     measure("reference bundle", trained.model, &trained.tokenizer, &bundle);
 }
 

@@ -1,0 +1,7 @@
+//! Downloads from a server of the test's own.
+
+#[path = "../../../tests/main/server.rs"]
+mod server;
+
+mod bundle;
+mod shards;
