@@ -69,6 +69,9 @@ impl Gpu {
 
     /// Fills with zeros, in the stream's order.
     pub(crate) fn zero(&self, at: Address, bytes: usize) -> Result<(), DeviceError> {
+        if bytes == 0 {
+            return Ok(());
+        }
         // SAFETY: the caller's address is in memory that was allocated here; nothing on the host refers to it.
         unsafe { result::memset_d8_async(at.0, 0, bytes, self.stream) }
             .map_err(|error| failed(format!("zeroing {bytes} bytes"), error))

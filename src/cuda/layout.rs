@@ -14,7 +14,7 @@ pub(crate) struct Matrix {
     pub(crate) columns: usize,
     /// Whether the product takes it transposed.
     pub(crate) transposed: bool,
-    /// The power of two that its address is a multiple of, at most [`MOST_ALIGNED`].
+    /// The power of two that its address is a multiple of, at most [`MOST_ALIGNED`]; of several matrices, all addresses.
     pub(crate) alignment: u32,
 }
 
@@ -22,13 +22,10 @@ pub(crate) struct Matrix {
 const MOST_ALIGNED: u32 = 256;
 
 impl Matrix {
-    fn of(operand: &Operand) -> Self {
-        Self {
-            rows: operand.columns,
-            columns: operand.rows,
-            transposed: operand.transposed,
-            alignment: alignment(operand.at),
-        }
+    fn of(operand: &Operand, of: &Product) -> Self {
+        let (rows, columns) = (operand.columns, operand.rows);
+        let alignment = alignment(operand.at, of.count, rows * columns * of.dtype.bytes());
+        Self { rows, columns, transposed: operand.transposed, alignment }
     }
 
     /// Elements from one matrix of a batch to the next.
@@ -50,16 +47,21 @@ impl Layouts {
     /// None where the operands' sizes don't meet.
     pub(crate) fn of(product: &Product) -> Option<Self> {
         let ([rows, inner], [other, columns]) = (product.a.taken(), product.b.taken());
-        let out = |at| Matrix { rows: columns, columns: rows, transposed: false, alignment: alignment(at) };
-        let (added, out) = (out(product.c), out(product.out.at));
-        let layouts = Self { left: Matrix::of(&product.b), right: Matrix::of(&product.a), added, out };
+        let bytes = rows * columns * product.out.dtype.bytes();
+        let aligned = |at| alignment(at, product.count, bytes);
+        let out = |at| Matrix { rows: columns, columns: rows, transposed: false, alignment: aligned(at) };
+        let (left, right) = (Matrix::of(&product.b, product), Matrix::of(&product.a, product));
+        let layouts = Self { left, right, added: out(product.c), out: out(product.out.at) };
         (inner == other && rows * columns * inner > 0).then_some(layouts)
     }
 }
 
-/// The power of two that an address is a multiple of, up to what matters.
-fn alignment(at: Address) -> u32 {
-    if at == Address::NOWHERE { MOST_ALIGNED } else { (1 << at.0.trailing_zeros().min(31)).min(MOST_ALIGNED) }
+/// The power of two that the addresses of `count` matrices of so many bytes are multiples of, up to what matters.
+fn alignment(at: Address, count: usize, bytes: usize) -> u32 {
+    let apart = if count > 1 { bytes as u64 } else { 0 };
+    // Of 0 all bits are.
+    let zeros = at.0.trailing_zeros().min(apart.trailing_zeros());
+    (1 << zeros.min(31)).min(MOST_ALIGNED)
 }
 
 #[cfg(test)]
@@ -111,6 +113,14 @@ mod tests {
             assert_eq!((layouts.out.rows, layouts.out.columns), (columns, rows));
             assert_eq!([layouts.left.alignment, layouts.out.alignment, layouts.added.alignment], [16, 4, 256]);
         }
+    }
+
+    #[test]
+    fn of_several_matrices_all_are_aligned() {
+        assert_eq!(alignment(Address(1 << 20), 1, 144), 256);
+        assert_eq!(alignment(Address(1 << 20), 3, 144), 16);
+        assert_eq!(alignment(Address(4), 3, 144), 4);
+        assert_eq!(alignment(Address::NOWHERE, 1, 144), 256);
     }
 
     #[test]

@@ -36,5 +36,5 @@ mod versions;
 
 #[cfg(feature = "cuda")]
 pub use device::Cuda;
-#[cfg(feature = "cuda")]
+#[cfg(any(test, feature = "cuda"))]
 pub use versions::Versions;

@@ -17,6 +17,14 @@ pub struct Versions {
     pub cudnn: String,
 }
 
+impl std::fmt::Display for Versions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { gpu, compute_capability, driver_cuda, compiler_cuda, cublas_lt, cudnn } = self;
+        write!(formatter, "{gpu}, compute capability {compute_capability}, driver for CUDA {driver_cuda}, ")?;
+        write!(formatter, "cuBLASLt {cublas_lt}, cuDNN {cudnn}; kernels compiled with CUDA {compiler_cuda}")
+    }
+}
+
 /// A driver's number for a release of CUDA as text: 13010 is 13.1.
 pub(crate) fn release(number: i32) -> String {
     format!("{}.{}", number / 1000, number % 1000 / 10)

@@ -128,7 +128,7 @@ fn losses_and_gradients_in_f32_are_the_processors() {
             assert!((found - expected).abs() < 2e-6, "{shape:?}: {found}, {expected}");
         }
         // With one layer the backout takes a stream off itself, and the true gradient is 0.
-        for entry in on_gpu.parameters().entries() {
+    for entry in on_gpu.parameters().entries() {
             let found = gpu.read(on_gpu.gradient(entry.parameter)).unwrap();
             let expected = cpu.read(on_cpu.gradient(entry.parameter));
             let off = distance(&found, expected);

@@ -6,7 +6,7 @@ use super::super::limits::median;
 use super::super::{BenchError, Subject};
 use super::timed::{self, Timed, Work};
 use super::work::{self, MICRO_STEPS};
-use super::{GpuOptions, twin};
+use super::{GpuOptions, check};
 use nanochat_artifacts::{Bench, BenchFigure, BenchRate, Better, Measured};
 use nanochat_cuda::Cuda;
 use nanochat_gpu::{Address, Device, DeviceError, Dtype, GpuOps, Operand, Output, Product};
@@ -14,6 +14,10 @@ use nanochat_plan::activations::{BatchSize, Chunks, Pass};
 use nanochat_plan::{DeviceKind, RunPlan};
 use nanochat_step::{Network, StepSettings};
 
+/// What is compared with its emulation: long enough for a window of 128, small enough to emulate every thread.
+const CHECKED: BatchSize = BatchSize { rows: 1, length: 256 };
+/// As near as orders of summation leave what is rounded to bf16. A wrong kernel's results are as far apart as they are large.
+const LARGEST: f64 = 0.02;
 /// Bytes that are copied, and the side of the square matrices that are multiplied, to find the GPU's limits.
 const COPIED: usize = 1 << 30;
 const SIDE: usize = 8192;
@@ -30,16 +34,15 @@ pub(super) fn measure_gpu(
     if plan.device != DeviceKind::Cuda || plan.dtype != nanochat_plan::Precision::Bf16 {
         return Err(BenchError::GpuPlan { profile: plan.hardware.clone() });
     }
-    let distance = twin::compare()?;
     let mut report = Report { observe, figures: Vec::new(), limits: Limits::default() };
-    report.plain("largest difference of a loss from the emulated step's", "nats", distance.loss);
-    report.plain("largest difference of a gradient, as a share of its norm", "", distance.gradient);
-    if !distance.is_small() {
-        return Err(BenchError::GpuDiffers {
-            parameter: format!("{:?}", distance.parameter),
-            gradient: distance.gradient,
-            loss: distance.loss,
-        });
+    let distances = check::distances(Cuda::open(0, true)?, CHECKED)?;
+    for (command, distance) in &distances {
+        report.plain(&format!("difference from the emulation: {command}"), "", *distance);
+    }
+    let wrong: Vec<&str> =
+        distances.iter().filter(|(_, distance)| !(**distance <= LARGEST)).map(|(name, _)| &**name).collect();
+    if !wrong.is_empty() {
+        return Err(BenchError::GpuDiffers { commands: wrong.join("; ") });
     }
     report.limits = limits(Cuda::open(0, true)?, options.repeats)?;
     let Limits { copy, products } = report.limits;

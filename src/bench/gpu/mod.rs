@@ -1,17 +1,20 @@
 //! The GPU engine's commands at a plan's sizes.
 //!
-//! First a small step is compared with its emulation on the processor; a GPU that computes something else is not measured.
+//! First a small step is compared with its emulation on the processor, command by command; a GPU that computes something else
+//! is not measured.
 //! Then one micro-step and one step of the optimizer are watched command by command, and the micro-step is timed as a CUDA graph.
 
+#[cfg(any(test, feature = "cuda"))]
+mod check;
 #[cfg(feature = "cuda")]
 mod measure;
 #[cfg(feature = "cuda")]
 mod timed;
-#[cfg(feature = "cuda")]
+#[cfg(any(test, feature = "cuda"))]
 mod traffic;
-#[cfg(feature = "cuda")]
-mod twin;
-#[cfg(feature = "cuda")]
+#[cfg(any(test, feature = "cuda"))]
+mod twins;
+#[cfg(any(test, feature = "cuda"))]
 mod work;
 
 use super::{BenchError, Subject};
@@ -41,7 +44,7 @@ fn without_cuda() -> BenchError {
 /// Measures the first GPU.
 ///
 /// # Errors
-/// A binary without CUDA, a plan for another device or in f32, a GPU that can't be used, or one whose step isn't the emulated one's.
+/// A binary without CUDA, a plan for another device or in f32, a GPU that can't be used, or one whose commands aren't the emulated ones.
 #[cfg(feature = "cuda")]
 pub fn gpu(subject: &Subject, options: GpuOptions, observe: &mut dyn FnMut(&BenchFigure)) -> Result<Bench, BenchError> {
     measure::measure_gpu(subject, options, observe)
