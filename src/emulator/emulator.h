@@ -98,17 +98,12 @@ static void resume(unsigned thread) {
   setcontext(&fiber.start);
 }
 
-// Lets threads from `first` to `last` go on if all that aren't done have arrived.
+// Lets threads from `first` to `last` go on if all of them have arrived; one that is done never will.
 static bool release(unsigned first, unsigned last, State state) {
-  bool some = false;
-  for (unsigned thread = first; thread < last; thread++) {
-    if (fibers[thread].state == state) some = true;
-    else if (fibers[thread].state != State::Done) return false;
-  }
-  if (some)
-    for (unsigned thread = first; thread < last; thread++)
-      if (fibers[thread].state == state) fibers[thread].state = State::Ready;
-  return some;
+  for (unsigned thread = first; thread < last; thread++)
+    if (fibers[thread].state != state) return false;
+  for (unsigned thread = first; thread < last; thread++) fibers[thread].state = State::Ready;
+  return true;
 }
 
 // False where some threads wait at a barrier that others never reach.

@@ -65,6 +65,11 @@ impl Emulator {
         &self.launches
     }
 
+    /// Bytes allocated.
+    pub fn bytes(&self) -> u64 {
+        self.memory.total()
+    }
+
     /// Fills memory with NaN patterns, as what holds nothing.
     pub fn poison(&mut self, at: Address, bytes: usize) {
         self.memory.bytes_mut(at, bytes).fill(0xff);

@@ -85,6 +85,11 @@ impl Memory {
         Ok(())
     }
 
+    /// Bytes of all allocations.
+    pub(crate) fn total(&self) -> u64 {
+        self.allocations.iter().map(|allocation| allocation.bytes as u64).sum()
+    }
+
     /// Elements as f32.
     pub(crate) fn read(&self, at: Address, elements: usize, dtype: Dtype) -> Vec<f32> {
         let bytes = self.bytes(at, elements * dtype.bytes());

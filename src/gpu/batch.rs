@@ -1,12 +1,8 @@
 //! A batch as the device takes it: ids, targets, and the order in which the embeddings' gradients are summed.
 
 use bytemuck::{Pod, Zeroable};
+use nanochat_plan::gpu::{BatchPlaces, HEADER_BYTES, PIECE};
 use nanochat_step::Batch;
-
-/// Tokens of one id that one block sums; more are summed in pieces, and the pieces in order.
-const PIECE: usize = 64;
-/// Bytes that each part of the block begins at a multiple of.
-const ALIGNMENT: usize = 256;
 
 /// What changes from batch to batch (`Header` in `kernels/common.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Default, Pod, Zeroable)]
@@ -25,58 +21,25 @@ pub struct Header {
     padding: [u32; 3],
 }
 
+const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
+
 /// One block of memory with everything about a batch, laid out for batches of one size.
 #[derive(Debug, Clone)]
 pub struct PreparedBatch {
     bytes: Vec<u8>,
-    places: Places,
+    places: BatchPlaces,
     tokens: usize,
     starts: Vec<u32>,
-}
-
-/// Where the parts of the block lie, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Places {
-    pub(crate) ids: usize,
-    pub(crate) targets: usize,
-    pub(crate) order: usize,
-    pub(crate) pieces: usize,
-    pub(crate) joins: usize,
-    pub(crate) end: usize,
-    /// Most pieces.
-    pub(crate) most_pieces: usize,
-    /// Most ids with several pieces.
-    pub(crate) most_joins: usize,
-    /// Most pieces that are summed apart from the table.
-    pub(crate) most_partials: usize,
-}
-
-impl Places {
-    pub(crate) fn new(tokens: usize, vocab: usize) -> Self {
-        let most_joins = tokens / (PIECE + 1);
-        // A piece is whole, or the last of its id.
-        let most_pieces = tokens / PIECE + tokens.min(vocab);
-        let most_partials = tokens / PIECE + most_joins;
-        let mut end = std::mem::size_of::<Header>();
-        let mut place = |bytes: usize| {
-            let start = end.next_multiple_of(ALIGNMENT);
-            end = start + bytes;
-            start
-        };
-        let [ids, targets, order] = [4 * tokens; 3].map(&mut place);
-        let [pieces, joins] = [16 * most_pieces, 16 * most_joins].map(&mut place);
-        Self { ids, targets, order, pieces, joins, end, most_pieces, most_joins, most_partials }
-    }
 }
 
 impl PreparedBatch {
     /// For batches of so many tokens of a vocabulary.
     pub fn new(tokens: usize, vocab: usize) -> Self {
-        let places = Places::new(tokens, vocab);
+        let places = BatchPlaces::new(tokens, vocab);
         Self { bytes: vec![0; places.end], places, tokens, starts: vec![0; vocab + 1] }
     }
 
-    pub(crate) fn places(&self) -> Places {
+    pub(crate) fn places(&self) -> BatchPlaces {
         self.places
     }
 

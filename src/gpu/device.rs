@@ -4,7 +4,7 @@ use miette::Diagnostic;
 use nanochat_step::Attention;
 use thiserror::Error;
 
-use crate::Kernel;
+use crate::{Dtype, Kernel};
 
 /// An address in a device's memory; 0 is nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, bytemuck::Pod, bytemuck::Zeroable)]
@@ -18,25 +18,6 @@ impl Address {
     /// So many bytes further.
     pub fn plus(self, bytes: usize) -> Self {
         Self(self.0 + bytes as u64)
-    }
-}
-
-/// How elements are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Dtype {
-    /// Four bytes.
-    F32,
-    /// The upper two bytes of an f32, rounded to the nearest.
-    Bf16,
-}
-
-impl Dtype {
-    /// Bytes of an element.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
     }
 }
 

@@ -10,12 +10,14 @@
 
 mod batch;
 mod device;
+mod dtype;
 mod kernel;
 mod memory;
 mod ops;
 
 pub use batch::{Header, PreparedBatch};
-pub use device::{Address, AttentionCall, Device, DeviceError, Dtype, Graph, Launch, Operand, Output, Product};
+pub use device::{Address, AttentionCall, Device, DeviceError, Graph, Launch, Operand, Output, Product};
+pub use dtype::Dtype;
 pub use kernel::{KERNELS, Kernel};
-pub use memory::{DeviceMemory, device_bytes};
+pub use memory::DeviceMemory;
 pub use ops::GpuOps;

@@ -1,10 +1,12 @@
 //! What a run is expected to cost on its profile.
 //!
 //! On a CPU the engine's arenas are those of the layouts, to the byte; the rest is what threads work on, packed operands, and
-//! the process itself. On GPUs the reference operations work, whose memory `reference.rs` counts; `experiments/LOG.md` has what was
+//! the process itself. On NVIDIA GPUs in bf16 the engine's allocations are those of `gpu.rs`, to the byte, and libraries have workspaces
+//! besides. In f32, and on other GPUs, the reference operations work, whose memory `reference.rs` counts; `experiments/LOG.md` has what was
 //! measured of both.
 
 use super::activations::{ActivationLayout, BatchSize, Chunks, Pass, Storage};
+use super::gpu::{GpuSizes, library_bytes};
 use super::parameters::{ALIGNMENT, ParameterLayout};
 use super::reference::{COPIES, numbers_per_row, rows_at_once};
 use super::shape::MLP_EXPANSION;
@@ -36,6 +38,11 @@ pub fn estimate(derived: &Derived, profile: &Profile, eval: &EvalPlan) -> Estima
 fn memory_bytes(derived: &Derived, profile: &Profile, eval: &EvalPlan) -> f64 {
     let model = &derived.model;
     let batch = BatchSize { rows: profile.device_batch_size as usize, length: model.sequence_len };
+    let micro_steps = derived.total_batch_size / (batch.tokens() as u64 * profile.device_count).max(1);
+    if profile.device == DeviceKind::Cuda && profile.dtype == Precision::Bf16 {
+        let engine = GpuSizes::new(model, batch, micro_steps as usize, profile.dtype).total();
+        return DEVICE_BYTES + (engine + library_bytes(model, batch)) as f64;
+    }
     if profile.device != DeviceKind::Cpu {
         let total = derived.parameters.total as f64;
         let matrices = derived.parameters.transformer_matrices as f64;
@@ -44,7 +51,6 @@ fn memory_bytes(derived: &Derived, profile: &Profile, eval: &EvalPlan) -> f64 {
         let rows = batch.rows.min(rows_at_once(model, batch.length)) as f64;
         return DEVICE_BYTES + state + 4.0 * (COPIES * total + rows * numbers_per_row(model, batch.length));
     }
-    let micro_steps = derived.total_batch_size / (batch.tokens() as u64 * profile.device_count).max(1);
     // The CORE metric is taken of a copy of the model.
     let core = eval.core.as_ref().map_or(0.0, |_| 4.0 * derived.parameters.total as f64);
     let validation = TOKEN_BYTES * if eval.tokens <= CACHED_TOKENS { eval.tokens as f64 } else { 0.0 };

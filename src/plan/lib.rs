@@ -5,6 +5,7 @@ mod changes;
 pub mod derive;
 mod error;
 mod estimate;
+pub mod gpu;
 mod hash;
 mod outlook;
 pub mod parameters;

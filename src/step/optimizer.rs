@@ -130,6 +130,11 @@ impl Optimizer {
     /// Steps all parameters along their gradients; `step` counts from 1.
     pub fn step(&self, ops: &mut impl Ops, at: &StepSettings, step: u64) {
         ops.load_coefficients(&self.coefficients(at, step));
+        self.update(ops);
+    }
+
+    /// The same by coefficients that were loaded.
+    pub fn update(&self, ops: &mut impl Ops) {
         for &AdamWMember { group, span, second } in &self.adamw {
             let [gradient, first] = [Arena::Gradients, Arena::First].map(|arena| Region { arena, ..span });
             ops.run(&Op::AdamW { parameter: span, gradient, first, second, group });

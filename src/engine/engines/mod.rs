@@ -1,9 +1,12 @@
 //! What carries training out: chosen once, where a run is opened, and the same to the trainer whatever it is.
 //!
-//! An engine holds the weights, their gradients and the optimizer's state where it works, and gives them out by name. Two
-//! exist: [`KernelEngine`], the step over arenas by the processor's kernels, and [`ReferenceEngine`], candle's elementary
-//! operations, which work on every device and are what the kernels are held against.
+//! An engine holds the weights, their gradients and the optimizer's state where it works, and gives them out by name. Three
+//! exist: [`KernelEngine`], the step over arenas by the processor's kernels; [`GpuEngine`], the same step on a GPU; and
+//! [`ReferenceEngine`], candle's elementary operations, which work on every device and are what the others are held against.
 
+mod gpu;
+#[cfg(test)]
+mod gpu_tests;
 mod kernels;
 mod reference;
 #[cfg(test)]
@@ -20,6 +23,7 @@ use crate::optim::{LearningRates, OptimError, StepSettings};
 use nanochat_plan::activations::BatchSize;
 use nanochat_plan::{ModelShape, Precision, RunPlan};
 
+pub use gpu::GpuEngine;
 pub use kernels::KernelEngine;
 pub use reference::ReferenceEngine;
 

@@ -12,8 +12,8 @@ use crate::optim::{LearningRates, OptimError, Schedule, StepSettings};
 use nanochat_plan::activations::BatchSize;
 use nanochat_plan::{ModelShape, Precision, arena_bytes};
 
-const RATES: LearningRates = LearningRates { embedding: 0.3, unembedding: 0.008, matrix: 0.02, scalar: 0.5 };
-const SIZE: BatchSize = BatchSize { rows: 2, length: 9 };
+pub(super) const RATES: LearningRates = LearningRates { embedding: 0.3, unembedding: 0.008, matrix: 0.02, scalar: 0.5 };
+pub(super) const SIZE: BatchSize = BatchSize { rows: 2, length: 9 };
 
 fn at(step: u64) -> StepSettings {
     let schedule = Schedule {
@@ -26,7 +26,7 @@ fn at(step: u64) -> StepSettings {
     schedule.at(step)
 }
 
-fn engine_of(mut model: Gpt, backend: Backend, precision: Precision) -> Box<dyn Engine> {
+pub(super) fn engine_of(mut model: Gpt, backend: Backend, precision: Precision) -> Box<dyn Engine> {
     model.set_backend(backend);
     open(model, &Setup { batch: SIZE, micro_steps: 2, rates: RATES, precision }).unwrap()
 }
@@ -35,7 +35,7 @@ fn engine(shape: &ModelShape, seed: u64) -> Box<dyn Engine> {
     engine_of(random_model(shape, seed), Backend::Kernels, Precision::F32)
 }
 
-fn batch(shape: &ModelShape, seed: u64) -> Batch {
+pub(super) fn batch(shape: &ModelShape, seed: u64) -> Batch {
     let (ids, targets) = random_batch(shape, SIZE.rows, SIZE.length, seed);
     Batch {
         inputs: ids.flatten_all().unwrap().to_vec1::<u32>().unwrap().into_iter().map(|id| id as i32).collect(),
@@ -46,7 +46,7 @@ fn batch(shape: &ModelShape, seed: u64) -> Batch {
 }
 
 /// Two micro-steps and a step of the optimizer; the mean losses.
-fn train(engine: &mut dyn Engine, step: u64) -> Vec<f32> {
+pub(super) fn train(engine: &mut dyn Engine, step: u64) -> Vec<f32> {
     engine.zero_gradients().unwrap();
     for number in 0..2u64 {
         let batch = batch(engine.shape(), 2 * step + number);
@@ -64,11 +64,11 @@ fn gradients(model: &Gpt, seed: u64) -> Gradients {
     sums
 }
 
-fn tensors(group: &Group<'_>) -> BTreeMap<String, Tensor> {
+pub(super) fn tensors(group: &Group<'_>) -> BTreeMap<String, Tensor> {
     group.iter().map(|(name, stored)| (name.clone(), stored.to_tensor().unwrap())).collect()
 }
 
-fn all_entries(group: &Group<'_>) -> Vec<(String, Vec<f64>)> {
+pub(super) fn all_entries(group: &Group<'_>) -> Vec<(String, Vec<f64>)> {
     tensors(group).into_iter().map(|(name, tensor)| (name, entries(&tensor))).collect()
 }
 

@@ -21,6 +21,10 @@ pub enum OptimError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Tensor(#[from] TensorError),
+    /// The GPU failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Gpu(#[from] nanochat_gpu::DeviceError),
 }
 
 impl From<candle_core::Error> for OptimError {

@@ -82,6 +82,9 @@ impl TrainError {
     /// Whether training stopped because the device's memory ran out.
     pub fn is_out_of_memory(&self) -> bool {
         let tensor = match self {
+            Self::Optim(OptimError::Gpu(error)) => {
+                return matches!(error, nanochat_gpu::DeviceError::OutOfMemory { .. });
+            }
             Self::Tensor(error)
             | Self::Model(ModelError::Tensor(error))
             | Self::Optim(OptimError::Tensor(error) | OptimError::Model(ModelError::Tensor(error)))

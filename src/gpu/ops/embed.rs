@@ -1,10 +1,10 @@
 //! Embedding and smear.
 
+use nanochat_plan::gpu::GATE_BLOCKS;
 use nanochat_plan::shape::SMEAR_CHANNELS;
 use nanochat_step::{Op, Region};
 
 use super::{GpuOps, ROW_THREADS, VECTOR, sum_blocks};
-use crate::memory::GATE_BLOCKS;
 use crate::{Device, DeviceError, Kernel};
 
 /// Rows whose sum goes to a table: where they begin, how far it is from one to the next, and the value gates that weight them.

@@ -7,11 +7,12 @@ mod optimizer;
 mod stream;
 
 use nanochat_plan::ModelShape;
+use nanochat_plan::gpu::SUM_BLOCKS;
 use nanochat_plan::shape::{head_dim, kv_dim};
 use nanochat_step::{Arena, Batch, Coefficients, Matrix, Network, Op, Ops, Region, WriteMode};
 
 use crate::batch::PreparedBatch;
-use crate::memory::{DeviceMemory, SUM_BLOCKS};
+use crate::memory::DeviceMemory;
 use crate::{Address, Device, DeviceError, Dtype, Graph, Kernel, Launch, Operand, Output, Product};
 
 /// Channels of a vector of the kernels.
@@ -100,6 +101,11 @@ impl<D: Device> GpuOps<D> {
         let graph = self.device.end_recording();
         self.check()?;
         graph
+    }
+
+    /// Carries out what was recorded.
+    pub fn replay(&mut self, graph: Graph) -> Result<(), DeviceError> {
+        self.device.replay(graph)
     }
 
     fn launch(&mut self, kernel: Kernel, grid: u32, threads: u32, arguments: &[u64]) -> Result<(), DeviceError> {

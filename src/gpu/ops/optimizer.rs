@@ -2,10 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 use nanochat_kernels::muon::{LEAST_MOMENT, LEAST_NORM, NORM_MARGIN, POLAR_EXPRESS};
+use nanochat_plan::gpu::{COEFFICIENT_BYTES, MEMBER_BYTES};
 use nanochat_step::{Coefficients, MuonMember, Op, Optimizer};
 
 use super::{GpuOps, ROW_THREADS, grid};
-use crate::memory::{COEFFICIENT_BYTES, MEMBER_BYTES};
 use crate::{Address, Device, DeviceError, Kernel, Operand, Output, Product};
 
 /// Weight of the new mean squares in Muon's second moment.
