@@ -16,7 +16,6 @@ pub(crate) const COMPILER_CUDA: &str = env!("NANOCHAT_CUDA_RELEASE");
 /// One GPU's primary context, which other libraries of the process use too, and a stream of our own.
 #[derive(Debug)]
 pub(crate) struct Gpu {
-    device: CUdevice,
     context: CUcontext,
     stream: CUstream,
     allocations: Vec<CUdeviceptr>,
@@ -36,12 +35,11 @@ impl Gpu {
         let name = result::device::get_name(device).map_err(|error| failed("the GPU's name", error))?;
         let capability = capability(device)?;
         check_capability(&name, capability)?;
-        // SAFETY: the device was given by the driver. The context is released when this is dropped.
+        // SAFETY: the device was given by the driver.
         let context = unsafe { result::primary_ctx::retain(device) };
         let context = context.map_err(|error| failed("opening the GPU", error))?;
-        let opened = |stream| Self { device, context, stream, allocations: Vec::new(), name, capability, driver_cuda };
-        // Without a stream until there is one, so that an error releases the context.
-        let mut gpu = opened(std::ptr::null_mut());
+        let (stream, allocations) = (std::ptr::null_mut(), Vec::new());
+        let mut gpu = Self { context, stream, allocations, name, capability, driver_cuda };
         gpu.bind()?;
         gpu.stream = result::stream::create(StreamKind::NonBlocking).map_err(|error| failed("a new stream", error))?;
         Ok(gpu)
@@ -49,7 +47,7 @@ impl Gpu {
 
     /// Makes the context the calling thread's, which every call of the driver and of its libraries needs.
     pub(crate) fn bind(&self) -> Result<(), DeviceError> {
-        // SAFETY: the context was retained, and is released only when this is dropped.
+        // SAFETY: the context was retained, and stays.
         unsafe { result::ctx::set_current(self.context) }.map_err(|error| failed("the GPU's context", error))
     }
 
@@ -107,7 +105,8 @@ impl Gpu {
 }
 
 impl Drop for Gpu {
-    /// Errors are of no use any more: the process may be ending because of one.
+    /// Errors are of no use any more: the process may be ending because of one. The context stays as long as the process, since
+    /// libraries keep what they loaded into it, for when a GPU is opened again.
     fn drop(&mut self) {
         if self.bind().is_ok() {
             for at in &self.allocations {
@@ -119,8 +118,6 @@ impl Drop for Gpu {
                 let _ = unsafe { result::stream::destroy(self.stream) };
             }
         }
-        // SAFETY: retained once when it was opened.
-        let _ = unsafe { result::primary_ctx::release(self.device) };
     }
 }
 

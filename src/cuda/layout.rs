@@ -110,7 +110,7 @@ mod tests {
                     assert_eq!(found, expected, "{product:?}");
                 }
             }
-            assert_eq!((layouts.out.rows, layouts.out.columns), (columns, rows));
+            assert_eq!((layouts.out.rows, layouts.out.columns, layouts.out.elements()), (columns, rows, 8));
             assert_eq!([layouts.left.alignment, layouts.out.alignment, layouts.added.alignment], [16, 4, 256]);
         }
     }

@@ -10,14 +10,13 @@ use cudarc::cublaslt::sys::{
     cublasLtMatrixLayout_t, cublasLtMatrixLayoutAttribute_t, cublasLtReductionScheme_t, cudaDataType,
 };
 use nanochat_gpu::{Address, DeviceError, Dtype, Product};
+use nanochat_plan::gpu::PRODUCT_WORKSPACE as WORKSPACE;
 
 use crate::gpu::Gpu;
 use crate::layout::{Layouts, Matrix};
 use crate::ranks::{self, Form};
 use crate::versions;
 
-/// Bytes that algorithms may work in: what NVIDIA recommends for Hopper.
-const WORKSPACE: usize = 32 << 20;
 /// Most algorithms that are asked for.
 const MOST_PROPOSALS: usize = 16;
 /// `cublasOperation_t`: as it is, and transposed.

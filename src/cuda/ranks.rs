@@ -55,10 +55,22 @@ fn rank_in(found: &[Found], gpu: &str, version: &str, form: &Form) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nanochat_gpu::{Address, Operand, Output};
 
     #[test]
     fn a_finding_holds_for_its_gpu_version_and_form_alone() {
-        let form = Form { sizes: [8, 16, 24, 1], transposed: [false, true], dtypes: [Dtype::Bf16, Dtype::F32] };
+        let operand = |rows, columns, transposed| Operand { at: Address(256), rows, columns, transposed };
+        let form = Form::of(&Product {
+            dtype: Dtype::Bf16,
+            a: operand(8, 16, false),
+            b: operand(24, 16, true),
+            c: Address(256),
+            out: Output { at: Address(256), dtype: Dtype::F32 },
+            count: 1,
+            alpha: 1.0,
+            beta: 1.0,
+        });
+        assert_eq!(form.sizes, [8, 16, 24, 1]);
         let found = [Found { gpu: "NVIDIA H100", version: "13.1.0", form, rank: 3 }];
         assert_eq!(rank_in(&found, "NVIDIA H100", "13.1.0", &form), 3);
         assert_eq!(rank_in(&found, "NVIDIA H200", "13.1.0", &form), 0);

@@ -39,8 +39,11 @@ pub(super) fn measure_gpu(
     for (command, distance) in &distances {
         report.plain(&format!("difference from the emulation: {command}"), "", *distance);
     }
-    let wrong: Vec<&str> =
-        distances.iter().filter(|(_, distance)| !(**distance <= LARGEST)).map(|(name, _)| &**name).collect();
+    let wrong: Vec<&str> = distances
+        .iter()
+        .filter(|(_, distance)| distance.is_nan() || **distance > LARGEST)
+        .map(|(name, _)| &**name)
+        .collect();
     if !wrong.is_empty() {
         return Err(BenchError::GpuDiffers { commands: wrong.join("; ") });
     }
