@@ -52,10 +52,10 @@ mod tests {
     fn an_emulation_is_its_own_twin() {
         let distances = distances(Emulator::with_order(3), BatchSize { rows: 2, length: 9 }).unwrap();
         assert!(distances.values().all(|distance| *distance == 0.0), "{distances:?}");
-        for name in
-            ["embed_bf16", "cross_entropy_bf16", "muon_update_bf16", "product to f32, added", "attention, window 8"]
-        {
-            assert!(distances.contains_key(name), "{name}: {:?}", distances.keys());
+        let commands = ["embed_bf16", "cross_entropy_bf16", "muon_update_bf16", "product to f32, added"];
+        let passes = ["attention, window", "attention backward, window"];
+        for command in commands.into_iter().chain(passes) {
+            assert!(distances.keys().any(|name| name.starts_with(command)), "{command}: {:?}", distances.keys());
         }
     }
 }
