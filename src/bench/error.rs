@@ -41,6 +41,31 @@ pub enum BenchError {
         /// Name of the hardware profile.
         profile: String,
     },
+    /// A GPU can't be measured by this binary.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Device(#[from] nanochat_engine::device::DeviceError),
+    /// The plan isn't one for a GPU's kernels.
+    #[cfg(feature = "cuda")]
+    #[error("the GPU's kernels are measured in bf16, and profile `{profile}` is for another device or in f32")]
+    #[diagnostic(help("choose a profile such as h100-x1, or add --set hardware.dtype=bf16"))]
+    GpuPlan {
+        /// Name of the hardware profile.
+        profile: String,
+    },
+    /// A command of the GPU failed.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Gpu(#[from] nanochat_gpu::DeviceError),
+    /// The GPU computes something else than its emulation.
+    #[cfg(feature = "cuda")]
+    #[error("on the GPU these commands don't give what their emulation gives: {commands}")]
+    #[diagnostic(help("don't train on this GPU; report this with the output of `nanochat doctor`"))]
+    GpuDiffers {
+        /// Their names.
+        commands: String,
+    },
     /// A kernel's reference implementation can't be computed.
     #[error("the reference implementation of the kernel `{kernel}` can't be computed: {reason}")]
     #[diagnostic(help("leave the reference implementations out with --no-references"))]

@@ -7,6 +7,7 @@
 
 mod data;
 mod error;
+mod gpu;
 mod infer;
 mod kernels;
 mod limits;
@@ -21,6 +22,7 @@ use nanochat_plan::RunPlan;
 
 pub use data::data;
 pub use error::BenchError;
+pub use gpu::{GpuOptions, gpu, gpu_is_built_in};
 pub use infer::{InferOptions, infer};
 pub use kernels::{KernelOptions, kernels};
 pub use tokenizer::{TokenizerOptions, tokenizer};

@@ -7,7 +7,9 @@ use super::context::SpecArgs;
 use super::output::{json, table};
 use super::progress::thousands;
 use super::{CliError, CliResult, Exit, Format, device};
-use crate::bench::{self, BenchError, InferOptions, KernelOptions, Subject, TokenizerOptions, TrainOptions};
+use crate::bench::{
+    self, BenchError, GpuOptions, InferOptions, KernelOptions, Subject, TokenizerOptions, TrainOptions,
+};
 use crate::run::{MachineCheck, Resources, Scope};
 use nanochat_artifacts::{Bench, BenchFigure, BenchRate, write_document};
 use nanochat_plan::Precision;
@@ -24,6 +26,8 @@ enum Command {
     Train(TrainArgs),
     /// Time every kernel at the sizes of a spec's micro-step, with its reference implementation.
     Kernels(KernelArgs),
+    /// Time every command of the GPU engine at the sizes of a spec's micro-step: kernels, products, attention.
+    Gpu(GpuArgs),
     /// Time the training of a spec's tokenizer, and its encoding on one thread.
     Tokenizer(TokenizerArgs),
     /// Time a spec's data path: start-up, and tokens packed a second.
@@ -73,6 +77,18 @@ struct KernelArgs {
     /// Leave out the reference implementations.
     #[arg(long)]
     no_references: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct GpuArgs {
+    #[command(flatten)]
+    common: Common,
+    /// How often each measurement is repeated; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    repeats: usize,
+    /// Time every algorithm that cuBLASLt proposes for a product.
+    #[arg(long)]
+    algorithms: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -127,6 +143,7 @@ pub fn execute(args: Args) -> CliResult {
     match args.command {
         Command::Train(args) => train(args),
         Command::Kernels(args) => kernels(args),
+        Command::Gpu(args) => gpu(args),
         Command::Tokenizer(args) => tokenizer(args),
         Command::Data(args) => data(args),
         Command::Infer(args) => infer(args),
@@ -177,6 +194,13 @@ fn kernels(args: KernelArgs) -> CliResult {
     let budget = Duration::from_millis(args.milliseconds);
     let options = KernelOptions { references: !args.no_references, budget };
     args.common.give(bench::kernels(&subject, options, &mut progress))
+}
+
+fn gpu(args: GpuArgs) -> CliResult {
+    bench::gpu_is_built_in().map_err(failed)?;
+    let subject = args.common.subject()?;
+    let options = GpuOptions { repeats: args.repeats, algorithms: args.algorithms };
+    args.common.give(bench::gpu(&subject, options, &mut progress))
 }
 
 fn tokenizer(args: TokenizerArgs) -> CliResult {

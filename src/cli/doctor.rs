@@ -50,6 +50,12 @@ struct Cuda {
     device: Option<String>,
     free_bytes: Option<u64>,
     problem: Option<String>,
+    /// What the GPU engine computes with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<String>,
+    /// What keeps it from the GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_problem: Option<String>,
     measured: Option<DeviceRates>,
 }
 
@@ -98,7 +104,10 @@ fn cuda(measured: bool) -> Cuda {
     let opened = nanochat_engine::device::open_device(DeviceKind::Cuda);
     let device = opened.as_ref().ok();
     let memory = device.and_then(nanochat_engine::device::device_memory);
+    let engine = hardware::gpu_engine();
     Cuda {
+        engine_problem: engine.as_ref().and_then(|engine| engine.as_ref().err()).map(|error| with_help(error.as_ref())),
+        engine: engine.and_then(Result::ok),
         built_with: built.map(|built| built.release()),
         compute_capability: built.map(|built| built.capability.to_string()),
         device: memory.as_ref().map(|memory| memory.gpu.clone()),
@@ -176,6 +185,8 @@ fn cuda_rows(cuda: &Cuda, row: &mut dyn FnMut(&str, String)) {
     if let Some(problem) = &cuda.problem {
         row("cuda", problem.clone());
     }
+    let problem = cuda.engine_problem.iter().map(|problem| format!("can't be used: {problem}"));
+    cuda.engine.iter().cloned().chain(problem).for_each(|engine| row("gpu engine", engine));
     if let (Some(device), Some(free)) = (&cuda.device, cuda.free_bytes) {
         row("cuda device", format!("{device}, {:.1} GiB free", free as f64 / GIB));
     }

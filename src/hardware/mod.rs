@@ -3,6 +3,7 @@
 //! This room reports and decides nothing. A profile that the machine doesn't match gives an error with every difference; it
 //! is never replaced by another one.
 
+mod engine;
 mod fit;
 mod machine;
 mod measure;
@@ -10,6 +11,7 @@ mod place;
 mod process;
 mod profile;
 
+pub use engine::gpu_engine;
 pub use fit::{TooLarge, fits};
 pub use machine::{Machine, this_machine};
 pub use measure::{

@@ -77,3 +77,18 @@ fn commands_on_a_gpu_work_there_or_say_what_is_missing() {
         }
     }
 }
+
+#[test]
+fn a_gpu_is_measured_or_the_command_says_what_is_missing() {
+    let project = Project::new();
+    project.write("tiny.yaml", &TINY.replace("hardware: cpu-smoke", "hardware: cuda"));
+    let arguments = ["bench", "gpu", "tiny.yaml", "--allow-hardware-mismatch", "--set", "hardware.dtype=bf16"];
+    if let Some(obstacle) = obstacle(&project) {
+        println!("skipped on a GPU: {obstacle}");
+        let refused = project.run(&arguments).exits(1);
+        assert!(refused.stderr().contains("help: "), "{}", refused.stderr());
+        return;
+    }
+    let measured = project.run(&arguments).exits(0);
+    assert!(measured.stdout().contains("micro-step as a graph"), "{}", measured.stdout());
+}

@@ -79,6 +79,7 @@ fn crates_know_only_what_the_architecture_allows() {
         ("formats", &["nanochat-", "polars", "tokenizers", "clap"]),
         ("step", &["nanochat-engine", "nanochat-artifacts", "candle", "serde", "polars", "clap"]),
         ("gpu", &["nanochat-engine", "nanochat-artifacts", "candle", "cudarc", "serde", "polars", "clap"]),
+        ("cuda", &["nanochat-engine", "nanochat-artifacts", "nanochat-kernels", "candle", "serde", "polars", "clap"]),
         ("emulator", &["nanochat-engine", "nanochat-artifacts", "candle", "serde", "polars", "clap"]),
         ("plan", &["nanochat-", "candle", "polars", "clap", "miette"]),
         (
@@ -160,14 +161,25 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     (&["Command::new(\"git\")"], &["src/artifacts/git.rs"]),
     // Nothing is sent or fetched over a network elsewhere.
     (&["ureq::", "TcpStream", "TcpListener", "UdpSocket", "UnixStream"], &["src/download/client.rs"]),
-    // The shell sends a signal to a process group; `nvidia-smi` is asked for the GPUs.
+    // The shell sends a signal to a process group; `nvidia-smi` is asked for the GPUs; a build script starts CUDA's compiler.
     (
         &["Command::new("],
-        &["src/artifacts/git.rs", "src/baseline/process.rs", "src/baseline/python.rs", "src/engine/device/gpus.rs"],
+        &[
+            "src/artifacts/git.rs",
+            "src/baseline/process.rs",
+            "src/baseline/python.rs",
+            "src/cuda/build.rs",
+            "src/engine/device/gpus.rs",
+        ],
     ),
     (
         &["File::create", "fs::write("],
-        &["src/baseline/base_folder.rs", "src/engine/cache/store.rs", "src/engine/device/memory.rs"],
+        &[
+            "src/baseline/base_folder.rs",
+            "src/cuda/build.rs",
+            "src/engine/cache/store.rs",
+            "src/engine/device/memory.rs",
+        ],
     ),
     (
         &["OpenOptions::new", "File::options"],
