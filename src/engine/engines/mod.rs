@@ -120,7 +120,30 @@ pub fn open(model: Gpt, setup: &Setup) -> Result<Box<dyn Engine>, OptimError> {
     model.set_precision(setup.precision);
     if model.backend() == Backend::Kernels && model.device().is_cpu() {
         Ok(Box::new(KernelEngine::new(&model, setup)?))
+    } else if model.backend() == Backend::Kernels && model.device().is_cuda() && setup.precision == Precision::Bf16 {
+        open_gpu(&model, setup)
     } else {
         Ok(Box::new(ReferenceEngine::new(model, setup)?))
     }
+}
+
+/// On the GPU that the model lies on; attention's backward pass is the deterministic one.
+#[cfg(feature = "cuda")]
+fn open_gpu(model: &Gpt, setup: &Setup) -> Result<Box<dyn Engine>, OptimError> {
+    let ordinal = match model.device().location() {
+        candle_core::DeviceLocation::Cuda { gpu_id } => gpu_id,
+        _ => 0,
+    };
+    let device = nanochat_cuda::Cuda::open(ordinal, true)?;
+    Ok(Box::new(GpuEngine::new(device, model, setup)?))
+}
+
+/// Without CUDA no model lies on such a GPU.
+#[cfg(not(feature = "cuda"))]
+fn open_gpu(_: &Gpt, _: &Setup) -> Result<Box<dyn Engine>, OptimError> {
+    Err(nanochat_gpu::DeviceError::Failed {
+        command: "opening the GPU".into(),
+        reason: "this program was built without CUDA".into(),
+    }
+    .into())
 }
