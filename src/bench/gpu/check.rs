@@ -12,21 +12,25 @@ use super::twins::Twins;
 use super::work::{self, MICRO_STEPS};
 
 /// Two windows, grouped queries, value embeddings, a vocabulary that is padded.
-fn shape(length: usize) -> ModelShape {
+fn shape(length: usize, width: usize) -> ModelShape {
     ModelShape {
         sequence_len: length,
         vocab_size: 300,
         n_layer: 2,
-        n_head: 4,
-        n_kv_head: 2,
-        n_embd: 128,
+        n_head: 2,
+        n_kv_head: 1,
+        n_embd: width,
         window_pattern: "SL".into(),
     }
 }
 
-/// How far the device is from its emulation, by command.
-pub(super) fn distances(device: impl Device, size: BatchSize) -> Result<BTreeMap<String, f64>, DeviceError> {
-    let network = Network::with_chunks(&shape(size.length), size, Pass::Training, MICRO_STEPS, Chunks::GPU);
+/// How far the device is from its emulation in a model of that width, by command.
+pub(super) fn distances(
+    device: impl Device,
+    size: BatchSize,
+    width: usize,
+) -> Result<BTreeMap<String, f64>, DeviceError> {
+    let network = Network::with_chunks(&shape(size.length, width), size, Pass::Training, MICRO_STEPS, Chunks::GPU);
     let twins = Twins::new(device, Emulator::default());
     let mut ops = GpuOps::new(twins, &network, MICRO_STEPS, Dtype::Bf16)?;
     let activations = ops.memory().at(network.slot(Slot::Embedded));
@@ -50,7 +54,7 @@ mod tests {
     /// Another order of threads changes no bit, so all of a step's commands are found, and no distance.
     #[test]
     fn an_emulation_is_its_own_twin() {
-        let distances = distances(Emulator::with_order(3), BatchSize { rows: 2, length: 9 }).unwrap();
+        let distances = distances(Emulator::with_order(3), BatchSize { rows: 2, length: 9 }, 32).unwrap();
         assert!(distances.values().all(|distance| *distance == 0.0), "{distances:?}");
         let commands = ["embed_bf16", "cross_entropy_bf16", "muon_update_bf16", "product to f32, added"];
         let passes = ["attention, window", "attention backward, window"];

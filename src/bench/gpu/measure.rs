@@ -14,8 +14,9 @@ use nanochat_plan::activations::{BatchSize, Chunks, Pass};
 use nanochat_plan::{DeviceKind, RunPlan};
 use nanochat_step::{Network, StepSettings};
 
-/// What is compared with its emulation: long enough for a window of 128, small enough to emulate every thread.
-const CHECKED: BatchSize = BatchSize { rows: 1, length: 256 };
+/// What is compared with its emulation: long enough for a window of 128, wide enough for heads of 128, small enough to emulate
+/// every thread.
+const CHECKED: (BatchSize, usize) = (BatchSize { rows: 1, length: 256 }, 256);
 /// As near as orders of summation leave what is rounded to bf16. A wrong kernel's results are as far apart as they are large.
 const LARGEST: f64 = 0.02;
 /// Bytes that are copied, and the side of the square matrices that are multiplied, to find the GPU's limits.
@@ -35,7 +36,7 @@ pub(super) fn measure_gpu(
         return Err(BenchError::GpuPlan { profile: plan.hardware.clone() });
     }
     let mut report = Report { observe, figures: Vec::new(), limits: Limits::default() };
-    let distances = check::distances(Cuda::open(0, true)?, CHECKED)?;
+    let distances = check::distances(Cuda::open(0, true)?, CHECKED.0, CHECKED.1)?;
     for (command, distance) in &distances {
         report.plain(&format!("difference from the emulation: {command}"), "", *distance);
     }

@@ -99,6 +99,10 @@ impl<A: Device, B: Device> Twins<A, B> {
 
 /// The sum of the squares of the differences of elements.
 fn squares(a: &[u8], b: &[u8], is_bf16: bool) -> f64 {
+    // Most of the memory is none of a command's business.
+    if a == b {
+        return 0.0;
+    }
     let wide = |bytes: &[u8]| match (is_bf16, bytes) {
         (true, [low, high]) => f32::from_bits(u32::from(u16::from_le_bytes([*low, *high])) << 16),
         (_, [a, b, c, d]) => f32::from_le_bytes([*a, *b, *c, *d]),
