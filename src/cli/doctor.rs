@@ -185,8 +185,7 @@ fn cuda_rows(cuda: &Cuda, row: &mut dyn FnMut(&str, String)) {
     if let Some(problem) = &cuda.problem {
         row("cuda", problem.clone());
     }
-    let problem = cuda.engine_problem.iter().map(|problem| format!("can't be used: {problem}"));
-    cuda.engine.iter().cloned().chain(problem).for_each(|engine| row("gpu engine", engine));
+    cuda.engine.iter().chain(&cuda.engine_problem).for_each(|engine| row("gpu engine", engine.clone()));
     if let (Some(device), Some(free)) = (&cuda.device, cuda.free_bytes) {
         row("cuda device", format!("{device}, {:.1} GiB free", free as f64 / GIB));
     }

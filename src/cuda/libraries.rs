@@ -1,5 +1,7 @@
 //! Whether the libraries are there, before anything calls them: a call of a missing one would end the program.
 
+use std::error::Error;
+
 use libloading::Library;
 use nanochat_gpu::DeviceError;
 
@@ -53,7 +55,8 @@ impl Needed {
                     std::mem::forget(library);
                     return Ok(());
                 }
-                Err(error) => reason = error.to_string(),
+                // What the loader says is the error's source.
+                Err(error) => reason = error.source().map_or_else(|| error.to_string(), ToString::to_string),
             }
         }
         Err(DeviceError::Library { library: self.library, reason, remedy: self.remedy.into() })
