@@ -149,7 +149,9 @@ fn examples_that_cannot_be_evaluated_stop_the_evaluation_or_are_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let yaml = YAML.replace("multiple_choice", "language_modeling");
     let line = |continuation: &str| format!("{{\"context\": \"a b\", \"continuation\": \"{continuation}\"}}\n");
-    let lines = [line("c"), "{\"context\": 1".into(), "\n".into(), line("d"), line(""), line("e"), line("f")].concat();
+    let long = line(&"x".repeat(100));
+    let lines =
+        [line("c"), "{\"context\": 1".into(), "\n".into(), line("d"), long.clone(), line("e"), line("f")].concat();
     write_bundle(folder.path(), &yaml, CSV, &lines);
     let stopped = Bundle::open(folder.path(), None, OnCoreError::Stop).unwrap_err().to_string();
     assert!(stopped.contains("a.jsonl") && stopped.contains("line 2: "), "{stopped}");
@@ -158,7 +160,8 @@ fn examples_that_cannot_be_evaluated_stop_the_evaluation_or_are_skipped() {
     assert_eq!((bundle.tasks[0].items.len(), bundle.skipped.len()), (5, 1));
     let tokenizer = byte_tokenizer();
     let model = random_model(&shape(16, 265, 2, (2, 2), 64, "L"), 7);
-    let options = CoreOptions::default();
+    // An answer that leaves no context.
+    let options = CoreOptions { max_prompt_tokens: 60, ..CoreOptions::default() };
     let refused = evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {}).unwrap_err();
     assert!(matches!(refused, EvalError::Example { .. }), "{refused}");
 
@@ -168,12 +171,12 @@ fn examples_that_cannot_be_evaluated_stop_the_evaluation_or_are_skipped() {
     let words = bundle.skipped_in_words().unwrap();
     assert!(words.starts_with("2 examples of CORE were skipped") && words.contains("a.jsonl, line 2: "), "{words}");
     for method in [Method::PerExample, Method::Shared] {
-        let options = CoreOptions { method, ..CoreOptions::default() };
+        let options = CoreOptions { method, ..options.clone() };
         let result = evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {}).unwrap();
         assert_eq!(result.tasks[0].correct.len(), 4);
         assert!(result.core_metric.is_finite());
     }
-    write_bundle(folder.path(), &yaml, CSV, &line("").repeat(4));
+    write_bundle(folder.path(), &yaml, CSV, &long.repeat(4));
     let mut empty = Bundle::open(folder.path(), None, OnCoreError::Skip).unwrap();
     let refused = empty.skip_unposable(&tokenizer, options.max_prompt_tokens);
     assert!(matches!(refused, Err(EvalError::TooFewExamples { examples: 0, .. })));
