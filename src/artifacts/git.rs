@@ -2,7 +2,8 @@
 //!
 //! A repository may come from a stranger, and its configuration can name programs to run. So every call has an environment
 //! of its own and overrides what could start something: the file-system monitor, hooks, pagers, transports, prompts. Only
-//! commands that read objects and lists of files are used; none that filters or converts contents, or draws a diff. A bare
+//! commands that read objects and lists of files are used; none that filters or converts contents; diffs are drawn with
+//! drivers and conversions off. A bare
 //! repository that lies inside another one is not taken for a repository.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -33,13 +34,36 @@ const LONGEST_HEAD: u64 = 1 << 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Git {
     folder: PathBuf,
+    /// Folder with the objects of another repository.
+    objects: Option<PathBuf>,
 }
 
 impl Git {
     /// Git in a folder. The folder must be one that the user named, or the current one; never one that a document names.
     pub fn at(folder: &Path) -> Self {
         let here = folder.as_os_str().is_empty();
-        Self { folder: if here { PathBuf::from(".") } else { folder.to_path_buf() } }
+        Self { folder: if here { PathBuf::from(".") } else { folder.to_path_buf() }, objects: None }
+    }
+
+    /// The same repository, which also finds the objects of another one.
+    ///
+    /// # Errors
+    /// The other folder is no repository.
+    pub fn with_objects_of(self, other: &Self) -> Result<Self, ArtifactError> {
+        let place = other.output(&["rev-parse", "--git-path", "objects"])?;
+        let place = other.folder.join(String::from_utf8_lossy(&place).trim());
+        let place = std::path::absolute(&place).map_err(|error| ArtifactError::io("find", &place, error))?;
+        Ok(Self { objects: Some(place), ..self })
+    }
+
+    /// The diff of two commits, drawn by git itself: no driver or filter that the repository names, no renames guessed.
+    ///
+    /// # Errors
+    /// As [`Git::output`].
+    pub fn diff(&self, from: &str, to: &str) -> Result<String, ArtifactError> {
+        let plain = ["--no-ext-diff", "--no-textconv", "--no-renames", "--no-color", "--no-abbrev"];
+        let output = self.output(&[&["diff-tree", "-r", "-p"], &plain[..], &[from, to]].concat())?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
     /// What a command prints.
@@ -109,6 +133,7 @@ impl Git {
             ("GIT_NO_REPLACE_OBJECTS", "1"),
             ("GIT_LITERAL_PATHSPECS", "1"),
         ]);
+        command.envs(self.objects.iter().map(|place| ("GIT_ALTERNATE_OBJECT_DIRECTORIES", place)));
         command.arg("-C").arg(&self.folder);
         command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting])).args(arguments);
         command

@@ -12,13 +12,18 @@
 pub const PINNED_COMMIT: &str = "92d63d4e8bb4df75c3b71618f31ddde2378b2bcd";
 
 mod arm;
+mod arm_summary;
+mod arms;
 mod base_folder;
 mod check;
 mod checkout;
 mod collect;
+mod diff;
 mod error;
 mod flags;
 mod import;
+mod launch;
+mod listen;
 mod log;
 mod matching;
 mod other_arm;
@@ -34,9 +39,11 @@ mod words;
 mod tests;
 
 pub use arm::{BASELINE_SEED, Event, Matching, Request, Variant, record_run};
+pub use arms::{ArmArgumentError, Arms, Places, Wanted, by_arm};
 pub use base_folder::BaseFolder;
 pub use check::{Check, check};
 pub use checkout::Checkout;
+pub use diff::record_arms;
 pub use error::BaselineError;
 pub use flags::flags_of;
 pub use import::import;

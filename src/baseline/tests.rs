@@ -40,6 +40,11 @@ fn plan(data: DataPlan, iterations: u64) -> RunPlan {
     RunPlan { run_id: "stand-in".into(), plan_hash: "0".repeat(64), ..plan }
 }
 
+/// The same with generated data.
+pub(super) fn stand_in_plan() -> RunPlan {
+    plan(synthetic(), 8)
+}
+
 fn synthetic() -> DataPlan {
     DataPlan::Synthetic { seed: 1, bytes: 300_000 }
 }
@@ -132,6 +137,8 @@ impl StandIn {
             variant: Variant::of(&plan),
             timeout,
             block: None,
+            arm: None,
+            output: None,
         };
         record_run(&request, stop, &mut |_| {})
     }

@@ -4,6 +4,7 @@
 #[macro_use]
 mod output;
 
+mod arm_places;
 mod bar;
 mod baseline;
 mod baseline_progress;

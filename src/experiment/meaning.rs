@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use nanochat_artifacts::{QualityRule, check_name};
-use nanochat_plan::Settings;
+use nanochat_plan::{ARM_AXIS, Settings};
 
 use super::matrix::{self, CellSettings};
 use super::problem::Problem;
 use super::settings::{self, Context};
-use super::{Cell, Experiment, claims, paths};
+use super::{Cell, Experiment, arms, claims, paths};
 use crate::config::document::{BaselineSpec, SpecDocument};
 use crate::config::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors, VocabularyReader, merge};
 
@@ -45,7 +45,7 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
             Vec::new()
         }
     };
-    let name = document.name.unwrap_or_default();
+    let name = document.name.clone().unwrap_or_default();
     if RESERVED_NAMES.iter().any(|reserved| reserved.eq_ignore_ascii_case(&name)) {
         let message =
             format!("`{name}` can't be an experiment's name: `results/` and `reports/` hold something else under it");
@@ -53,6 +53,10 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
     } else if let Err(error) = check_name("the experiment's name", &name) {
         problems.push(Diagnostic::error("bad-value", error.to_string()).at(merged.place(&["name"])));
     }
+    let arms = arms::read(&document, &merged).unwrap_or_else(|found| {
+        problems.extend(found);
+        Vec::new()
+    });
     let baseline = document.baseline;
     problems.extend(baseline.cell.as_ref().and_then(|control| wrong_control(&merged, &baseline, control, &cells)));
     problems.extend(claims::wrong(&merged, document.ruleset, &document.quality, &document.speed));
@@ -60,12 +64,16 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         return Err(SpecErrors::new(subject, problems));
     }
     let warnings = warnings(&merged, &cells);
+    let control = document.control.map(|name| BTreeMap::from([(ARM_AXIS.to_owned(), Value::from(name))]));
+    let of_control = arms.first().and_then(|arm| arm.plan.commit.clone());
+    let cells = arms::of_each(&arms, cells);
     Ok(Experiment {
         name,
         description: document.description,
-        baseline_commit: baseline.commit,
+        baseline_commit: of_control.unwrap_or(baseline.commit),
         baseline_results: baseline.results,
-        control: baseline.cell,
+        control: control.or(baseline.cell),
+        arms,
         baseline_variants: baseline.variants,
         seeds: document.seeds.unwrap_or_else(|| document.seed.into_iter().collect()),
         quality: QualityRule {

@@ -1,6 +1,7 @@
 //! What will happen: pure arithmetic from an experiment to fully resolved runs. No tensor, clock, device or environment.
 
 pub mod activations;
+mod arm;
 mod changes;
 pub mod derive;
 mod error;
@@ -15,6 +16,7 @@ pub mod shape;
 mod types;
 mod words;
 
+pub use arm::{ARM_AXIS, ArmEngine, ArmPlan};
 pub use changes::{changes, follows};
 pub use derive::{DeriveInputs, Derived, derive};
 pub use error::PlanError;
