@@ -23,6 +23,47 @@ const SETTINGS: [&str; 7] = [
     "credential.helper=",
 ];
 
+/// The same for a clone, which may use the network: no protocol that runs a program of the repository's choice.
+const CLONING: [&str; 4] = [
+    "protocol.https.allow=always",
+    "protocol.ssh.allow=always",
+    "protocol.file.allow=always",
+    "protocol.http.allow=always",
+];
+
+/// Further variables that a clone keeps: proxies, certificates, and the user's agent of keys.
+const KEPT_FOR_CLONES: [&str; 8] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "GIT_SSL_CAINFO",
+    "SSH_AUTH_SOCK",
+];
+
+/// Clones a repository that the user named into a new folder.
+///
+/// # Errors
+/// Git can't be started, or its first line of complaint.
+pub fn clone(repository: &str, folder: &Path) -> Result<(), ArtifactError> {
+    let mut command = Git::at(Path::new("")).command(&[]);
+    command.envs(KEPT_FOR_CLONES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.args(CLONING.iter().flat_map(|setting| ["-c", setting]));
+    command.args(["clone", "--quiet", "--", repository]).arg(folder).stdin(Stdio::null());
+    let output = command.output();
+    let output = output.map_err(|error| ArtifactError::Git { message: format!("`git` can't be started: {error}") })?;
+    if output.status.success() { Ok(()) } else { Err(complaint(&output.stderr)) }
+}
+
+/// The first line of git's complaint.
+fn complaint(said: &[u8]) -> ArtifactError {
+    let said = String::from_utf8_lossy(said);
+    let said = said.trim().lines().next().unwrap_or("it failed without a word").trim_start_matches("fatal: ");
+    ArtifactError::Git { message: said.to_string() }
+}
+
 /// Variables of the surroundings that git keeps: where programs and the user's own configuration lie.
 const KEPT: [&str; 9] =
     ["PATH", "HOME", "XDG_CONFIG_HOME", "USERPROFILE", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "GIT_CONFIG_GLOBAL"];
@@ -89,9 +130,7 @@ impl Git {
         if output.status.success() {
             return Ok(output.stdout);
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.trim().lines().next().unwrap_or("it failed without a word").trim_start_matches("fatal: ");
-        Err(ArtifactError::Git { message: said.to_string() })
+        Err(complaint(&output.stderr))
     }
 
     /// The exit code of a command whose output doesn't matter; none when git can't be started or was killed.

@@ -535,6 +535,8 @@ fn the_real_baseline_reads_what_is_laid_out_for_it() {
         variant: Variant::of(&plan),
         timeout: Duration::from_secs(600),
         block: None,
+        arm: None,
+        output: None,
     };
     let run = record_run(&request, &|| false, &mut |_| {}).expect("a result");
     assert_eq!((run.status, run.reason.clone(), run.steps), (RunStatus::Finished, None, 8));

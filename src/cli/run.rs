@@ -56,6 +56,12 @@ impl BaselineArgs {
     }
 }
 
+/// The runs of one arm alone.
+pub(super) fn execute_arm(mut args: Args, arm: &str) -> CliResult {
+    args.spec.only.push(format!("{}={arm}", nanochat_plan::ARM_AXIS));
+    execute(args)
+}
+
 pub fn execute(args: Args) -> CliResult {
     let machine = MachineCheck::ProfileAndMemory { allow_mismatch: args.allow_hardware_mismatch };
     let opened = args.spec.open(Scope::All, machine)?;

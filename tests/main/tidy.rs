@@ -142,10 +142,16 @@ fn only_the_command_line_prints() {
 /// The others open what their user named (data, weights, benchmarks), or what the system says of itself.
 const ROOMS: &[(&[&str], &[&str])] = &[
     (&["Command::new(\"git\")"], &["src/artifacts/git.rs"]),
-    // The shell sends a signal to a process group; `nvidia-smi` is asked for the GPUs.
+    // The shell sends a signal to a process group; `uv`, `venv` and `pip` make an environment that the user asked for; `nvidia-smi` is asked for the GPUs.
     (
         &["Command::new("],
-        &["src/artifacts/git.rs", "src/baseline/process.rs", "src/baseline/python.rs", "src/engine/device/gpus.rs"],
+        &[
+            "src/artifacts/git.rs",
+            "src/baseline/process.rs",
+            "src/baseline/python.rs",
+            "src/baseline/setup.rs",
+            "src/engine/device/gpus.rs",
+        ],
     ),
     (
         &["File::create", "fs::write("],
