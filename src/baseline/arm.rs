@@ -17,6 +17,7 @@ use nanochat_experiment::Experiment;
 use nanochat_plan::{ArmPlan, Precision, RunPlan};
 
 use super::base_folder::BaseFolder;
+use super::devices::Sampler;
 use super::launch::{self, Launched};
 use super::listen::{Heard, Listener, why_failed};
 use super::log::LogEvent;
@@ -176,10 +177,12 @@ pub(super) fn carry_out(
     let diverged = Cell::new(false);
     let stop = || stop() || diverged.get();
     let limits = Limits { timeout: request.timeout, stop: &stop };
+    let sampler = Sampler::of(request.plan.device_count);
     let finished = run(&mut command, &limits, &mut |stream, bytes, at| {
         listener.hear(stream, bytes, at);
         diverged.set(listener.has_diverged());
     });
+    let devices = sampler.map(|sampler| sampler.end(request.plan.device_count)).unwrap_or_default();
     let finished = finished.map_err(|error| BaselineError::Python {
         path: request.python.path().to_path_buf(),
         reason: format!("it can't be run: {error}"),
@@ -213,7 +216,7 @@ pub(super) fn carry_out(
         read_checkpoint(&mut result, request);
     }
     request.base.clear_checkpoints()?;
-    Ok(Carried { run: result, launched, attention, device_memory, last_lines, devices: Vec::new() })
+    Ok(Carried { run: result, launched, attention, device_memory, last_lines, devices })
 }
 
 /// The variables of a child process, which set the baseline's base folder and compute dtype.

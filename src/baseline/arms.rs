@@ -216,11 +216,11 @@ impl<'a> Arms<'a> {
         write_document(&folder.environment(), &environment)?;
         *laid_out = Some((plan.clone(), matching));
         if let Err(error) = unchanged {
-            fail(&mut summary, with_help(&error));
+            fail(&mut summary, with_help(&error), &carried.last_lines);
         } else if summary.status == RunStatus::Finished
             && let Some(reason) = arm_summary::ignored_seed(plan, &summary, &self.other_seeds(plan))
         {
-            fail(&mut summary, reason);
+            fail(&mut summary, reason, &carried.last_lines);
         }
         arm_summary::write(folder, &summary)?;
         Ok(summary)
@@ -237,7 +237,11 @@ impl<'a> Arms<'a> {
     }
 }
 
-fn fail(summary: &mut Summary, reason: String) {
+/// Makes a failure of a run that came to its end.
+fn fail(summary: &mut Summary, reason: String, last_lines: &[String]) {
+    if let Some(evidence) = &mut summary.arm {
+        evidence.last_lines = last_lines.to_vec();
+    }
     summary.status = RunStatus::Failed;
     summary.reason = Some(reason);
 }

@@ -18,6 +18,7 @@ mod base_folder;
 mod check;
 mod checkout;
 mod collect;
+mod devices;
 mod diff;
 mod error;
 mod flags;

@@ -284,6 +284,24 @@ fn no_process_of_a_group_stays_behind() {
     }
 }
 
+/// As the ranks of a launcher, which have sessions of their own.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_descendant_that_left_the_group_is_ended_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg("setsid sh -c 'echo $$ > pid; exec sleep 300' & sleep 1; exit 1").current_dir(folder.path());
+    let limits = Limits { timeout: MINUTE, stop: &|| false };
+    let finished = process::run(&mut command, &limits, &mut |_, _, _| {}).expect("started");
+    assert_eq!(finished.ending, Ending::Exited(1));
+    let pid = fs::read_to_string(folder.path().join("pid")).expect("a pid");
+    let started = Instant::now();
+    while fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z")) {
+        assert!(started.elapsed() < MINUTE, "the descendant lives on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn use_is_measured() {
     let mut command = Command::new("sh");

@@ -192,13 +192,9 @@ impl Reader<'_> {
     }
 }
 
-/// Every cell once for each arm; as they are where there are no arms.
-pub fn of_each(arms: &[Arm], cells: Vec<Cell>) -> Vec<Cell> {
-    if arms.is_empty() {
-        return cells;
-    }
-    let carried_out_by = |cell: &Cell, arm: &Arm| {
-        let mut cell = cell.clone();
+/// Cells as an arm carries them out.
+pub fn carried_out_by(arm: &Arm, cells: Vec<Cell>) -> Vec<Cell> {
+    let carried_out = |mut cell: Cell| {
         cell.axes.insert(ARM_AXIS.to_owned(), Value::from(arm.plan.name.as_str()));
         cell.order.insert(0, ARM_AXIS.to_owned());
         cell.settings.arm = Some(arm.plan.clone());
@@ -208,5 +204,5 @@ pub fn of_each(arms: &[Arm], cells: Vec<Cell>) -> Vec<Cell> {
         }
         cell
     };
-    arms.iter().flat_map(|arm| cells.iter().map(move |cell| carried_out_by(cell, arm))).collect()
+    cells.into_iter().map(carried_out).collect()
 }

@@ -57,9 +57,10 @@ pub fn expand_cells<'a>(
     Ok(expansion)
 }
 
-/// What the runs of a block have in common: everything but the arm.
+/// What the runs of a block have in common: everything but the arm, and what varies in one arm alone.
 fn block_of(plan: &RunPlan) -> (BTreeMap<&String, String>, u64, u64) {
-    let others = plan.axes.iter().filter(|(key, _)| *key != ARM_AXIS);
+    let own = |key: &str| plan.arm.as_ref().is_some_and(|arm| arm.own_axis(key).is_some());
+    let others = plan.axes.iter().filter(|(key, _)| *key != ARM_AXIS && !own(key));
     (others.map(|(key, value)| (key, value.to_string())).collect(), plan.seed, plan.repeat)
 }
 

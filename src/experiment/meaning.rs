@@ -38,8 +38,14 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         Ok(document) => document,
         Err(error) => return Err(SpecErrors::one(subject, Diagnostic::error("bad-spec", error.to_string()))),
     };
+    let arms = arms::read(&document, &merged).unwrap_or_else(|found| {
+        problems.extend(found);
+        Vec::new()
+    });
     let cells = match matrix::expand(&merged, &base) {
-        Ok(cells) => read_cells(&merged, &base, &cells, loaded.vocabulary, &mut problems),
+        Ok(cells) => {
+            of_each_arm(&arms, &cells, |cells| read_cells(&merged, &base, cells, loaded.vocabulary, &mut problems))
+        }
         Err(found) => {
             problems.extend(found);
             Vec::new()
@@ -53,10 +59,6 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
     } else if let Err(error) = check_name("the experiment's name", &name) {
         problems.push(Diagnostic::error("bad-value", error.to_string()).at(merged.place(&["name"])));
     }
-    let arms = arms::read(&document, &merged).unwrap_or_else(|found| {
-        problems.extend(found);
-        Vec::new()
-    });
     let baseline = document.baseline;
     problems.extend(baseline.cell.as_ref().and_then(|control| wrong_control(&merged, &baseline, control, &cells)));
     problems.extend(claims::wrong(&merged, document.ruleset, &document.quality, &document.speed));
@@ -66,7 +68,6 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
     let warnings = warnings(&merged, &cells);
     let control = document.control.map(|name| BTreeMap::from([(ARM_AXIS.to_owned(), Value::from(name))]));
     let of_control = arms.first().and_then(|arm| arm.plan.commit.clone());
-    let cells = arms::of_each(&arms, cells);
     Ok(Experiment {
         name,
         description: document.description,
@@ -92,6 +93,27 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         path: loaded.path,
         layers: merged,
     })
+}
+
+/// The cells of every arm, or the matrix's own where there are none. Cells that differ in another arm's values are one.
+fn of_each_arm(
+    arms: &[arms::Arm],
+    cells: &[CellSettings],
+    mut read: impl FnMut(&[CellSettings]) -> Vec<Cell>,
+) -> Vec<Cell> {
+    if arms.is_empty() {
+        return read(cells);
+    }
+    let of_arm = |arm: &arms::Arm| {
+        let mut own: Vec<CellSettings> = Vec::new();
+        for cell in cells.iter().map(|cell| cell.of_arm(&arm.plan.name)) {
+            if !own.contains(&cell) {
+                own.push(cell);
+            }
+        }
+        arms::carried_out_by(arm, read(&own))
+    };
+    arms.iter().flat_map(of_arm).collect()
 }
 
 /// The meaning of every cell.

@@ -311,6 +311,21 @@ fn arms_run_in_blocks_whose_order_turns_round() {
     assert_eq!(hashes.len(), 12);
 }
 
+/// What varies in one arm leaves the others alone, and stays in their blocks.
+#[test]
+fn an_axis_may_vary_in_one_arm_alone() {
+    let spec = format!("{BASE}{ARMS}matrix: {{ axes: {{ ours.optimizer.matrix_lr: [0.02, 0.03] }} }}\n");
+    let plans = plans(&spec, &[]);
+    let rates: Vec<_> =
+        plans.iter().map(|plan| (plan.arm.as_ref().map_or("", |arm| &arm.name), plan.optimizer.matrix_lr)).collect();
+    let forth = [("theirs", 0.02), ("fork", 0.02), ("ours", 0.02), ("ours", 0.03)];
+    let back: Vec<_> = forth.iter().rev().copied().collect();
+    assert_eq!(rates, [&forth[..], &back].concat());
+    assert!(plans[3].run_id.starts_with("d2-ours-matrix_lr0.03-seed42-"), "{}", plans[3].run_id);
+    let unknown = format!("{BASE}{ARMS}matrix: {{ axes: {{ nobody.optimizer.matrix_lr: [0.02] }} }}\n");
+    assert!(load_text(&unknown, &[]).is_err());
+}
+
 /// A run of this program is the same run whether an arm is named or not.
 #[test]
 fn the_native_arm_has_the_hashes_of_a_spec_without_arms() {

@@ -40,6 +40,11 @@ impl ArmPlan {
         self.engine != ArmEngine::Native
     }
 
+    /// An axis without the arm's name, which stands before those that vary in the arm alone.
+    pub fn own_axis<'k>(&self, key: &'k str) -> Option<&'k str> {
+        key.strip_prefix(self.name.as_str())?.strip_prefix('.')
+    }
+
     /// Whether both are carried out alike, whatever they are called.
     pub fn is_same_as(&self, other: &Self) -> bool {
         (self.engine, &self.commit, &self.flags) == (other.engine, &other.commit, &other.flags)

@@ -26,7 +26,8 @@ pub fn configuration_hash(plan: &RunPlan) -> String {
     let mut configuration = deciding(plan);
     remove(&mut configuration, "seed");
     for key in plan.axes.keys() {
-        match key.as_str() {
+        let own = plan.arm.as_ref().and_then(|arm| arm.own_axis(key));
+        match own.unwrap_or(key) {
             "optimizer.weight_decay" => remove(&mut configuration, "weight_decay"),
             "hardware.dtype" => remove(&mut configuration, "dtype"),
             "init" => remove(&mut configuration, "init"),
@@ -113,7 +114,10 @@ fn varied_paths(plan: &RunPlan) -> BTreeMap<&String, &Value> {
         ["path", "weights", "bundle"].contains(&key.rsplit('.').next().unwrap_or(key))
             || ["data", "tokenizer", "init"].contains(&key)
     };
-    plan.axes.iter().filter(|(key, _)| holds_path(key)).collect()
+    plan.axes
+        .iter()
+        .filter(|(key, _)| holds_path(plan.arm.as_ref().and_then(|arm| arm.own_axis(key)).unwrap_or(key)))
+        .collect()
 }
 
 /// JSON with sorted keys and no blanks.

@@ -222,8 +222,8 @@ fn a_checkout_that_can_not_serve_is_refused_before_anything_runs() {
     refuse(&stand_in, &both, "M torch.py");
     stand_in
         .project
-        .write("tiny.yaml", &SPEC.replace("CONTROL", &"0".repeat(40)).replace("CANDIDATE", &"1".repeat(40)));
-    refuse(&stand_in, &both, "the spec pins 0000");
+        .write("tiny.yaml", &SPEC.replace("CONTROL", &"a".repeat(40)).replace("CANDIDATE", &"b".repeat(40)));
+    refuse(&stand_in, &both, "the spec pins aaaa");
     let twice = ["--checkout", "candidate=a", "--checkout", "candidate=b"];
     let ran = stand_in.project.run(&[&["run", "tiny.yaml", "--allow-hardware-mismatch"], &twice[..]].concat()).exits(2);
     assert!(ran.told().contains("two arguments"), "{}", ran.stderr());
@@ -234,7 +234,7 @@ fn what_goes_wrong_in_an_arm_is_recorded_and_the_others_stand() {
     let crash = "if step == 3: raise RuntimeError('out of memory')";
     let cases = [
         (SEEDING, crash, "after 3 of 4 steps: RuntimeError: out of memory", "RuntimeError: out of memory"),
-        (SEEDING, "if step == 2: time.sleep(600)", "stopped at the time limit of 3 seconds after 2 of 4 steps", "step"),
+        (SEEDING, "if step == 2: time.sleep(600)", "stopped at the time limit of 6 seconds after 2 of 4 steps", "step"),
         (SEEDING, "print('done', step); continue", "no line reads as `step 00000/00060", "done 3"),
         (SEEDING, "if step == 1: loss = float('nan')", "the loss is no number (NaN) in step 1", "loss: nan"),
         (SEEDING, "this is no Python", "SyntaxError", "this is no Python"),
@@ -243,7 +243,9 @@ fn what_goes_wrong_in_an_arm_is_recorded_and_the_others_stand() {
     ];
     for (seeding, mishap, reason, last_line) in cases {
         let stand_in = StandIn::new(seeding, mishap);
-        let ran = stand_in.run(&["--baseline-timeout", "3"]).exits(1);
+        // A time limit that even a busy machine keeps, and one seed that waits for it.
+        let limited = ["--baseline-timeout", "6", "--set", "seeds=[42]"];
+        let ran = stand_in.run(if mishap.contains("sleep") { &limited } else { &[] }).exits(1);
         assert!(ran.stdout().contains("failed: d2-candidate"), "{mishap}: {}", ran.stdout());
         let failed = stand_in.summaries("candidate").pop().expect("a summary");
         assert_eq!(failed["status"], "failed", "{mishap}");

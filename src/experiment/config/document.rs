@@ -316,7 +316,8 @@ pub enum Ruleset {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MatrixSpec {
-    /// Dotted key to its values; every combination is a cell, the first key varying slowest.
+    /// Dotted key to its values; every combination is a cell, the first key varying slowest. After the name of an arm, the
+    /// key varies in that arm alone: `native.optimizer.matrix_lr`.
     pub axes: Option<BTreeMap<String, Vec<Value>>>,
     /// Groups of keys walked in step, each crossed with the axes; the lists of a group are equally long.
     pub zip: Option<Vec<BTreeMap<String, Vec<Value>>>>,

@@ -71,8 +71,12 @@ fn controls(record: &ExperimentRecord, groups: &[Vec<&RunDocuments>]) -> Vec<Opt
     };
     let any = groups.iter().position(is_control);
     let of_cell = |cell: &Vec<&RunDocuments>| {
-        let own = cell.first().map(|run| others(&run.plan));
-        let same = |runs: &Vec<&RunDocuments>| is_control(runs) && runs.first().map(|run| others(&run.plan)) == own;
+        let own = cell.first().map(|run| others(&run.plan)).unwrap_or_default();
+        // A cell may have axes that vary in its arm alone.
+        let same = |runs: &Vec<&RunDocuments>| {
+            let theirs = runs.first().map(|run| others(&run.plan)).unwrap_or_default();
+            is_control(runs) && theirs.iter().all(|axis| own.contains(axis))
+        };
         groups.iter().position(same).or(any)
     };
     groups.iter().map(of_cell).collect()
