@@ -1,7 +1,8 @@
 //! Reads all documents of an experiment at once: what the scorecard, the report and the comparison start from.
 
 use super::{
-    ArtifactError, Environment, ExperimentFolder, ExperimentRecord, RunFolder, RunStatus, Summary, read_document,
+    ArmsRecord, ArtifactError, Environment, ExperimentFolder, ExperimentRecord, RunFolder, RunStatus, Summary,
+    read_document,
 };
 use nanochat_plan::RunPlan;
 
@@ -52,6 +53,8 @@ pub struct ExperimentDocuments {
     pub runs: Vec<RunDocuments>,
     /// Planned runs without a plan on disk.
     pub absent: Vec<String>,
+    /// The arms, where the experiment has any.
+    pub arms: Option<ArmsRecord>,
 }
 
 /// Reads `experiment.json` and the documents of every run that it names.
@@ -73,7 +76,8 @@ pub fn read_experiment(folder: &ExperimentFolder) -> Result<ExperimentDocuments,
             }
         }
     }
-    Ok(ExperimentDocuments { folder: folder.clone(), record, runs, absent })
+    let arms = optional(read_document(&folder.arms()))?;
+    Ok(ExperimentDocuments { folder: folder.clone(), record, runs, absent, arms })
 }
 
 /// Turns "isn't there" into none.

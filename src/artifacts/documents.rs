@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use nanochat_plan::{QualityMetric, ReproducibilityLevel, SpeedMetric};
 
+use super::arms::{ArmEvidence, RunBlock};
 use super::claims::{QualityClaim, SpeedClaim};
 
 /// How a run ended.
@@ -88,6 +89,9 @@ pub struct Summary {
     /// Steps at the start that the baseline took, in a run that goes on from a checkpoint of its; not written where none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub adopted_steps: u64,
+    /// What shows that another program did what the run says; not written for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<ArmEvidence>,
 }
 
 impl Summary {
@@ -162,6 +166,9 @@ pub struct Environment {
     pub finished_at: String,
     /// False when the machine was not what the profile says and the user allowed that.
     pub hardware_matches_profile: bool,
+    /// The block that the run was part of; not written where there are no arms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<RunBlock>,
 }
 
 /// One row of `steps.parquet`.
@@ -357,6 +364,9 @@ pub struct BaselineBlock {
     pub baseline_first: bool,
     /// Run id of the candidate's run in the same block.
     pub candidate_run: Option<String>,
+    /// The block as the runs of arms name it; not written in recordings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_arms: Option<RunBlock>,
 }
 
 /// `results/<experiment>/experiment.json`: what the scorecard needs to know of the spec, so that it can be recomputed

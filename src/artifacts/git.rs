@@ -2,7 +2,8 @@
 //!
 //! A repository may come from a stranger, and its configuration can name programs to run. So every call has an environment
 //! of its own and overrides what could start something: the file-system monitor, hooks, pagers, transports, prompts. Only
-//! commands that read objects and lists of files are used; none that filters or converts contents, or draws a diff. A bare
+//! commands that read objects and lists of files are used; none that filters or converts contents; diffs are drawn with
+//! drivers and conversions off. A bare
 //! repository that lies inside another one is not taken for a repository.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,6 +23,47 @@ const SETTINGS: [&str; 7] = [
     "credential.helper=",
 ];
 
+/// The same for a clone, which may use the network: no protocol that runs a program of the repository's choice.
+const CLONING: [&str; 4] = [
+    "protocol.https.allow=always",
+    "protocol.ssh.allow=always",
+    "protocol.file.allow=always",
+    "protocol.http.allow=always",
+];
+
+/// Further variables that a clone keeps: proxies, certificates, and the user's agent of keys.
+const KEPT_FOR_CLONES: [&str; 8] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "GIT_SSL_CAINFO",
+    "SSH_AUTH_SOCK",
+];
+
+/// Clones a repository that the user named into a new folder.
+///
+/// # Errors
+/// Git can't be started, or its first line of complaint.
+pub fn clone(repository: &str, folder: &Path) -> Result<(), ArtifactError> {
+    let mut command = Git::at(Path::new("")).command(&[]);
+    command.envs(KEPT_FOR_CLONES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.args(CLONING.iter().flat_map(|setting| ["-c", setting]));
+    command.args(["clone", "--quiet", "--", repository]).arg(folder).stdin(Stdio::null());
+    let output = command.output();
+    let output = output.map_err(|error| ArtifactError::Git { message: format!("`git` can't be started: {error}") })?;
+    if output.status.success() { Ok(()) } else { Err(complaint(&output.stderr)) }
+}
+
+/// The first line of git's complaint.
+fn complaint(said: &[u8]) -> ArtifactError {
+    let said = String::from_utf8_lossy(said);
+    let said = said.trim().lines().next().unwrap_or("it failed without a word").trim_start_matches("fatal: ");
+    ArtifactError::Git { message: said.to_string() }
+}
+
 /// Variables of the surroundings that git keeps: where programs and the user's own configuration lie.
 const KEPT: [&str; 9] =
     ["PATH", "HOME", "XDG_CONFIG_HOME", "USERPROFILE", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "GIT_CONFIG_GLOBAL"];
@@ -33,13 +75,36 @@ const LONGEST_HEAD: u64 = 1 << 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Git {
     folder: PathBuf,
+    /// Folder with the objects of another repository.
+    objects: Option<PathBuf>,
 }
 
 impl Git {
     /// Git in a folder. The folder must be one that the user named, or the current one; never one that a document names.
     pub fn at(folder: &Path) -> Self {
         let here = folder.as_os_str().is_empty();
-        Self { folder: if here { PathBuf::from(".") } else { folder.to_path_buf() } }
+        Self { folder: if here { PathBuf::from(".") } else { folder.to_path_buf() }, objects: None }
+    }
+
+    /// The same repository, which also finds the objects of another one.
+    ///
+    /// # Errors
+    /// The other folder is no repository.
+    pub fn with_objects_of(self, other: &Self) -> Result<Self, ArtifactError> {
+        let place = other.output(&["rev-parse", "--git-path", "objects"])?;
+        let place = other.folder.join(String::from_utf8_lossy(&place).trim());
+        let place = std::path::absolute(&place).map_err(|error| ArtifactError::io("find", &place, error))?;
+        Ok(Self { objects: Some(place), ..self })
+    }
+
+    /// The diff of two commits, drawn by git itself: no driver or filter that the repository names, no renames guessed.
+    ///
+    /// # Errors
+    /// As [`Git::output`].
+    pub fn diff(&self, from: &str, to: &str) -> Result<String, ArtifactError> {
+        let plain = ["--no-ext-diff", "--no-textconv", "--no-renames", "--no-color", "--no-abbrev"];
+        let output = self.output(&[&["diff-tree", "-r", "-p"], &plain[..], &[from, to]].concat())?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
     /// What a command prints.
@@ -65,9 +130,7 @@ impl Git {
         if output.status.success() {
             return Ok(output.stdout);
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.trim().lines().next().unwrap_or("it failed without a word").trim_start_matches("fatal: ");
-        Err(ArtifactError::Git { message: said.to_string() })
+        Err(complaint(&output.stderr))
     }
 
     /// The exit code of a command whose output doesn't matter; none when git can't be started or was killed.
@@ -109,6 +172,7 @@ impl Git {
             ("GIT_NO_REPLACE_OBJECTS", "1"),
             ("GIT_LITERAL_PATHSPECS", "1"),
         ]);
+        command.envs(self.objects.iter().map(|place| ("GIT_ALTERNATE_OBJECT_DIRECTORIES", place)));
         command.arg("-C").arg(&self.folder);
         command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting])).args(arguments);
         command

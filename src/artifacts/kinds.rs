@@ -25,6 +25,7 @@ documents! {
     crate::Scorecard => "nanochat.scorecard/v1",
     crate::NoiseRecord => "nanochat.noise/v1",
     crate::Export => "nanochat.export/v1",
+    crate::ArmsRecord => "nanochat.arms/v1",
     crate::ExperimentRecord => "nanochat.experiment_record/v1",
     crate::Bench => "nanochat.bench/v1",
     crate::Generation => "nanochat.generation/v1",

@@ -208,6 +208,11 @@ impl ExperimentFolder {
         self.path.join("scorecard.json")
     }
 
+    /// `arms.json`: the arms and how they differ.
+    pub fn arms(&self) -> PathBuf {
+        self.path.join("arms.json")
+    }
+
     /// `noise.json`: what A/A runs of the experiment showed.
     pub fn noise(&self) -> PathBuf {
         self.path.join("noise.json")
@@ -277,9 +282,14 @@ impl RunFolder {
         self.path.join("log.jsonl")
     }
 
+    /// `output.log`: what the script of another program printed; not in git.
+    pub fn output(&self) -> PathBuf {
+        self.path.join("output.log")
+    }
+
     /// The files of a run, in git or not; what else lies in its folder is not from this program.
-    pub fn files(&self) -> [PathBuf; 6] {
-        [self.plan(), self.summary(), self.environment(), self.steps(), self.evals(), self.log()]
+    pub fn files(&self) -> [PathBuf; 7] {
+        [self.plan(), self.summary(), self.environment(), self.steps(), self.evals(), self.log(), self.output()]
     }
 
     /// `checkpoints/`; not in git.

@@ -5,6 +5,7 @@
 //! folder, numbers that JSON can't hold, and documents of another kind than asked for.
 
 pub mod allowances;
+mod arms;
 mod bench;
 mod claims;
 mod collect;
@@ -29,6 +30,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use arms::*;
 pub use bench::*;
 pub use claims::{Effect, QualityClaim, SpeedClaim};
 pub use collect::{ExperimentDocuments, RunDocuments, read_experiment};

@@ -3,27 +3,28 @@
 //! The checkout stays as it is: data, tokenizer, checkpoints and compiled kernels go to the base folder, no byte code is
 //! written, and everything else is said by flags and environment variables. Whatever happens to the process, there is a result.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use nanochat_artifacts::{
-    BaselineBlock, BaselineMeasurement, BaselineProvenance, BaselineRun, RunStatus, median_tokens_per_second,
-    training_seconds,
+    BaselineBlock, BaselineMeasurement, BaselineProvenance, BaselineRun, DeviceUse, RunStatus,
+    median_tokens_per_second, training_seconds,
 };
 use nanochat_engine::checkpoint;
 use nanochat_experiment::Experiment;
-use nanochat_plan::{Precision, RunPlan};
+use nanochat_plan::{ArmPlan, Precision, RunPlan};
 
 use super::base_folder::BaseFolder;
-use super::collect::Record;
-use super::log::{LogEvent, LogReader};
-use super::process::{Ending, Finished, Limits, Stream, run};
+use super::devices::Sampler;
+use super::launch::{self, Launched};
+use super::listen::{Heard, Listener, why_failed};
+use super::log::LogEvent;
+use super::process::{Ending, Limits, run};
 use super::python::{Environment, Python, set_variables};
-use super::words::{Scrub, hex};
-use super::{BaselineError, Checkout, flags_of};
+use super::words::Scrub;
+use super::{BaselineError, Checkout};
 use crate::hardware::Machine;
 
 /// The seed that the baseline fixes in its code (`compute_init`); it has no flag for it.
@@ -77,7 +78,7 @@ impl Variant {
 }
 
 /// Hashes that show whether both arms train on the same.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Matching {
     /// SHA-256 of the documents.
     pub data_sha256: String,
@@ -87,6 +88,8 @@ pub struct Matching {
     pub first_batch_sha256: String,
     /// First validation micro-batch, likewise.
     pub first_validation_batch_sha256: String,
+    /// What the checkout's evaluation says of a made-up model.
+    pub evaluation_probe: Option<f64>,
     /// What differs from our own loader and tokenizer, each as a phrase; empty when all is equal.
     pub differences: Vec<String>,
 }
@@ -113,6 +116,10 @@ pub struct Request<'a> {
     pub timeout: Duration,
     /// The block that it belongs to.
     pub block: Option<BaselineBlock>,
+    /// The arm, which has a seed and flags of its own; none for the recorded baseline.
+    pub arm: Option<&'a ArmPlan>,
+    /// Where the script's output is kept.
+    pub output: Option<&'a Path>,
 }
 
 /// What happens, as it happens.
@@ -121,6 +128,22 @@ pub enum Event<'a> {
     Started,
     /// A line of its log, so many seconds after the start.
     Log(&'a LogEvent, f64),
+}
+
+/// What came of a run.
+pub(super) struct Carried {
+    /// Its figures.
+    pub run: BaselineRun,
+    /// What the launcher saw; none of a run without one.
+    pub launched: Option<Launched>,
+    /// How attention is computed, as the script says.
+    pub attention: Option<String>,
+    /// Peak memory of the device in bytes, where it has its own.
+    pub device_memory: Option<u64>,
+    /// The last lines of the output.
+    pub last_lines: Vec<String>,
+    /// Every device, where there are several.
+    pub devices: Vec<DeviceUse>,
 }
 
 /// Runs the baseline once. A process that fails or takes too long gives a result with status `failed` and the reason.
@@ -132,23 +155,40 @@ pub fn record_run(
     stop: &dyn Fn() -> bool,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<BaselineRun, BaselineError> {
-    let flags = flags_of(request.plan)?;
+    carry_out(request, stop, observe).map(|carried| carried.run)
+}
+
+/// As [`record_run`], with what else is known of the run.
+pub(super) fn carry_out(
+    request: &Request<'_>,
+    stop: &dyn Fn() -> bool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Carried, BaselineError> {
+    let flags = launch::flags(request.plan, request.arm)?;
     request.base.clear_checkpoints()?;
     let warm = request.base.has_compiled_kernels();
     let variables = variables(request.base, request.variant);
-    let mut command = request.python.module(request.checkout, "scripts.base_train");
+    let mut command = launch::command(request)?;
     command.args(&flags);
     set_variables(&mut command, &variables);
 
-    let mut listener = Listener::new(request.plan.num_iterations, observe);
-    let limits = Limits { timeout: request.timeout, stop };
-    let finished = run(&mut command, &limits, &mut |stream, bytes, at| listener.hear(stream, bytes, at));
+    let mut listener = Listener::new(request.plan.num_iterations, request.output, observe)?;
+    // A run whose loss is no number can't become one again: it is ended at once.
+    let diverged = Cell::new(false);
+    let stop = || stop() || diverged.get();
+    let limits = Limits { timeout: request.timeout, stop: &stop };
+    let sampler = Sampler::of(request.plan.device_count);
+    let finished = run(&mut command, &limits, &mut |stream, bytes, at| {
+        listener.hear(stream, bytes, at);
+        diverged.set(listener.has_diverged());
+    });
+    let devices = sampler.map(|sampler| sampler.end(request.plan.device_count)).unwrap_or_default();
     let finished = finished.map_err(|error| BaselineError::Python {
         path: request.python.path().to_path_buf(),
         reason: format!("it can't be run: {error}"),
     })?;
     let heard = listener.end(finished.elapsed_seconds);
-    if finished.ending == Ending::Stopped {
+    if finished.ending == Ending::Stopped && heard.record.diverged.is_none() {
         return Err(BaselineError::Stopped);
     }
     let scrub = Scrub::new(&[
@@ -157,6 +197,9 @@ pub fn record_run(
         (request.python.path().parent().unwrap_or(Path::new("")), "<python>"),
     ]);
     let failure = why_failed(&finished, &heard, request.timeout).map(|reason| scrub.apply(&reason));
+    let launched = request.arm.map(|_| launch::evidence(request.base));
+    let last_lines = heard.last_lines.iter().map(|line| scrub.apply(line)).collect();
+    let (attention, device_memory) = (heard.record.attention.clone(), heard.record.device_memory);
     let mut result = result_of(request, flags, heard, failure);
     result.elapsed_seconds = Some(finished.elapsed_seconds);
     result.peak_rss_bytes = finished.usage.peak_rss_bytes;
@@ -173,7 +216,7 @@ pub fn record_run(
         read_checkpoint(&mut result, request);
     }
     request.base.clear_checkpoints()?;
-    Ok(result)
+    Ok(Carried { run: result, launched, attention, device_memory, last_lines, devices })
 }
 
 /// The variables of a child process, which set the baseline's base folder and compute dtype.
@@ -204,94 +247,6 @@ fn recorded_variables(variables: &[(&'static str, String)]) -> BTreeMap<String, 
     variables.iter().map(|(name, text)| (name.to_string(), value(name, text))).collect()
 }
 
-/// Listens to both streams.
-struct Listener<'o> {
-    out: LogReader,
-    error: LogReader,
-    record: Record,
-    hash: Sha256,
-    last_words: LastWords,
-    observe: &'o mut dyn FnMut(Event<'_>),
-}
-
-/// What was heard.
-struct Heard {
-    record: Record,
-    log_sha256: String,
-    last_words: String,
-}
-
-impl<'o> Listener<'o> {
-    fn new(planned: u64, observe: &'o mut dyn FnMut(Event<'_>)) -> Self {
-        observe(Event::Started);
-        let (out, error) = (LogReader::default(), LogReader::default());
-        let (hash, last_words) = (Sha256::new(), LastWords::default());
-        Self { out, error, record: Record::of(planned), hash, last_words, observe }
-    }
-
-    fn hear(&mut self, stream: Stream, bytes: &[u8], at: f64) {
-        let reader = match stream {
-            Stream::Out => {
-                self.hash.update(bytes);
-                &mut self.out
-            }
-            Stream::Error => {
-                self.last_words.hear(bytes);
-                &mut self.error
-            }
-        };
-        for event in reader.push(bytes) {
-            self.record.take(&event, Some(at));
-            (self.observe)(Event::Log(&event, at));
-        }
-    }
-
-    fn end(mut self, at: f64) -> Heard {
-        for event in self.out.finish().into_iter().chain(self.error.finish()) {
-            self.record.take(&event, Some(at));
-            (self.observe)(Event::Log(&event, at));
-        }
-        Heard { record: self.record, log_sha256: hex(&self.hash.finalize()), last_words: self.last_words.line() }
-    }
-}
-
-/// The end of what came on standard error.
-#[derive(Default)]
-struct LastWords(Vec<u8>);
-
-impl LastWords {
-    const KEPT: usize = 1 << 12;
-
-    fn hear(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-        let excess = self.0.len().saturating_sub(Self::KEPT);
-        self.0.drain(..excess);
-    }
-
-    /// The last line that isn't empty.
-    fn line(&self) -> String {
-        let text = String::from_utf8_lossy(&self.0);
-        text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_string()
-    }
-}
-
-/// The reason of a failure; none when the run came to its end.
-fn why_failed(finished: &Finished, heard: &Heard, timeout: Duration) -> Option<String> {
-    let record = &heard.record;
-    let after =
-        |words: &str| format!("{words} after {} of {} steps", record.steps(), record.planned.unwrap_or_default());
-    let said = record.exception.clone().unwrap_or_else(|| heard.last_words.clone());
-    let with_words = |reason: String| if said.is_empty() { reason } else { format!("{reason}: {said}") };
-    match finished.ending {
-        Ending::Exited(0) => record.incomplete(),
-        Ending::Exited(code) => Some(with_words(after(&format!("ended with exit code {code}")))),
-        Ending::Killed(9) => Some(after("killed by signal 9, as the system does when memory runs out,")),
-        Ending::Killed(signal) => Some(with_words(after(&format!("killed by signal {signal}")))),
-        Ending::TimedOut => Some(after(&format!("stopped at the time limit of {} seconds", timeout.as_secs_f64()))),
-        Ending::Stopped => Some("stopped by a signal".to_string()),
-    }
-}
-
 fn result_of(request: &Request<'_>, flags: Vec<String>, heard: Heard, failure: Option<String>) -> BaselineRun {
     let (plan, matching, record) = (request.plan, request.matching, heard.record);
     let rows = record.rows(plan.total_batch_size);
@@ -299,7 +254,7 @@ fn result_of(request: &Request<'_>, flags: Vec<String>, heard: Heard, failure: O
     warnings.extend(matching.differences.iter().map(|what| format!("the arms are not matched: {what}")));
     let known = |hash: &String| Some(hash.clone()).filter(|hash| !hash.is_empty());
     BaselineRun {
-        seed: BASELINE_SEED,
+        seed: if request.arm.is_some() { plan.seed } else { BASELINE_SEED },
         status: if failure.is_some() { RunStatus::Failed } else { RunStatus::Finished },
         reason: failure,
         flags,

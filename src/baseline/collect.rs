@@ -4,7 +4,7 @@
 use nanochat_artifacts::StepRow;
 use nanochat_plan::Precision;
 
-use super::log::LogEvent;
+use super::log::{EXPECTED, LogEvent};
 
 /// Most warnings that are kept.
 const MOST_WARNINGS: usize = 20;
@@ -32,6 +32,10 @@ pub struct Record {
     pub device_memory: Option<u64>,
     /// Arithmetic.
     pub precision: Option<Precision>,
+    /// How attention is computed.
+    pub attention: Option<String>,
+    /// The first step whose loss isn't a number, and the loss; nothing after it counts.
+    pub diverged: Option<(u64, f64)>,
     /// The last exception of a traceback.
     pub exception: Option<String>,
     /// Warnings, and what was passed over.
@@ -51,7 +55,11 @@ impl Record {
 
     /// Takes an event, printed `at` so many seconds after the start of the process.
     pub fn take(&mut self, event: &LogEvent, at: Option<f64>) {
+        if self.diverged.is_some() && matches!(event, LogEvent::Step { .. } | LogEvent::Validation { .. }) {
+            return;
+        }
         match event {
+            LogEvent::Step { step, loss, .. } if !loss.is_finite() => self.diverged = Some((*step, *loss)),
             LogEvent::Step { step, of, loss, seconds, .. } => {
                 let planned = *self.planned.get_or_insert(*of);
                 if *step != self.steps() || *of != planned || *step >= planned || *seconds <= 0.0 {
@@ -72,6 +80,12 @@ impl Record {
             LogEvent::Minimum(bpb) => self.minimum = Some(*bpb),
             LogEvent::PeakMemory(bytes) => self.device_memory = Some(*bytes).filter(|&bytes| bytes > 0),
             LogEvent::Precision(precision) => self.precision = Some(*precision),
+            LogEvent::Attention(how) => {
+                self.attention = Some((*how).to_string());
+                if how.contains("fallback") {
+                    self.warn(format!("attention by {how}"));
+                }
+            }
             LogEvent::Warning(text) => self.warn(text.clone()),
             LogEvent::Exception(text) => self.exception = Some(text.clone()),
         }
@@ -90,12 +104,16 @@ impl Record {
     /// Why this isn't the record of a whole run; none when it is.
     pub fn incomplete(&self) -> Option<String> {
         let planned = self.planned?;
+        let [step, evaluation, end] = EXPECTED;
         if self.steps() < planned {
-            Some(format!("the log ends after {} of {planned} steps", self.steps()))
+            let unread = if self.steps() == 0 { format!("; no line reads as `{step}`") } else { String::new() };
+            Some(format!("the log ends after {} of {planned} steps{unread}", self.steps()))
         } else if self.evals.last().map(|(step, _)| *step) != Some(planned) {
-            Some("the log has no evaluation after the last step".to_string())
+            Some(format!("the log has no evaluation after the last step; no line of it reads as `{evaluation}`"))
         } else if self.minimum.is_none() {
-            Some("the log lacks its last lines: the script didn't come to its end".to_string())
+            Some(format!(
+                "the log lacks its last lines: the script didn't come to its end, or no line reads as `{end}`"
+            ))
         } else {
             None
         }

@@ -44,6 +44,44 @@ pub enum BaselineError {
     #[error("this spec compares its runs with a cell of its own, not the baseline")]
     #[diagnostic(help("leave `--with-baseline` out, or replace `baseline.cell` by `baseline.results`"))]
     NoBaselineArm,
+    /// A step of setting a checkout up failed.
+    #[error("{step} failed: {reason}")]
+    #[diagnostic(help(
+        "without a network, name a clone that is here with --repository and an environment with --python; else mend the cause and run the same command again"
+    ))]
+    Setup {
+        /// The step.
+        step: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The repository has no such commit.
+    #[error("{}: it has no commit {commit}", path.display())]
+    #[diagnostic(help("run `git fetch` there, or clone the fork that has it with --repository"))]
+    NoCommit {
+        /// The checkout.
+        path: PathBuf,
+        /// The commit.
+        commit: String,
+    },
+    /// Nobody says where the checkout of an arm is.
+    #[error("the arm `{arm}` has no checkout here")]
+    #[diagnostic(help("name it with `--checkout {arm}=FOLDER`; `nanochat arm setup FOLDER` makes one"))]
+    NoPlace {
+        /// The arm.
+        arm: String,
+    },
+    /// The spec names a checkout inside the project.
+    #[error("the arm `{arm}`: the spec names a checkout inside the project, {}", path.display())]
+    #[diagnostic(help(
+        "its code would be run, and it may have come along with the spec: if you trust it, name it with `--checkout {arm}=FOLDER`"
+    ))]
+    CheckoutInProject {
+        /// The arm.
+        arm: String,
+        /// The folder.
+        path: PathBuf,
+    },
     /// The folder isn't a checkout of the baseline.
     #[error("{}: {reason}", path.display())]
     #[diagnostic(help("clone karpathy/nanochat there, and check out the spec's commit"))]

@@ -43,11 +43,25 @@ pub enum LogEvent {
     PeakMemory(u64),
     /// Arithmetic of the model.
     Precision(Precision),
+    /// How attention is computed.
+    Attention(&'static str),
     /// A warning line.
     Warning(String),
     /// The last line of a Python traceback: the exception.
     Exception(String),
 }
+
+/// PyTorch's attention, where there is no other.
+const SDPA: &str = "PyTorch SDPA, the fallback without Flash Attention 3";
+/// PyTorch's attention, where the other doesn't take the arithmetic.
+const SDPA_FOR_DTYPE: &str = "PyTorch SDPA, the fallback in this arithmetic";
+
+/// A line of a step, an evaluation, and the end, as the pinned commit prints them: what a log that can't be read lacks.
+pub const EXPECTED: [&str; 3] = [
+    "step 00000/00060 (0.00%) | loss: 6.900000 | lrm: 1.00 | dt: 40.00ms | tok/sec: 25,600",
+    "Step 00060 | Validation bpb: 2.700000",
+    "Minimum validation bpb: 2.700000",
+];
 
 /// Turns the log's bytes into events, whatever the pieces they arrive in.
 #[derive(Debug, Default)]
@@ -142,6 +156,14 @@ fn event_of(line: &str) -> Option<LogEvent> {
             _ => None,
         };
     }
+    if line.contains("Using Flash Attention 3") {
+        return Some(LogEvent::Attention("Flash Attention 3"));
+    }
+    if let Some(text) = line.strip_prefix("WARNING: ").filter(|text| text.contains("SDPA fallback")) {
+        // Which of the two it is, is part of the warning.
+        let is_dtype = text.contains("only supports");
+        return Some(LogEvent::Attention(if is_dtype { SDPA_FOR_DTYPE } else { SDPA }));
+    }
     line.strip_prefix("WARNING: ").map(|text| LogEvent::Warning(text.to_string()))
 }
 
@@ -202,6 +224,8 @@ mod tests {
                 Some(LogEvent::Precision(Precision::Bf16)),
             ),
             ("COMPUTE_DTYPE: torch.float16", None),
+            ("\u{2713} Using Flash Attention 3: efficient", Some(LogEvent::Attention("Flash Attention 3"))),
+            ("WARNING: Flash Attention 3 not available, using PyTorch SDPA fallback", Some(LogEvent::Attention(SDPA))),
             ("WARNING: slow", Some(LogEvent::Warning("slow".to_string()))),
             ("Step 00010 | Validation bpb: nan", None),
             ("step 00012/00040 (30.00%) | loss: 6.84", None),

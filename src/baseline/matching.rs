@@ -21,6 +21,8 @@ struct Answer {
     validation: String,
     vocab_size: usize,
     token_bytes: String,
+    #[serde(default)]
+    evaluation: Option<f64>,
 }
 
 /// Hashes of both arms. Differences are no error: they are recorded, and make the pair not comparable.
@@ -59,6 +61,7 @@ pub fn compare_batches(
         tokenizer_sha256: tokenizer.sha256(),
         first_batch_sha256: theirs.train,
         first_validation_batch_sha256: theirs.validation,
+        evaluation_probe: theirs.evaluation,
         differences: differing
             .map(|(what, ours, theirs)| format!("{what} ({} here, {} in the baseline)", digits(ours), digits(theirs)))
             .collect(),

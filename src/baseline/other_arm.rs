@@ -65,6 +65,7 @@ impl<'a> BaselineArm<'a> {
                 number,
                 baseline_first: baseline_goes_first(number),
                 candidate_run: Some(plan.run_id.clone()),
+                of_arms: None,
             };
             let run = self.session.run_once(budget, &matching, variant, Some(block), stop, &mut report)?;
             self.recording.add(run)?;

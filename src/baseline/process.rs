@@ -129,10 +129,10 @@ impl Watched {
         let status = match self.meter.sample_time() {
             Some(false) => None,
             Some(true) => {
-                signal_group(child, "KILL");
+                self.kill_all(child);
                 Some(child.wait()?)
             }
-            None => child.try_wait()?.inspect(|_| signal_group(child, "KILL")),
+            None => child.try_wait()?.inspect(|_| self.kill_all(child)),
         };
         if let Some(status) = status {
             return Ok(Some(self.asked.map_or_else(|| ending_of(status), |(why, _)| why)));
@@ -141,7 +141,7 @@ impl Watched {
             None if (limits.stop)() => self.ask(child, Ending::Stopped),
             None if started.elapsed() >= limits.timeout => self.ask(child, Ending::TimedOut),
             Some((_, since)) if since.elapsed() >= GRACE && !self.killed => {
-                signal_group(child, "KILL");
+                self.kill_all(child);
                 // The group's leader at least, where there is no shell to send signals with.
                 child.kill()?;
                 self.killed = true;
@@ -149,6 +149,12 @@ impl Watched {
             _ => {}
         }
         Ok(None)
+    }
+
+    /// Ends the group, and the descendants that have left it, as the ranks of a launcher do.
+    fn kill_all(&self, child: &Child) {
+        signal_group(child, "KILL");
+        signal_each(self.meter.family(), "KILL");
     }
 
     fn ask(&mut self, child: &Child, why: Ending) {
@@ -192,6 +198,16 @@ fn signal_group(child: &Child, signal: &str) {
     if cfg!(unix) {
         let mut command = Command::new("sh");
         command.args(["-c", "kill -\"$1\" -\"$2\"", "sh", signal, &child.id().to_string()]);
+        let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
+/// Sends a signal to processes by their ids; one that is gone is no failure.
+fn signal_each(pids: &[u32], signal: &str) {
+    if cfg!(unix) && !pids.is_empty() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "signal=$1; shift; for pid; do kill -\"$signal\" \"$pid\"; done", "sh", signal]);
+        command.args(pids.iter().map(u32::to_string));
         let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }

@@ -67,6 +67,22 @@ impl Environment {
     }
 }
 
+/// Switches of the interpreter: isolation ignores Python's variables, so what they would set is said here: no buffers, no
+/// compiled files left.
+const ISOLATED: [&str; 5] = ["-I", "-u", "-B", "-X", "utf8"];
+
+/// What the launcher is told.
+pub(super) struct Launch<'a> {
+    /// The file that it writes its evidence to.
+    pub evidence: &'a Path,
+    /// The seed that the module asks for, and the run's.
+    pub seeds: (u64, u64),
+    /// The module.
+    pub module: &'a str,
+    /// Number of processes.
+    pub processes: u64,
+}
+
 /// An interpreter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Python {
@@ -145,12 +161,27 @@ impl Python {
         command
     }
 
+    /// A module of the checkout as the program, with the run's seed in the place of its fixed one, as one process or as many
+    /// as there are devices. The checkout must have been found unmodified.
+    pub(super) fn launcher(&self, checkout: &Checkout, launch: &Launch<'_>) -> Command {
+        let script = with_modules_of(checkout, include_str!("scripts/seeded.py"));
+        let mut command = self.isolated();
+        if launch.processes > 1 {
+            command.args(["-m", "torch.distributed.run", "--standalone"]);
+            command.arg(format!("--nproc_per_node={}", launch.processes)).arg("--no-python");
+            command.arg(&self.path).args(ISOLATED);
+        }
+        command.arg("-c").arg(script).arg(launch.evidence);
+        command.args([launch.seeds.0.to_string(), launch.seeds.1.to_string()]).arg(launch.module);
+        command.current_dir(&checkout.path);
+        command
+    }
+
     /// The interpreter, which finds modules in its own environment alone: not in the current folder, not in
     /// `PYTHONPATH`, not in the user's own packages.
     fn isolated(&self) -> Command {
         let mut command = Command::new(&self.path);
-        // Isolation ignores Python's variables, so what they would set is said here: no buffers, no compiled files left.
-        command.args(["-I", "-u", "-B", "-X", "utf8"]);
+        command.args(ISOLATED);
         command
     }
 

@@ -184,6 +184,8 @@ impl Session {
             variant,
             timeout: self.timeout,
             block,
+            arm: None,
+            output: None,
         };
         let mut run = record_run(&request, stop, &mut |event| report(Report::Run(event)))?;
         if !self.hardware_matches {

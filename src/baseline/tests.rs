@@ -40,6 +40,11 @@ fn plan(data: DataPlan, iterations: u64) -> RunPlan {
     RunPlan { run_id: "stand-in".into(), plan_hash: "0".repeat(64), ..plan }
 }
 
+/// The same with generated data.
+pub(super) fn stand_in_plan() -> RunPlan {
+    plan(synthetic(), 8)
+}
+
 fn synthetic() -> DataPlan {
     DataPlan::Synthetic { seed: 1, bytes: 300_000 }
 }
@@ -132,6 +137,8 @@ impl StandIn {
             variant: Variant::of(&plan),
             timeout,
             block: None,
+            arm: None,
+            output: None,
         };
         record_run(&request, stop, &mut |_| {})
     }
@@ -274,6 +281,24 @@ fn no_process_of_a_group_stays_behind() {
             assert!(started.elapsed() < MINUTE, "the grandchild lives on");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+/// As the ranks of a launcher, which have sessions of their own.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_descendant_that_left_the_group_is_ended_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg("setsid sh -c 'echo $$ > pid; exec sleep 300' & sleep 1; exit 1").current_dir(folder.path());
+    let limits = Limits { timeout: MINUTE, stop: &|| false };
+    let finished = process::run(&mut command, &limits, &mut |_, _, _| {}).expect("started");
+    assert_eq!(finished.ending, Ending::Exited(1));
+    let pid = fs::read_to_string(folder.path().join("pid")).expect("a pid");
+    let started = Instant::now();
+    while fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z")) {
+        assert!(started.elapsed() < MINUTE, "the descendant lives on");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -528,6 +553,8 @@ fn the_real_baseline_reads_what_is_laid_out_for_it() {
         variant: Variant::of(&plan),
         timeout: Duration::from_secs(600),
         block: None,
+        arm: None,
+        output: None,
     };
     let run = record_run(&request, &|| false, &mut |_| {}).expect("a result");
     assert_eq!((run.status, run.reason.clone(), run.steps), (RunStatus::Finished, None, 8));

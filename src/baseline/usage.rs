@@ -19,12 +19,19 @@ pub struct Usage {
 pub struct Meter {
     pid: u32,
     usage: Usage,
+    family: Vec<u32>,
 }
 
 impl Meter {
     /// A meter for a child process.
     pub fn new(pid: u32) -> Self {
-        Self { pid, usage: Usage::default() }
+        Self { pid, usage: Usage::default(), family: Vec::new() }
+    }
+
+    /// The descendants at the last sample of memory, of which some may be in groups of their own; none where that can't be
+    /// seen.
+    pub fn family(&self) -> &[u32] {
+        &self.family
     }
 
     /// What was seen so far.
@@ -78,6 +85,7 @@ mod linux {
                     pids.extend(children(pid));
                 }
             }
+            self.family = pids.into_iter().skip(1).collect();
             if sum > 0 {
                 raise(&mut self.usage.peak_tree_rss_bytes, sum);
             }

@@ -102,7 +102,7 @@ struct RunArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct ImportArgs {
+pub(super) struct ImportArgs {
     /// The output of `scripts.base_train`
     log: PathBuf,
     /// The `meta_<step>.json` of its last checkpoint
@@ -139,7 +139,7 @@ pub fn execute(args: Args) -> CliResult {
     }
 }
 
-fn full_commit(text: &str) -> Result<String, String> {
+pub(super) fn full_commit(text: &str) -> Result<String, String> {
     let full = text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if full { Ok(text.to_string()) } else { Err("a full commit has 40 hexadecimal digits".to_string()) }
 }
@@ -150,9 +150,14 @@ fn check(args: CheckArgs) -> CliResult {
     let commit = experiment.as_ref().map_or(PINNED_COMMIT, |experiment| &experiment.baseline_commit);
     let device = experiment.as_ref().and_then(Experiment::profile).map_or(DeviceKind::Cpu, |profile| profile.device);
     let found = baseline::check(&args.folder, &args.python, commit, device)?;
+    Ok(print_check(&found, commit, args.format))
+}
+
+/// Prints what a checkout and its environment are.
+pub(super) fn print_check(found: &baseline::Check, commit: &str, format: Format) -> Exit {
     let problems: Vec<String> = found.problems.iter().map(|problem| with_help(problem)).collect();
     let checkout = &found.checkout;
-    if args.format == Format::Json {
+    if format == Format::Json {
         let answer = json!({
             "commit": checkout.commit, "wanted": commit, "changes": checkout.changes, "versions": found.versions,
             "devices": found.devices, "gpus": found.gpus, "problems": problems, "ok": problems.is_empty(),
@@ -170,7 +175,7 @@ fn check(args: CheckArgs) -> CliResult {
         let verdict = if problems.is_empty() { "can" } else { "can't" };
         say!("{verdict} be used as the baseline");
     }
-    Ok(if problems.is_empty() { Exit::Done } else { Exit::Failed })
+    if problems.is_empty() { Exit::Done } else { Exit::Failed }
 }
 
 fn run(args: RunArgs) -> CliResult {
@@ -215,7 +220,7 @@ fn run(args: RunArgs) -> CliResult {
     Ok(if tally.failed > 0 { Exit::Failed } else { Exit::Done })
 }
 
-fn import(args: ImportArgs) -> CliResult {
+pub(super) fn import(args: ImportArgs) -> CliResult {
     let run = baseline::import(&args.log, &args.meta)?;
     let stem = || args.log.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let name = args.name.unwrap_or_else(stem);
@@ -242,7 +247,7 @@ fn weights(args: WeightsArgs) -> CliResult {
 }
 
 /// The first signal ends the baseline's run, which is not recorded.
-fn stop_baseline() -> Stop {
+pub(super) fn stop_baseline() -> Stop {
     stop_on_signals(["ending the baseline's processes; finished runs stay recorded", ""])
 }
 

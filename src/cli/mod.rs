@@ -4,6 +4,8 @@
 #[macro_use]
 mod output;
 
+mod arm;
+mod arm_places;
 mod bar;
 mod baseline;
 mod baseline_progress;
@@ -77,6 +79,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Check, run and record the baseline: karpathy/nanochat, unmodified
     Baseline(baseline::Args),
+    /// Set up, check and run the arms of a spec: checkouts of karpathy/nanochat and its forks
+    Arm(Box<arm::Args>),
     /// Measure this engine: training by phase, kernels, tokenizer, data
     Bench(bench::Args),
     /// Compare this engine with reference figures of the baseline
@@ -115,6 +119,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Noise(args) => noise::execute(*args),
         Command::Doctor(args) => doctor::execute(args),
         Command::Baseline(args) => baseline::execute(args),
+        Command::Arm(args) => arm::execute(*args),
         Command::Bench(args) => bench::execute(args),
         Command::Parity(args) => parity::execute(args),
         Command::Data(args) => data::execute(args),

@@ -7,7 +7,7 @@ use super::output::{json, table};
 use super::progress::Progress;
 use super::signals::stop_runs;
 use super::{CliError, CliResult, Exit, Format};
-use crate::run::{MachineCheck, Noise, Options, Scope, record_noise, run_experiment};
+use crate::run::{MachineCheck, Noise, Options, Others, Scope, record_noise, run_experiment};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -34,7 +34,7 @@ pub fn execute(args: Args) -> CliResult {
     let stop = stop_runs();
     let options = Options { force: args.force, fail_fast: false, hardware_matches: opened.hardware_matches };
     let mut progress = Progress::default();
-    let outcome = run_experiment(&opened, options, &stop, None, &mut |event| progress.show(event));
+    let outcome = run_experiment(&opened, options, &stop, Others::default(), &mut |event| progress.show(event));
     let outcome = outcome.map_err(CliError::failed)?;
     if outcome.interrupted {
         tell!("stopped; the same command continues");

@@ -1,19 +1,17 @@
 //! `nanochat run`: runs an experiment, shows progress, prints the verdicts.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use nanochat_artifacts::{Judgement, ResultsRoot, Summary, Verdict, read_document};
 use nanochat_lab::scorecard::{self, Gate};
 
+use super::arm_places::PlaceArgs;
 use super::baseline_progress;
 use super::context::SpecArgs;
 use super::output::{gib, json, number, table};
 use super::progress::{Progress, thousands};
 use super::signals::stop_runs;
 use super::{CliError, CliResult, Exit, Format};
-use crate::baseline::{BaselineArm, Place, Session};
-use crate::run::{MachineCheck, Opened, Options, OtherArm, Outcome, Scope, Stop, run_experiment};
+use crate::baseline::{Arms, BaselineArm, Session, Wanted};
+use crate::run::{ForeignArms, MachineCheck, Opened, Options, OtherArm, Others, Outcome, Scope, Stop, run_experiment};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -43,36 +41,25 @@ struct BaselineArgs {
     /// Run karpathy/nanochat too, in alternating blocks on this machine, and record it
     #[arg(long, requires_all = ["checkout", "python"])]
     with_baseline: bool,
-    /// The checkout of karpathy/nanochat
-    #[arg(long, value_name = "FOLDER", requires = "with_baseline")]
-    checkout: Option<PathBuf>,
-    /// Interpreter of the environment with the baseline's packages
-    #[arg(long, value_name = "PATH", requires = "with_baseline")]
-    python: Option<PathBuf>,
-    /// Folder for the baseline's data, checkpoints and compiled kernels, which is kept; a temporary one by default
-    #[arg(long, value_name = "FOLDER", requires = "with_baseline")]
-    base_dir: Option<PathBuf>,
-    /// Stop a run of the baseline after this time; it is recorded as failed
-    #[arg(long, value_name = "SECONDS", requires = "with_baseline", default_value_t = 86400)]
-    baseline_timeout: u64,
+    #[command(flatten)]
+    places: PlaceArgs,
 }
 
 impl BaselineArgs {
     /// Opens the baseline as the other arm, if the user asks for it.
     fn open(&self, opened: &Opened, stop: &Stop) -> Result<Option<Session>, CliError> {
-        let (true, Some(checkout), Some(python)) = (self.with_baseline, &self.checkout, &self.python) else {
+        let Some(place) = self.places.place(opened.hardware_matches).filter(|_| self.with_baseline) else {
             return Ok(None);
-        };
-        let place = Place {
-            checkout,
-            python,
-            base_dir: self.base_dir.as_deref(),
-            timeout: Duration::from_secs(self.baseline_timeout),
-            hardware_matches: opened.hardware_matches,
         };
         let Opened { experiment, root, .. } = opened;
         Ok(Some(Session::for_experiment(&place, experiment, opened.plans(), root, &|| stop.requested())?))
     }
+}
+
+/// The runs of one arm alone.
+pub(super) fn execute_arm(mut args: Args, arm: &str) -> CliResult {
+    args.spec.only.push(format!("{}={arm}", nanochat_plan::ARM_AXIS));
+    execute(args)
 }
 
 pub fn execute(args: Args) -> CliResult {
@@ -81,9 +68,19 @@ pub fn execute(args: Args) -> CliResult {
     opened.make_thread_pool()?;
     let stop = stop_runs();
     let options = Options { force: args.force, fail_fast: args.fail_fast, hardware_matches: opened.hardware_matches };
-    let session = args.baseline.open(&opened, &stop)?;
-    let mut baseline_progress = baseline_progress::Progress::default();
-    let mut report = |plan: &_, report: crate::baseline::Report<'_>| baseline_progress.show(plan, report);
+    let outcome = match opened.experiment.arms.is_empty() {
+        true => beside_baseline(&args.baseline, &opened, options, &stop)?,
+        false => with_arms(&args.baseline.places, &opened, options, &stop)?,
+    };
+    print(&outcome, &opened.root, args.format)?;
+    Ok(exit(&outcome, args.gate))
+}
+
+/// This engine's runs, with those of the baseline where the user asks for it.
+fn beside_baseline(args: &BaselineArgs, opened: &Opened, options: Options, stop: &Stop) -> Result<Outcome, CliError> {
+    let session = args.open(opened, stop)?;
+    let mut progress = baseline_progress::Progress::default();
+    let mut report = |plan: &_, report: crate::baseline::Report<'_>| progress.show(plan, report);
     let mut arm = match &session {
         Some(session) => {
             Some(BaselineArm::new(session, &opened.experiment, opened.plans(), &opened.root, &mut report)?)
@@ -91,11 +88,25 @@ pub fn execute(args: Args) -> CliResult {
         None => None,
     };
     let other_arm = arm.as_mut().map(|arm| arm as &mut dyn OtherArm);
+    run(opened, options, stop, Others { other_arm, arms: None })
+}
+
+/// The runs of all arms.
+fn with_arms(args: &PlaceArgs, opened: &Opened, options: Options, stop: &Stop) -> Result<Outcome, CliError> {
+    let Opened { experiment, root, .. } = opened;
+    let places = args.places(experiment, opened.hardware_matches)?;
+    let mut progress = baseline_progress::Progress::default();
+    let mut report = |plan: &_, report: crate::baseline::Report<'_>| progress.show(plan, report);
+    let wanted = Wanted { experiment, plans: opened.plans(), force: options.force };
+    let mut arms = Arms::open(&wanted, &places, root, &|| stop.requested(), &mut report)?;
+    let arms = arms.as_mut().map(|arms| arms as &mut dyn ForeignArms);
+    run(opened, options, stop, Others { other_arm: None, arms })
+}
+
+fn run(opened: &Opened, options: Options, stop: &Stop, others: Others<'_>) -> Result<Outcome, CliError> {
     let mut progress = Progress::default();
-    let outcome = run_experiment(&opened, options, &stop, other_arm, &mut |event| progress.show(event));
-    let outcome = outcome.map_err(CliError::failed)?;
-    print(&outcome, &opened.root, args.format)?;
-    Ok(exit(&outcome, args.gate))
+    let outcome = run_experiment(opened, options, stop, others, &mut |event| progress.show(event));
+    outcome.map_err(CliError::failed)
 }
 
 fn exit(outcome: &Outcome, gate: bool) -> Exit {

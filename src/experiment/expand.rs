@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use nanochat_plan::{PlanError, RunPlan};
+use nanochat_plan::{ARM_AXIS, PlanError, RunPlan};
 
 use super::{Cell, Experiment, run_id};
 
@@ -51,5 +51,36 @@ pub fn expand_cells<'a>(
             expansion.runs.extend(copies);
         }
     }
+    if !experiment.arms.is_empty() {
+        expansion.runs = in_blocks(expansion.runs);
+    }
     Ok(expansion)
+}
+
+/// What the runs of a block have in common: everything but the arm, and what varies in one arm alone.
+fn block_of(plan: &RunPlan) -> (BTreeMap<&String, String>, u64, u64) {
+    let own = |key: &str| plan.arm.as_ref().is_some_and(|arm| arm.own_axis(key).is_some());
+    let others = plan.axes.iter().filter(|(key, _)| *key != ARM_AXIS && !own(key));
+    (others.map(|(key, value)| (key, value.to_string())).collect(), plan.seed, plan.repeat)
+}
+
+/// Whether two runs belong to the same block: one run of each arm, back to back.
+pub fn same_block(a: &RunPlan, b: &RunPlan) -> bool {
+    block_of(a) == block_of(b)
+}
+
+/// Runs of arms, block by block. The order of the arms is turned round from block to block, so that what drifts over a
+/// session weighs on all of them alike.
+fn in_blocks(runs: Vec<RunPlan>) -> Vec<RunPlan> {
+    let mut blocks: Vec<Vec<RunPlan>> = Vec::new();
+    for run in runs {
+        match blocks.iter_mut().find(|block| block.first().is_some_and(|first| same_block(first, &run))) {
+            Some(block) => block.push(run),
+            None => blocks.push(vec![run]),
+        }
+    }
+    for block in blocks.iter_mut().skip(1).step_by(2) {
+        block.reverse();
+    }
+    blocks.into_iter().flatten().collect()
 }

@@ -5,6 +5,7 @@
 //! They are not looked at here, so that a spec validates and plans on a machine without the data; [`missing_paths`] says
 //! what a run would lack.
 
+mod arms;
 mod claims;
 pub mod config;
 mod expand;
@@ -37,7 +38,8 @@ use crate::config::{Diagnostic, Merged, SpecErrors};
 
 pub use crate::config::LoadOptions;
 pub use crate::config::document::VariantSpec;
-pub use expand::{Expansion, expand, expand_cells};
+pub use arms::Arm;
+pub use expand::{Expansion, expand, expand_cells, same_block};
 pub use explain::Explained;
 pub use paths::{missing_paths, resolve_path};
 pub use profiles::{load_profile, profile_names};
@@ -68,6 +70,8 @@ pub struct Experiment {
     pub baseline_results: Option<String>,
     /// Axes of the cell that the others are held against, when the spec names one.
     pub control: Option<BTreeMap<String, Value>>,
+    /// The arms by name, when the spec names any.
+    pub arms: Vec<Arm>,
     /// Ways to run the baseline; empty: as the profile says.
     pub baseline_variants: Vec<VariantSpec>,
     /// Seeds of every cell.
@@ -95,6 +99,12 @@ pub struct Experiment {
 }
 
 impl Experiment {
+    /// Whether the arm of this name is the control.
+    pub fn is_control(&self, arm: &str) -> bool {
+        let named = self.control.as_ref().and_then(|control| control.get(nanochat_plan::ARM_AXIS));
+        named.and_then(Value::as_str) == Some(arm)
+    }
+
     /// The hardware profile, which all cells share but for precision and batch.
     pub fn profile(&self) -> Option<&Profile> {
         self.cells.first().map(|cell| &cell.settings.profile)

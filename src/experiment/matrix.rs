@@ -27,8 +27,12 @@ const VARIABLE: [&str; 9] = [
 /// One key set to one value, and where that stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
-    /// Dotted key.
+    /// Dotted key; after the name of an arm, where it is set for that arm alone.
     pub key: String,
+    /// The key in the spec, without an arm.
+    bare: String,
+    /// The arm that it is set for; none: all of them.
+    arm: Option<String>,
     /// Its value.
     pub value: Value,
     /// Path of the value in the spec.
@@ -52,8 +56,14 @@ impl CellSettings {
         let within = |inner: &str, outer: &str| {
             inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
         };
-        let related = |setting: &&Setting| within(key, &setting.key) || within(&setting.key, key);
+        let related = |setting: &&Setting| within(key, &setting.bare) || within(&setting.bare, key);
         self.0.iter().find(related).map(|setting| setting.path.as_slice())
+    }
+
+    /// The cell as an arm carries it out: without what is set for another arm.
+    pub fn of_arm(&self, arm: &str) -> Self {
+        let own = |setting: &&Setting| setting.arm.as_deref().is_none_or(|named| named == arm);
+        Self(self.0.iter().filter(own).cloned().collect())
     }
 
     /// Lays the cell over the spec.
@@ -197,7 +207,9 @@ impl Matrix<'_> {
         let is_item = path.last().is_some_and(|step| step != key);
         let key_path = path.get(..path.len() - usize::from(is_item)).unwrap_or(&path);
         let key_place = layer.root.key_place(key_path).clone();
-        for step in key.rsplit('.') {
+        let (arm, bare) = self.scope(key);
+        let (arm, bare) = (arm.map(str::to_owned), bare.to_owned());
+        for step in bare.rsplit('.') {
             let entry = Entry { key: step.to_owned(), key_place: key_place.clone(), value: root };
             root = Node { kind: Kind::Mapping(vec![entry]), place: key_place.clone() };
         }
@@ -210,10 +222,20 @@ impl Matrix<'_> {
                 self.problems.push(problem);
             }
         }
-        sound.then(|| Setting { key: key.to_owned(), value, path, patch: root.to_json() })
+        sound.then(|| Setting { key: key.to_owned(), bare, arm, value, path, patch: root.to_json() })
+    }
+
+    /// The arm that a key begins with, if it does, and the rest.
+    fn scope<'k>(&self, key: &'k str) -> (Option<&'k str>, &'k str) {
+        let named = |(arm, _): &(&str, &str)| self.whole.get("arms").and_then(|arms| arms.get(arm)).is_some();
+        match key.split_once('.').filter(named) {
+            Some((arm, rest)) => (Some(arm), rest),
+            None => (None, key),
+        }
     }
 
     fn may_vary(&mut self, path: &[String], key: &str) -> bool {
+        let (_, key) = self.scope(key);
         let allowed = VARIABLE
             .iter()
             .any(|known| key == *known || key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')));

@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use nanochat_artifacts::{QualityRule, check_name};
-use nanochat_plan::Settings;
+use nanochat_plan::{ARM_AXIS, Settings};
 
 use super::matrix::{self, CellSettings};
 use super::problem::Problem;
 use super::settings::{self, Context};
-use super::{Cell, Experiment, claims, paths};
+use super::{Cell, Experiment, arms, claims, paths};
 use crate::config::document::{BaselineSpec, SpecDocument};
 use crate::config::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors, VocabularyReader, merge};
 
@@ -38,14 +38,20 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         Ok(document) => document,
         Err(error) => return Err(SpecErrors::one(subject, Diagnostic::error("bad-spec", error.to_string()))),
     };
+    let arms = arms::read(&document, &merged).unwrap_or_else(|found| {
+        problems.extend(found);
+        Vec::new()
+    });
     let cells = match matrix::expand(&merged, &base) {
-        Ok(cells) => read_cells(&merged, &base, &cells, loaded.vocabulary, &mut problems),
+        Ok(cells) => {
+            of_each_arm(&arms, &cells, |cells| read_cells(&merged, &base, cells, loaded.vocabulary, &mut problems))
+        }
         Err(found) => {
             problems.extend(found);
             Vec::new()
         }
     };
-    let name = document.name.unwrap_or_default();
+    let name = document.name.clone().unwrap_or_default();
     if RESERVED_NAMES.iter().any(|reserved| reserved.eq_ignore_ascii_case(&name)) {
         let message =
             format!("`{name}` can't be an experiment's name: `results/` and `reports/` hold something else under it");
@@ -60,12 +66,15 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         return Err(SpecErrors::new(subject, problems));
     }
     let warnings = warnings(&merged, &cells);
+    let control = document.control.map(|name| BTreeMap::from([(ARM_AXIS.to_owned(), Value::from(name))]));
+    let of_control = arms.first().and_then(|arm| arm.plan.commit.clone());
     Ok(Experiment {
         name,
         description: document.description,
-        baseline_commit: baseline.commit,
+        baseline_commit: of_control.unwrap_or(baseline.commit),
         baseline_results: baseline.results,
-        control: baseline.cell,
+        control: control.or(baseline.cell),
+        arms,
         baseline_variants: baseline.variants,
         seeds: document.seeds.unwrap_or_else(|| document.seed.into_iter().collect()),
         quality: QualityRule {
@@ -84,6 +93,27 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         path: loaded.path,
         layers: merged,
     })
+}
+
+/// The cells of every arm, or the matrix's own where there are none. Cells that differ in another arm's values are one.
+fn of_each_arm(
+    arms: &[arms::Arm],
+    cells: &[CellSettings],
+    mut read: impl FnMut(&[CellSettings]) -> Vec<Cell>,
+) -> Vec<Cell> {
+    if arms.is_empty() {
+        return read(cells);
+    }
+    let of_arm = |arm: &arms::Arm| {
+        let mut own: Vec<CellSettings> = Vec::new();
+        for cell in cells.iter().map(|cell| cell.of_arm(&arm.plan.name)) {
+            if !own.contains(&cell) {
+                own.push(cell);
+            }
+        }
+        arms::carried_out_by(arm, read(&own))
+    };
+    arms.iter().flat_map(of_arm).collect()
 }
 
 /// The meaning of every cell.

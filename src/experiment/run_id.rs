@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use nanochat_plan::RunPlan;
+use nanochat_plan::{ARM_AXIS, RunPlan};
 
 use crate::Cell;
 
@@ -32,6 +32,9 @@ pub fn run_id(cell: &Cell, plan: &RunPlan, repeat: u64) -> String {
 
 /// A key's last step and its value; as much of the key as tells it from the cell's other keys.
 fn part(key: &str, value: &Value, cell: &Cell) -> String {
+    if key == ARM_AXIS {
+        return safe(value.as_str().unwrap_or_default());
+    }
     let last = key.rsplit('.').next().unwrap_or(key);
     let ambiguous = cell.order.iter().any(|other| other != key && other.rsplit('.').next() == Some(last));
     let name = if ambiguous { key } else { last };

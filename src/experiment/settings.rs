@@ -32,6 +32,7 @@ pub fn read(document: &SpecDocument, context: &Context<'_>) -> Result<(Settings,
         (data, tokenizer, profile, dials, problems.is_empty())
     {
         let settings = Settings {
+            arm: None,
             data,
             tokenizer: tokenizer.plan,
             dials,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use super::{Experiment, LoadOptions, load};
-use nanochat_plan::RunPlan;
+use nanochat_plan::{InitPlan, RunPlan};
 
 use super::{expand, expand_cells};
 use crate::config::SpecErrors;
@@ -278,6 +278,71 @@ reproducibility: {{ repeats: 2 }}\nmatrix: {{ axes: {{ budget.tokens: [81920, 81
 }
 
 /// A setting from outside that the matrix would override is refused instead of ignored.
+const ARMS: &str = "ruleset: v2
+quality: { claim: better }
+control: theirs
+seeds: [42, 43]
+model: { depth: 2, head_dim: 64, sequence_len: 128 }
+budget: { iterations: 4 }
+optimizer: { total_batch_size: 8192 }
+init: control
+arms:
+  ours: { engine: native }
+  theirs: { engine: karpathy, commit: 92d63d4e8bb4df75c3b71618f31ddde2378b2bcd }
+  fork: { engine: karpathy, commit: 92d63d4e8bb4df75c3b71618f31ddde2378b2bcd, flags: { matrix-lr: 0.03, fp8: true } }
+";
+
+#[test]
+fn arms_run_in_blocks_whose_order_turns_round() {
+    let spec = format!("{BASE}{ARMS}matrix: {{ axes: {{ model.depth: [2, 4] }} }}\n");
+    let plans = plans(&spec, &[]);
+    let ids: Vec<&str> = plans.iter().map(|plan| &plan.run_id[..plan.run_id.len() - 9]).collect();
+    let block = |depth: u64, seed: u64, names: [&str; 3]| names.map(|name| format!("d{depth}-{name}-seed{seed}"));
+    let (forth, back) = (["theirs", "fork", "ours"], ["ours", "fork", "theirs"]);
+    assert_eq!(ids, [block(2, 42, forth), block(2, 43, back), block(4, 42, forth), block(4, 43, back)].concat());
+    let inits: Vec<_> = plans.iter().take(3).map(|plan| plan.init.clone()).collect();
+    assert_eq!(inits, [InitPlan::Random, InitPlan::Random, InitPlan::Control]);
+    let fork = plans[1].arm.as_ref().expect("an arm");
+    assert_eq!(
+        fork.flags.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
+        ["fp8=true", "matrix-lr=0.03"]
+    );
+    let hashes: std::collections::BTreeSet<_> = plans.iter().map(|plan| &plan.plan_hash).collect();
+    assert_eq!(hashes.len(), 12);
+}
+
+/// What varies in one arm leaves the others alone, and stays in their blocks.
+#[test]
+fn an_axis_may_vary_in_one_arm_alone() {
+    let spec = format!("{BASE}{ARMS}matrix: {{ axes: {{ ours.optimizer.matrix_lr: [0.02, 0.03] }} }}\n");
+    let plans = plans(&spec, &[]);
+    let rates: Vec<_> =
+        plans.iter().map(|plan| (plan.arm.as_ref().map_or("", |arm| &arm.name), plan.optimizer.matrix_lr)).collect();
+    let forth = [("theirs", 0.02), ("fork", 0.02), ("ours", 0.02), ("ours", 0.03)];
+    let back: Vec<_> = forth.iter().rev().copied().collect();
+    assert_eq!(rates, [&forth[..], &back].concat());
+    assert!(plans[3].run_id.starts_with("d2-ours-matrix_lr0.03-seed42-"), "{}", plans[3].run_id);
+    let unknown = format!("{BASE}{ARMS}matrix: {{ axes: {{ nobody.optimizer.matrix_lr: [0.02] }} }}\n");
+    assert!(load_text(&unknown, &[]).is_err());
+}
+
+/// A run of this program is the same run whether an arm is named or not.
+#[test]
+fn the_native_arm_has_the_hashes_of_a_spec_without_arms() {
+    let without: String = ARMS
+        .lines()
+        .take_while(|line| !line.starts_with("arms:"))
+        .filter(|line| !line.starts_with("control") && !line.starts_with("init"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let ours = |plan: &RunPlan| plan.arm.as_ref().is_some_and(|arm| arm.name == "ours");
+    let with = ARMS.replace("init: control\n", "");
+    let with: Vec<String> =
+        plans(&format!("{BASE}{with}"), &[]).into_iter().filter(ours).map(|plan| plan.plan_hash).collect();
+    let without: Vec<String> = plans(&format!("{BASE}{without}"), &[]).into_iter().map(|plan| plan.plan_hash).collect();
+    assert_eq!(with, without);
+}
+
 #[test]
 fn setting_a_key_that_varies_is_refused() {
     let text = format!(

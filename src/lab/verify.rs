@@ -7,9 +7,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use nanochat_artifacts::{
-    BaselineResult, Document, ExperimentDocuments, ExperimentFolder, ExperimentRecord, LONGEST_DOCUMENT, NoiseEntry,
-    NoiseRecord, ResultsRoot, RunDocuments, RunTotals, Scorecard, Summary, Tables, canonical_json, file_sha256, files,
-    loss_trace_sha256, parse_document, read_experiment,
+    ArmsRecord, BaselineResult, Document, ExperimentDocuments, ExperimentFolder, ExperimentRecord, LONGEST_DOCUMENT,
+    NoiseEntry, NoiseRecord, ResultsRoot, RunDocuments, RunTotals, Scorecard, Summary, Tables, canonical_json,
+    file_sha256, files, loss_trace_sha256, parse_document, read_experiment,
 };
 use nanochat_plan::{configuration_hash, plan_hash};
 
@@ -104,6 +104,9 @@ impl Check<'_> {
                 &folder.record(),
                 format!("names the experiment `{}`, the folder is `{}`", record.name, folder.name()),
             );
+        }
+        if files::is_there(&folder.arms()) {
+            self.document::<ArmsRecord>(&folder.arms());
         }
         let documents = match read_experiment(folder) {
             Ok(documents) => documents,

@@ -1,7 +1,7 @@
 //! The plan's hash: SHA-256 over what decides the result, and nothing else.
 //!
 //! In it: model, data (its kind and, for generated data, its parameters), tokenizer, batch and steps, optimizer, seed,
-//! starting weights, evaluation, precision, device. Not in it: names, paths, reporting, checkpoints (except where a
+//! starting weights, evaluation, precision, device; of an arm that another program carries out, its commit and flags. Not in it: names, paths, reporting, checkpoints (except where a
 //! divergence rolls the run back to one), costs, and how the
 //! budget was put (600 steps are 600 steps). A path that the matrix varies is in it after all, as the author's word that
 //! it decides the result.
@@ -26,7 +26,8 @@ pub fn configuration_hash(plan: &RunPlan) -> String {
     let mut configuration = deciding(plan);
     remove(&mut configuration, "seed");
     for key in plan.axes.keys() {
-        match key.as_str() {
+        let own = plan.arm.as_ref().and_then(|arm| arm.own_axis(key));
+        match own.unwrap_or(key) {
             "optimizer.weight_decay" => remove(&mut configuration, "weight_decay"),
             "hardware.dtype" => remove(&mut configuration, "dtype"),
             "init" => remove(&mut configuration, "init"),
@@ -68,6 +69,7 @@ pub fn deciding(plan: &RunPlan) -> Value {
         "init": match plan.init {
             InitPlan::Random => "random",
             InitPlan::Baseline => "baseline",
+            InitPlan::Control => "control",
             InitPlan::Weights(_) => "weights",
         },
         "eval": {
@@ -83,6 +85,9 @@ pub fn deciding(plan: &RunPlan) -> Value {
     if plan.on_divergence == OnDivergence::Rollback {
         // Where it goes back to is a scheduled checkpoint.
         deciding["rollback"] = json!({ "checkpoint_every": plan.checkpoint.every });
+    }
+    if let Some(arm) = plan.arm.as_ref().filter(|arm| arm.is_foreign()) {
+        deciding["arm"] = json!({ "engine": arm.engine, "commit": arm.commit, "flags": arm.flags });
     }
     deciding
 }
@@ -109,7 +114,10 @@ fn varied_paths(plan: &RunPlan) -> BTreeMap<&String, &Value> {
         ["path", "weights", "bundle"].contains(&key.rsplit('.').next().unwrap_or(key))
             || ["data", "tokenizer", "init"].contains(&key)
     };
-    plan.axes.iter().filter(|(key, _)| holds_path(key)).collect()
+    plan.axes
+        .iter()
+        .filter(|(key, _)| holds_path(plan.arm.as_ref().and_then(|arm| arm.own_axis(key)).unwrap_or(key)))
+        .collect()
 }
 
 /// JSON with sorted keys and no blanks.

@@ -1,6 +1,7 @@
 //! What will happen: pure arithmetic from an experiment to fully resolved runs. No tensor, clock, device or environment.
 
 pub mod activations;
+mod arm;
 mod changes;
 mod climbmix;
 pub mod derive;
@@ -17,6 +18,7 @@ pub mod shape;
 mod types;
 mod words;
 
+pub use arm::{ARM_AXIS, ArmEngine, ArmPlan};
 pub use changes::{changes, follows};
 pub use climbmix::{
     CLIMBMIX_FOLDER, CLIMBMIX_SHARD_BYTES, CLIMBMIX_SHARD_TOKENS, CLIMBMIX_SHARDS, CLIMBMIX_VALIDATION,

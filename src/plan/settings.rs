@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CheckpointPlan, DataPlan, DeriveInputs, Derived, EvalPlan, FittingBatch, InitPlan, OnDivergence, OptimizerPlan,
-    PlanError, Profile, RUN_PLAN_SCHEMA, RunPlan, ScalingPlan, TokenizerPlan, derive, estimate, plan_hash,
+    ArmPlan, CheckpointPlan, DataPlan, DeriveInputs, Derived, EvalPlan, FittingBatch, InitPlan, OnDivergence,
+    OptimizerPlan, PlanError, Profile, RUN_PLAN_SCHEMA, RunPlan, ScalingPlan, TokenizerPlan, derive, estimate,
+    plan_hash,
 };
 
 /// Everything that an experiment decides of a run, seed aside.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// The arm, where the spec names arms.
+    pub arm: Option<ArmPlan>,
     /// Where documents come from.
     pub data: DataPlan,
     /// Where the tokenizer comes from.
@@ -36,6 +39,7 @@ impl Settings {
     /// The baseline's settings, evaluated and stored at the end alone.
     pub fn baseline(dials: DeriveInputs, data: DataPlan, tokenizer: TokenizerPlan, profile: Profile) -> Self {
         Self {
+            arm: None,
             data,
             tokenizer,
             optimizer: OptimizerPlan { weight_decay: dials.weight_decay, ..OptimizerPlan::BASELINE },
@@ -71,6 +75,7 @@ impl Settings {
             plan_hash: String::new(),
             seed,
             repeat: 0,
+            arm: self.arm.clone(),
             axes: axes.clone(),
             data: self.data.clone(),
             tokenizer: self.tokenizer.clone(),

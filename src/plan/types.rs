@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceKind, Precision};
+use super::{ArmPlan, DeviceKind, Precision};
 
 /// The `schema` entry of every run plan.
 pub const RUN_PLAN_SCHEMA: &str = "nanochat.plan/v1";
@@ -298,6 +298,8 @@ pub enum InitPlan {
     Random,
     /// The very weights that the baseline drew at step 0 with the run's seed.
     Baseline,
+    /// The very weights that the checkout of the control arm draws with the run's seed.
+    Control,
     /// A safetensors file with the baseline's parameter names.
     Weights(String),
 }
@@ -328,7 +330,10 @@ pub struct RunPlan {
     pub seed: u64,
     /// Which repeat of the same plan this is, 0 the first; repeats share `plan_hash` and differ in `run_id`.
     pub repeat: u64,
-    /// Values of the matrix axes of this cell, by dotted key.
+    /// The arm that the run belongs to; not written where the spec names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<ArmPlan>,
+    /// Values of the matrix axes of this cell, by dotted key; of an arm, its name under `arm`.
     pub axes: BTreeMap<String, serde_json::Value>,
     /// Data source.
     pub data: DataPlan,

@@ -41,6 +41,7 @@ pub fn environment(plan: &RunPlan, hardware_matches: bool) -> Environment {
         libraries,
         finished_at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         hardware_matches_profile: hardware_matches,
+        block: None,
     }
 }
 

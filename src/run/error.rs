@@ -115,6 +115,26 @@ pub enum RunError {
         /// Why it failed.
         reason: String,
     },
+    /// A checkout could not carry out the run of its arm.
+    #[error("the arm `{arm}`: {reason}")]
+    #[diagnostic(help("the other arms' runs stand; the same command takes this one up again"))]
+    Arm {
+        /// The arm.
+        arm: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A run is another program's, and no checkout of it was opened.
+    #[error("the run `{run_id}` is carried out by a checkout, which this command doesn't open")]
+    #[diagnostic(help("`nanochat run SPEC` carries it out"))]
+    NoArm {
+        /// The run.
+        run_id: String,
+    },
+    /// A stop was requested before the run came to its end.
+    #[error("stopped by a signal")]
+    #[diagnostic(help("the same command starts the run again"))]
+    Stopped,
     /// There are no documents to evaluate on.
     #[error("there is no data to evaluate on: the checkpoint has no plan")]
     #[diagnostic(help("name the data with `--data`"))]

@@ -187,6 +187,7 @@ fn conclude(
         first_batch_sha256: history.first_batch_sha256.clone(),
         rollbacks: history.rollbacks.clone(),
         adopted_steps: history.adopted_steps,
+        arm: None,
         files_sha256: BTreeMap::from([file_hash(&folder.steps())?, file_hash(&folder.evals())?]),
     })
 }

@@ -31,7 +31,7 @@ pub use noise::{Noise, record_noise};
 pub use open::{MachineCheck, OpenError, Opened, Request, Scope, Warning, project};
 pub use outlook::{outlook, power};
 pub use resources::{Resources, open_device};
-pub use session::{Event, Options, OtherArm, Outcome, run_experiment};
+pub use session::{Event, ForeignArms, Options, OtherArm, Others, Outcome, run_experiment};
 pub use stale::stale;
 pub use status::{RunState, state_of};
 pub use stop::Stop;

@@ -103,7 +103,7 @@ impl Resources {
     pub fn model(&self, plan: &RunPlan, device: &Device) -> Result<Gpt, RunError> {
         match &plan.init {
             InitPlan::Random => Ok(Gpt::initialized(&plan.model, plan.seed, device)?),
-            InitPlan::Baseline => {
+            InitPlan::Baseline | InitPlan::Control => {
                 let commit = self.baseline_commit.as_deref().unwrap_or_default();
                 let path = ResultsRoot::new(&self.base).baseline_weights(commit, plan)?;
                 if !path.is_file() {

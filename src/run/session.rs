@@ -3,13 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nanochat_artifacts::{
-    ArtifactError, Environment, ExperimentFolder, RunFolder, RunStatus, Scorecard, Summary, files, write_document,
+    ArtifactError, Environment, ExperimentFolder, RunBlock, RunFolder, RunStatus, Scorecard, Summary, files,
+    read_document, write_document,
 };
 use nanochat_engine::checkpoint::{Checkpoints, RunLock};
 use nanochat_engine::device::DeviceError;
+use nanochat_experiment::same_block;
 use nanochat_lab::report;
 use nanochat_lab::scorecard;
-use nanochat_plan::{DeviceKind, RunPlan};
+use nanochat_plan::{ArmPlan, DeviceKind, RunPlan};
 
 use super::execute::{self, Step};
 use super::inputs::{self, Compared};
@@ -104,12 +106,36 @@ pub trait OtherArm {
     fn run(&mut self, plan: &RunPlan, block: u64, resources: &mut Resources, stop: &Stop);
 }
 
+/// Carries out the runs of arms that belong to other programs.
+pub trait ForeignArms {
+    /// Runs one plan to its documents. What fails inside the other program is a summary with that status.
+    ///
+    /// # Errors
+    /// The run couldn't be started, its documents can't be written, or a stop was requested.
+    fn run(
+        &mut self,
+        plan: &RunPlan,
+        folder: &RunFolder,
+        resources: &mut Resources,
+        stop: &Stop,
+    ) -> Result<Summary, RunError>;
+}
+
+/// Who else takes part in an experiment's runs.
+#[derive(Default)]
+pub struct Others<'a> {
+    /// The other arm of a comparison with a recording.
+    pub other_arm: Option<&'a mut dyn OtherArm>,
+    /// The arms of a spec that checkouts carry out.
+    pub arms: Option<&'a mut dyn ForeignArms>,
+}
+
 /// Runs the plans of an opened spec, then judges and reports the experiment from everything on disk.
 pub fn run_experiment(
     opened: &Opened,
     options: Options,
     stop: &Stop,
-    other_arm: Option<&mut dyn OtherArm>,
+    others: Others<'_>,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, RunError> {
     let (plans, root) = (opened.plans(), &opened.root);
@@ -125,7 +151,9 @@ pub fn run_experiment(
         stop,
         tally: Tally::default(),
         block: 0,
-        other_arm,
+        arms_block: None,
+        session: now(),
+        others,
         resources: Resources::new(root).with_baseline(&record.baseline_commit),
     };
     for (index, plan) in plans.iter().enumerate() {
@@ -182,7 +210,10 @@ struct Work<'a, 'o> {
     stop: &'a Stop,
     tally: Tally,
     block: u64,
-    other_arm: Option<&'a mut (dyn OtherArm + 'o)>,
+    /// The first plan of the block that is going on, and what its runs are stamped with.
+    arms_block: Option<(RunPlan, RunBlock)>,
+    session: String,
+    others: Others<'o>,
     resources: Resources,
 }
 
@@ -223,9 +254,17 @@ impl Work<'_, '_> {
                 observe(Event::Ended { plan, summary: &summary });
                 match summary.status {
                     RunStatus::Finished => self.tally.finished += 1,
-                    _ => self.tally.interrupted = true,
+                    RunStatus::Failed => {
+                        let reason = summary.reason.clone().unwrap_or_default();
+                        self.tally.failed.push((plan.run_id.clone(), reason));
+                    }
+                    RunStatus::Interrupted => self.tally.interrupted = true,
                 }
-                true
+                summary.status != RunStatus::Failed || !self.options.fail_fast
+            }
+            Err(RunError::Stopped) => {
+                self.tally.interrupted = true;
+                false
             }
             Err(error) => {
                 observe(Event::Failed { plan, error: &error });
@@ -245,7 +284,7 @@ impl Work<'_, '_> {
 
     /// Runs the other arm, if there is one and it is its turn in the block.
     fn run_other_arm(&mut self, plan: &RunPlan, first: bool) {
-        if let Some(other) = &mut self.other_arm
+        if let Some(other) = &mut self.others.other_arm
             && other.goes_first(self.block) == first
             && !self.stop.requested()
         {
@@ -256,15 +295,59 @@ impl Work<'_, '_> {
     /// Runs one plan; a panic becomes an error, so that the other runs continue.
     fn attempt(&mut self, plan: &RunPlan, observe: &mut dyn FnMut(Event<'_>)) -> Result<Summary, RunError> {
         let folder = self.folder.run(&plan.run_id)?;
+        let block = self.next_in_block(plan);
+        let summary = self.attempt_alone(plan, &folder, observe)?;
+        if let Some(block) = block {
+            stamp(&folder, block)?;
+        }
+        Ok(summary)
+    }
+
+    /// Place of a run in the blocks of arms; none where there are no arms.
+    fn next_in_block(&mut self, plan: &RunPlan) -> Option<RunBlock> {
+        plan.arm.as_ref()?;
+        let block = match self.arms_block.take() {
+            Some((first, block)) if same_block(&first, plan) => (first, RunBlock { place: block.place + 1, ..block }),
+            earlier => {
+                let number = earlier.map_or(0, |(_, block)| block.number) + 1;
+                (plan.clone(), RunBlock { session: self.session.clone(), number, place: 1 })
+            }
+        };
+        let stamped = block.1.clone();
+        self.arms_block = Some(block);
+        Some(stamped)
+    }
+
+    fn attempt_alone(
+        &mut self,
+        plan: &RunPlan,
+        folder: &RunFolder,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Summary, RunError> {
+        if plan.arm.as_ref().is_some_and(ArmPlan::is_foreign) {
+            let lacking = || RunError::NoArm { run_id: plan.run_id.clone() };
+            let arms = self.others.arms.as_mut().ok_or_else(lacking)?;
+            return arms.run(plan, folder, &mut self.resources, self.stop);
+        }
         let (resources, stop, matches) = (&mut self.resources, self.stop, self.options.hardware_matches);
         let mut forward = |step: Step<'_>| observe(Event::Run { plan, step });
-        let run = || execute::execute(plan, &folder, resources, matches, stop, &mut forward);
+        let run = || execute::execute(plan, folder, resources, matches, stop, &mut forward);
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let message = panic.downcast_ref::<String>().cloned();
             let message = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
             Err(RunError::Panicked(message.unwrap_or_else(|| "unknown".to_string())))
         })
     }
+}
+
+/// Writes into the environment of a run which block it was part of.
+fn stamp(folder: &RunFolder, block: RunBlock) -> Result<(), RunError> {
+    let environment: Environment = read_document(&folder.environment())?;
+    Ok(write_document(&folder.environment(), &Environment { block: Some(block), ..environment })?)
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Removes the files of an earlier run from its folder, checkpoints included, unless another process is at work there; whatever

@@ -1,5 +1,6 @@
 //! Tests of the program and of the tree, in one binary, since linking it costs.
 
+mod arms;
 mod baseline;
 mod bench;
 mod cache;

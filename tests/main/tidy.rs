@@ -161,7 +161,8 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     (&["Command::new(\"git\")"], &["src/artifacts/git.rs"]),
     // Nothing is sent or fetched over a network elsewhere.
     (&["ureq::", "TcpStream", "TcpListener", "UdpSocket", "UnixStream"], &["src/download/client.rs"]),
-    // The shell sends a signal to a process group; `nvidia-smi` is asked for the GPUs; a build script starts CUDA's compiler.
+    // The shell sends a signal to a process group; `uv`, `venv` and `pip` make an environment that the user asked for;
+    // `nvidia-smi` is asked for the GPUs; a build script starts CUDA's compiler.
     (
         &["Command::new("],
         &[
@@ -169,6 +170,7 @@ const ROOMS: &[(&[&str], &[&str])] = &[
             "src/baseline/process.rs",
             "src/baseline/python.rs",
             "src/cuda/build.rs",
+            "src/baseline/setup.rs",
             "src/engine/device/gpus.rs",
         ],
     ),

@@ -1,4 +1,4 @@
-"""Hashes of the first micro-batches that the baseline's own loader builds, and what its tokenizer says of itself.
+"""Hashes of the first micro-batches that the baseline's own loader builds, and what its tokenizer and evaluation say.
 
 Run in the checkout with NANOCHAT_BASE_DIR set. Arguments: rows, tokens a row. Prints one line of JSON after the mark.
 """
@@ -21,7 +21,27 @@ def first(split):
     return digest.hexdigest()
 
 
+class MadeUp:
+    """A model whose loss on a token is a fixed figure: what an evaluation says of it shows how the evaluation counts."""
+
+    def get_device(self):
+        return "cpu"
+
+    def __call__(self, x, y, loss_reduction="none"):
+        return ((y * 7) % 13 + 1).float()
+
+
+def evaluation():
+    try:
+        from nanochat.loss_eval import evaluate_bpb
+
+        return evaluate_bpb(MadeUp(), batches(tokenizer, rows, tokens, split="val", device="cpu"), 1, get_token_bytes())
+    except Exception:
+        return None  # an evaluation of another form, which can't be asked this way
+
+
 answer = {
+    "evaluation": evaluation(),
     "train": first("train"),
     "validation": first("val"),
     "vocab_size": tokenizer.get_vocab_size(),

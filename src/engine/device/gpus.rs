@@ -37,6 +37,38 @@ pub fn gpus() -> Vec<Gpu> {
     shown.unwrap_or_default()
 }
 
+/// What a GPU is doing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GpuUse {
+    /// Its number.
+    pub index: u64,
+    /// Memory in use in bytes, by all programs.
+    pub memory_bytes: u64,
+    /// Share of the last moment in which it computed, in percent.
+    pub utilisation: f64,
+}
+
+/// What the GPUs are doing now; none where the driver doesn't say.
+pub fn gpu_use() -> Vec<GpuUse> {
+    if !driver_is_loaded() {
+        return Vec::new();
+    }
+    let query = ["--query-gpu=index,memory.used,utilization.gpu", "--format=csv,noheader,nounits"];
+    let ask = |tool: &&str| Command::new(tool).args(query).output().ok();
+    let output = TOOLS.iter().find_map(ask).filter(|output| output.status.success());
+    output.map(|output| parse_use(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default()
+}
+
+fn parse_use(text: &str) -> Vec<GpuUse> {
+    let parse = |line: &str| {
+        let mut fields = line.split(',').map(str::trim);
+        let index = fields.next()?.parse().ok()?;
+        let mib: u64 = fields.next()?.parse().ok()?;
+        Some(GpuUse { index, memory_bytes: mib << 20, utilisation: fields.next()?.parse().ok()? })
+    };
+    text.lines().filter_map(parse).collect()
+}
+
 fn parse_gpus(text: &str) -> Vec<Gpu> {
     let parse = |line: &str| {
         let mut fields = line.split(',').map(str::trim);
@@ -52,6 +84,15 @@ fn parse_gpus(text: &str) -> Vec<Gpu> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn use_is_parsed() {
+        let used = |index, mib: u64, utilisation| GpuUse { index, memory_bytes: mib << 20, utilisation };
+        assert_eq!(
+            parse_use("0, 70123, 98\n1, 69870, [N/A]\n\n1, 512, 3\n"),
+            [used(0, 70123, 98.0), used(1, 512, 3.0)]
+        );
+    }
 
     #[test]
     fn the_output_of_the_driver_is_parsed() {

@@ -11,7 +11,7 @@ use nanochat_plan::DeviceKind;
 
 pub use cuda::{Built, built};
 pub use error::{DeviceError, TensorError};
-pub use gpus::{Gpu, gpus};
+pub use gpus::{Gpu, GpuUse, gpu_use, gpus};
 
 /// Bytes in a GiB.
 const GIB: f64 = (1u64 << 30) as f64;

@@ -204,6 +204,9 @@ impl Report<'_> {
             ValidationErrorKind::ExclusiveMaximum { limit } => (bound(limit, "below"), None),
             ValidationErrorKind::MinItems { limit } => (format!("{subject} needs at least {limit} value"), None),
             ValidationErrorKind::MaxItems { limit } => (format!("{subject} takes at most {limit} values"), None),
+            ValidationErrorKind::MinProperties { limit } if *limit > 1 => {
+                (format!("{subject} needs at least {limit} entries"), None)
+            }
             ValidationErrorKind::MinLength { .. } => (format!("{subject} is empty text"), None),
             ValidationErrorKind::UniqueItems => (
                 format!("{subject} names a value twice"),

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use nanochat_artifacts::{DriftRule, QualityClaim, ReproducibilityRule, SpeedRule};
-use nanochat_plan::{CheckpointPlan, EvalPlan, InitPlan, OnDivergence, OptimizerPlan, Precision, QualityMetric};
+use nanochat_plan::{
+    ArmEngine, CheckpointPlan, EvalPlan, InitPlan, OnDivergence, OptimizerPlan, Precision, QualityMetric,
+};
 
 pub use super::hardware_document::*;
 use super::schema_parts as parts;
@@ -37,6 +39,12 @@ pub struct SpecDocument {
     pub extends: Option<Vec<String>>,
     /// The other arm: karpathy/nanochat at a pinned commit.
     pub baseline: BaselineSpec,
+    /// The sides of the comparison, by name, each with every cell of the matrix and every seed; instead of `baseline`.
+    #[schemars(extend("minProperties" = 2, "maxProperties" = 16))]
+    pub arms: Option<BTreeMap<String, ArmSpec>>,
+    /// Name of the arm that the others are compared with.
+    #[schemars(length(min = 1), example = &"control")]
+    pub control: Option<String>,
     /// The one seed; or `seeds`.
     #[schemars(range(max = 9007199254740991u64), example = 42)]
     pub seed: Option<u64>,
@@ -56,7 +64,8 @@ pub struct SpecDocument {
     pub budget: Option<BudgetSpec>,
     /// Learning rates, weight decay, batch and schedule; the baseline's defaults.
     pub optimizer: OptimizerSpec,
-    /// Starting weights: `random`, `baseline` (drawn by the baseline at step 0), or `{ weights: FILE }`.
+    /// Starting weights: `random`, `baseline` (drawn by the baseline at step 0), `control` (drawn by the control arm's
+    /// checkout), or `{ weights: FILE }`.
     #[schemars(schema_with = "parts::init")]
     pub init: InitPlan,
     /// When and on how much to evaluate.
@@ -95,6 +104,24 @@ pub struct BaselineSpec {
     /// Ways to run the baseline by its own switches; speed is compared against the fastest. By default the profile's.
     #[serde(default)]
     pub variants: Vec<VariantSpec>,
+}
+
+/// One side of a comparison: who carries out the same budget.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArmSpec {
+    /// `native` (this program) or `karpathy` (an unmodified checkout of karpathy/nanochat or a fork of it).
+    pub engine: Option<ArmEngine>,
+    /// `karpathy`: full commit, 40 hexadecimal digits; a branch or a short hash can move and is refused.
+    #[schemars(regex(pattern = r"^[0-9a-f]{40}$"), example = "92d63d4e8bb4df75c3b71618f31ddde2378b2bcd")]
+    pub commit: Option<String>,
+    /// `karpathy`: folder of the checkout, relative to the project folder and outside of it; else `--checkout NAME=FOLDER`.
+    #[schemars(length(min = 1), example = "../my-nanochat")]
+    pub checkout: Option<String>,
+    /// `karpathy`: flags of its training script by name, added to those of the spec; not those that set budget, shape,
+    /// data or evaluation.
+    #[schemars(schema_with = "parts::flags")]
+    pub flags: Option<BTreeMap<String, Value>>,
 }
 
 /// One way to run the baseline, without changing what it computes.
@@ -295,7 +322,8 @@ pub enum Ruleset {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MatrixSpec {
-    /// Dotted key to its values; every combination is a cell, the first key varying slowest.
+    /// Dotted key to its values; every combination is a cell, the first key varying slowest. After the name of an arm, the
+    /// key varies in that arm alone: `native.optimizer.matrix_lr`.
     pub axes: Option<BTreeMap<String, Vec<Value>>>,
     /// Groups of keys walked in step, each crossed with the axes; the lists of a group are equally long.
     pub zip: Option<Vec<BTreeMap<String, Vec<Value>>>>,

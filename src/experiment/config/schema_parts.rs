@@ -45,13 +45,23 @@ pub fn hardware(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [{ "type": "string", "minLength": 1 }, inline], "examples": ["cpu", "h100-x8"] })
 }
 
-/// `random`, `baseline`, or a file.
+/// Flags by name: text, a number, or true for a switch.
+pub fn flags(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": ["string", "number", "boolean"] },
+        "examples": [{ "warmdown-ratio": 0.5 }],
+    })
+}
+
+/// `random`, `baseline`, `control`, or a file.
 pub fn init(_: &mut SchemaGenerator) -> Schema {
     let word = |word: &str, meaning: &str| json!({ "type": "string", "const": word, "description": meaning });
     json_schema!({ "anyOf": [
         { "oneOf": [
             word("random", "The baseline's distributions, drawn from the run's seed by this program."),
             word("baseline", "The very weights that the baseline drew at step 0 with the run's seed."),
+            word("control", "The very weights that the control arm's checkout draws with the run's seed."),
         ] },
         {
             "type": "object",

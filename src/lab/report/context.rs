@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::named_arms::{NamedArm, named_arms};
 use super::plot::{self, Plot};
 use super::provenance::{self, Arm, Provenance};
 use super::{ReportError, Sources};
@@ -46,6 +47,8 @@ pub struct Context {
     pub curve: Option<Curve>,
     /// Baseline and candidate side by side.
     pub arms: Vec<Arm>,
+    /// The arms that the spec names.
+    pub named_arms: Vec<NamedArm>,
     /// Where it all comes from.
     pub provenance: Provenance,
     /// How much a short report prints.
@@ -217,6 +220,7 @@ pub(super) fn build(sources: &Sources) -> Result<Context, ReportError> {
         plots: curves.charts.iter().filter_map(|chart| plot::lay_out(chart, &note)).collect(),
         curve: curves.curve,
         arms: provenance::arms(sources),
+        named_arms: named_arms(sources),
         provenance: provenance::provenance(sources),
         limits: Limits::LADDER[0],
         version: env!("CARGO_PKG_VERSION").to_string(),

@@ -8,6 +8,7 @@ mod bench;
 mod comparison;
 mod context;
 mod leaderboard;
+mod named_arms;
 mod plot;
 mod provenance;
 mod templates;
@@ -29,6 +30,7 @@ pub use bench::render_bench_comparison;
 pub use comparison::{ComparisonContext, ComparisonRow, render_comparison};
 pub use context::{BlockView, Context, IntervalView, Limits, RunView, TimedView, VerdictView};
 pub use leaderboard::{leaderboard, refresh_leaderboard, write_leaderboard};
+pub use named_arms::{ArmFailure, DiffView, NamedArm};
 pub use plot::{Plot, Point, Series, Tick};
 pub use provenance::{Arm, Provenance};
 

@@ -130,6 +130,7 @@ fn filters(environment: &mut Environment<'static>) {
     environment.add_filter("duration", text::duration);
     environment.add_filter("digits", text::digits);
     environment.add_filter("code", |value: Value| text::code(&value.to_string()));
+    environment.add_filter("line", text::line);
     environment.add_filter("prose", |state: &minijinja::State<'_, '_>, value: String| match state.auto_escape() {
         AutoEscape::Custom(_) => text::prose_markdown(&value),
         _ => text::prose_html(&value),

@@ -77,6 +77,11 @@ pub(super) fn prose_html(text: &str) -> Value {
     Value::from_safe_string(spans(text, escape_html, |name| format!("<code>{}</code>", escape_html(name))))
 }
 
+/// A line inside a `pre` element, in Markdown and in HTML.
+pub(super) fn line(text: &str) -> Value {
+    Value::from_safe_string(escape_html(text))
+}
+
 /// Text with what stands between pairs of backticks put through `name`, the rest through `plain`: both escape, so that
 /// backticks in the wrong place only look wrong.
 fn spans(text: &str, plain: impl Fn(&str) -> String, name: impl Fn(&str) -> String) -> String {

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::scorecard::compare::Comparison;
 use nanochat_artifacts::{
-    BaselineResult, Bench, Document, Environment, ExperimentRecord, Export, Generation, NoiseRecord, Scorecard, Summary,
+    ArmsRecord, BaselineResult, Bench, Document, Environment, ExperimentRecord, Export, Generation, NoiseRecord,
+    Scorecard, Summary,
 };
 use nanochat_experiment::config as spec;
 use nanochat_plan::{PlanSet, RunPlan};
@@ -45,7 +46,8 @@ impl Kind {
 }
 
 /// All kinds, in order of name.
-pub const KINDS: [Kind; 17] = [
+pub const KINDS: [Kind; 18] = [
+    Kind { name: "arms", id: Some(ArmsRecord::SCHEMA), schema: of::<ArmsRecord> },
     Kind { name: "baseline", id: Some(BaselineResult::SCHEMA), schema: of::<BaselineResult> },
     Kind { name: "bench", id: Some(Bench::SCHEMA), schema: of::<Bench> },
     Kind { name: "comparison", id: Some(Comparison::SCHEMA), schema: of::<Comparison> },

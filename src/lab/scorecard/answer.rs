@@ -5,16 +5,19 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use nanochat_artifacts::{Effect, Judgement, QualityClaim, Scorecard, SpeedClaim, Verdict};
-use nanochat_plan::QualityMetric as Metric;
+use nanochat_plan::{ARM_AXIS, QualityMetric as Metric};
 
 use super::quality::plural;
 
-/// What a cell is called: `matrix_lr 0.3, depth 4`.
+/// What a cell is called: `matrix_lr 0.3, depth 4`; an arm by its name.
 pub(super) fn cell_name(axes: &BTreeMap<String, Value>) -> String {
     if axes.is_empty() {
         return "the candidate".to_string();
     }
-    let named = axes.iter().map(|(key, value)| format!("{} {}", key.rsplit('.').next().unwrap_or(key), text(value)));
+    let named = axes.iter().map(|(key, value)| match key.as_str() {
+        ARM_AXIS => text(value),
+        key => format!("{} {}", key.rsplit('.').next().unwrap_or(key), text(value)),
+    });
     named.collect::<Vec<_>>().join(", ")
 }
 

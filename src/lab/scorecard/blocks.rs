@@ -2,12 +2,13 @@
 //! the ratio inside a block is steadier than the arms are.
 //!
 //! A block counts when its recording names the candidate's run and the two ended no further apart than the runs of the
-//! block took: a run that was made again later is no longer back to back with anything.
+//! block took: a run that was made again later is no longer back to back with anything. Runs of arms say themselves to
+//! which block of which session they belong.
 
 use super::statistics::{self, rounded};
 use super::{CONFIDENCE, speed};
 use nanochat_artifacts::{
-    BaselineBlock, BaselineRun, BlockArm, EvalRow, RunDocuments, SpeedBlock, Summary, steady_seconds,
+    BaselineBlock, BaselineRun, BlockArm, EvalRow, RunBlock, RunDocuments, SpeedBlock, Summary, steady_seconds,
 };
 
 /// Seconds that may pass in a block outside of its runs: preparation of data and tokenizer.
@@ -21,7 +22,8 @@ pub(super) struct Pair<'a, 'b> {
     /// The baseline's.
     pub base: &'b BaselineRun,
     summary: &'a Summary,
-    block: &'b BaselineBlock,
+    number: u64,
+    baseline_first: bool,
     rates: (f64, f64),
 }
 
@@ -45,12 +47,18 @@ pub(super) fn pairs<'a, 'b>(
         let beside = variant.iter().rev().find_map(|&base| pair(run, base, recorded));
         pairs.extend(beside);
     }
-    pairs.sort_by_key(|pair| pair.block.number);
+    pairs.sort_by_key(|pair| pair.number);
     pairs
 }
 
 fn pair<'a, 'b>(run: &'a RunDocuments, base: &'b BaselineRun, recorded: &[&BaselineRun]) -> Option<Pair<'a, 'b>> {
-    let block = block_of(base).filter(|block| block.candidate_run.as_deref() == Some(&run.plan.run_id))?;
+    let block = block_of(base)?;
+    if let Some(control) = &block.of_arms {
+        return of_arms(run, base, control);
+    }
+    if block.candidate_run.as_deref() != Some(&run.plan.run_id) {
+        return None;
+    }
     let summary = run.finished()?;
     let beside = recorded.iter().filter(|other| {
         block_of(other).is_some_and(|other| other.candidate_run == block.candidate_run && other.number == block.number)
@@ -58,7 +66,20 @@ fn pair<'a, 'b>(run: &'a RunDocuments, base: &'b BaselineRun, recorded: &[&Basel
     let taken = beside.filter_map(|other| other.elapsed_seconds).sum::<f64>() + summary.elapsed_seconds;
     let apart = ended(base)?.duration_since(ended_candidate(run)?).as_secs_f64().abs();
     let rates = (summary.tokens_per_second?, base.tokens_per_second?);
-    (apart <= taken + SLACK_SECONDS).then_some(Pair { run, base, summary, block, rates })
+    let (number, baseline_first) = (block.number, block.baseline_first);
+    (apart <= taken + SLACK_SECONDS).then_some(Pair { run, base, summary, number, baseline_first, rates })
+}
+
+/// A run of an arm beside the control's in the same block of the same session.
+fn of_arms<'a, 'b>(run: &'a RunDocuments, base: &'b BaselineRun, control: &RunBlock) -> Option<Pair<'a, 'b>> {
+    let own = run.environment.as_ref()?.block.as_ref()?;
+    if (&own.session, own.number) != (&control.session, control.number) {
+        return None;
+    }
+    let summary = run.finished()?;
+    let rates = (summary.tokens_per_second?, base.tokens_per_second?);
+    let baseline_first = control.place < own.place;
+    Some(Pair { run, base, summary, number: own.number, baseline_first, rates })
 }
 
 fn block_of(base: &BaselineRun) -> Option<&BaselineBlock> {
@@ -96,8 +117,8 @@ pub(super) fn figures(pair: &Pair<'_, '_>, ours: Option<&[f64]>, theirs: &[f64],
         candidate.target_seconds_with_startup = whole.and_then(|whole| time_to(target, &whole)).map(rounded);
     }
     SpeedBlock {
-        number: pair.block.number,
-        baseline_first: pair.block.baseline_first,
+        number: pair.number,
+        baseline_first: pair.baseline_first,
         candidate_run: pair.run.plan.run_id.clone(),
         candidate,
         baseline: baseline_arm(pair.base, baseline_rate, theirs, target),

@@ -9,11 +9,13 @@ use super::evidence::Sweep;
 use super::quality::Metric;
 use super::statistics::{self, rounded};
 use super::{
-    BaselineEvidence, CONFIDENCE, Rules, ScorecardError, arms, control, drift, quality, ranking, reproducibility, speed,
+    BaselineEvidence, CONFIDENCE, Rules, ScorecardError, arms, control, drift, fallbacks, quality, ranking,
+    reproducibility, speed,
 };
 use nanochat_artifacts::{
     CellSummary, ExperimentDocuments, ExperimentRecord, Judgement, Ranking, RunDocuments, Tables, Verdict,
 };
+use nanochat_plan::{ARM_AXIS, RunPlan};
 
 /// All cells in the order in which the plan names them, each with its verdicts.
 pub(super) fn judged(
@@ -26,7 +28,9 @@ pub(super) fn judged(
     let record = &documents.record;
     let claims = match rules {
         Rules::V1 => None,
-        Rules::V2(lenders) => Some(claims_of(record, &groups, baseline, lenders)),
+        Rules::V2(lenders) => {
+            Some(Claims { arms: documents.arms.as_ref(), ..claims_of(record, &groups, baseline, lenders) })
+        }
     };
     let judged = (0..groups.len()).into_par_iter().map(|place| {
         let runs = groups.get(place).map(Vec::as_slice).unwrap_or_default();
@@ -44,17 +48,38 @@ fn claims_of<'a>(
     evidence: &'a BaselineEvidence,
     lenders: &'a [Lender],
 ) -> Claims<'a> {
-    let is_control =
-        |runs: &Vec<&RunDocuments>| runs.first().is_some_and(|run| control::is_control(record.control.as_ref(), run));
     Claims {
         rule: &record.quality,
         cells: groups,
         sweep: Sweep::new(groups.iter().map(|runs| claims::sample(runs, record.quality.metric)).collect()),
-        control: groups.iter().position(is_control),
+        controls: controls(record, groups),
         evidence,
         commit: &record.baseline_commit,
+        arms: None,
         lenders,
     }
+}
+
+/// The control of every cell: the one with the same values of the other axes, where the control is an arm and so has a cell
+/// for each of them; else the only one.
+fn controls(record: &ExperimentRecord, groups: &[Vec<&RunDocuments>]) -> Vec<Option<usize>> {
+    let is_control =
+        |runs: &Vec<&RunDocuments>| runs.first().is_some_and(|run| control::is_control(record.control.as_ref(), run));
+    let others = |plan: &RunPlan| {
+        let named = |key: &String| record.control.as_ref().is_some_and(|control| control.contains_key(key));
+        plan.axes.iter().filter(|(key, _)| !named(key)).map(axis).collect::<Vec<_>>()
+    };
+    let any = groups.iter().position(is_control);
+    let of_cell = |cell: &Vec<&RunDocuments>| {
+        let own = cell.first().map(|run| others(&run.plan)).unwrap_or_default();
+        // A cell may have axes that vary in its arm alone.
+        let same = |runs: &Vec<&RunDocuments>| {
+            let theirs = runs.first().map(|run| others(&run.plan)).unwrap_or_default();
+            is_control(runs) && theirs.iter().all(|axis| own.contains(axis))
+        };
+        groups.iter().position(same).or(any)
+    };
+    groups.iter().map(of_cell).collect()
 }
 
 /// Runs by the values of their axes, in order of first appearance.
@@ -71,9 +96,10 @@ fn grouped(runs: &[RunDocuments]) -> Vec<Vec<&RunDocuments>> {
     groups
 }
 
-/// `model.depth=12`.
+/// `model.depth=12`; an arm by its name alone.
 pub(super) fn axis((key, value): (&String, &serde_json::Value)) -> String {
     match value {
+        serde_json::Value::String(name) if key == ARM_AXIS => name.clone(),
         serde_json::Value::String(text) => format!("{key}={text}"),
         other => format!("{key}={other}"),
     }
@@ -109,6 +135,7 @@ fn judge(
     let answer = answer.filter(|_| !control);
     let timed = speed::judge(runs, &record.speed, baseline, commit, tables)?;
     let (speed, speed_variants) = if claims.is_some() { claims::speed(&record.speed, timed) } else { timed };
+    let (quality, speed) = (fallbacks::named(quality, runs, documents), fallbacks::named(speed, runs, documents));
     let (quality, speed, speed_variants) = match control {
         true => (itself(quality), itself(speed), Vec::new()),
         false => (quality, speed, speed_variants),

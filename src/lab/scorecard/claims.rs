@@ -5,8 +5,8 @@
 //! number of seeds that would decide. What is not claimed is not judged.
 
 use nanochat_artifacts::{
-    BaselineRun, Bound, CitedNoise, Effect, Finding, Judgement, Method, NoiseEntry, Outcome, QualityClaim, QualityRule,
-    RunDocuments, SpeedClaim, SpeedComparison, SpeedRule, Verdict,
+    ArmsRecord, BaselineRun, Bound, CitedNoise, Effect, Finding, Judgement, Method, NoiseEntry, Outcome, QualityClaim,
+    QualityRule, RunDocuments, SpeedClaim, SpeedComparison, SpeedRule, Verdict,
 };
 use nanochat_plan::configuration_hash;
 
@@ -49,8 +49,10 @@ pub(super) struct Claims<'a> {
     pub cells: &'a [Vec<&'a RunDocuments>],
     /// The arms of the cells.
     pub sweep: Sweep,
-    /// Place of the control, where it is a cell.
-    pub control: Option<usize>,
+    /// Place of each cell's control, where it is a cell.
+    pub controls: Vec<Option<usize>>,
+    /// How the arms differ, where there are any.
+    pub arms: Option<&'a ArmsRecord>,
     /// What is recorded.
     pub evidence: &'a BaselineEvidence,
     /// The baseline's commit.
@@ -87,7 +89,7 @@ impl Claims<'_> {
             let reason = "the spec claims nothing of quality".to_string();
             return (Judgement { outcome: Outcome::Off, reason, ..judgement }, None);
         }
-        let arms = match self.control {
+        let arms = match self.controls.get(cell).copied().flatten() {
             _ if matches!(self.evidence, BaselineEvidence::NoControl(_)) => self.recorded(runs, ours),
             Some(control) => self.cells_compared(cell, control, ours),
             None => self.recorded(runs, ours),
@@ -118,7 +120,8 @@ impl Claims<'_> {
         };
         let differences = comparable::differences(mine, other, self.rule.metric);
         if !differences.is_empty() {
-            let reason = format!("this cell and the control differ in {}", differences.join(", "));
+            let files = comparable::files(mine.0, self.arms, &differences);
+            let reason = format!("this cell and the control differ in {}{files}", differences.join(", "));
             return Err((Outcome::NotComparable(None), reason));
         }
         let theirs = self.sweep.sample(control).cloned().unwrap_or_default();
@@ -331,7 +334,7 @@ fn by_blocks(rule: &SpeedRule, claim: SpeedClaim, compared: &SpeedComparison) ->
             .map(|ratio| format!("; the ratio {ratio:.4} of separate runs is context"))
             .unwrap_or_default();
         let reason = format!(
-            "speed is judged from blocks of one session, which `--with-baseline` makes, and there are none{seen}"
+            "speed is judged from blocks of one session, which `arms` or `--with-baseline` make, and there are none{seen}"
         );
         return Judgement { outcome: Outcome::Missing(None), reason, ..judgement };
     }

@@ -1,6 +1,6 @@
 //! What makes the figures of two runs incomparable whatever the treatment: another budget, data, tokenizer or evaluation.
 
-use nanochat_artifacts::Summary;
+use nanochat_artifacts::{ArmEvidence, ArmsRecord, Summary};
 use nanochat_plan::{BudgetPlan, RunPlan};
 
 use super::Metric;
@@ -36,12 +36,54 @@ pub(super) fn differences(ours: Outcome<'_>, theirs: Outcome<'_>, metric: Metric
         ));
     }
     differs.extend(evaluation(plan, other, metric));
+    differs.extend(arms(summary.arm.as_ref(), others.arm.as_ref()));
     if skipped(summary) != skipped(others) || summary.adopted_steps != others.adopted_steps {
         differs.push(
             "the data that was trained on (a run diverged and skipped some, or began with the baseline's steps)".into(),
         );
     }
     differs
+}
+
+/// What checkouts show of their own code: their evaluation against each other's, or all of it against this program's.
+fn arms(ours: Option<&ArmEvidence>, theirs: Option<&ArmEvidence>) -> Vec<String> {
+    let (Some(ours), Some(theirs)) = (ours, theirs) else {
+        return ours.or(theirs).map(|arm| arm.differences.clone()).unwrap_or_default();
+    };
+    let mut differs = Vec::new();
+    if ours.first_validation_batch_sha256 != theirs.first_validation_batch_sha256 {
+        let (a, b) = (digits(&ours.first_validation_batch_sha256), digits(&theirs.first_validation_batch_sha256));
+        differs.push(format!("the evaluation's tokens (the first batch has {a}… against {b}…)"));
+    }
+    if ours.evaluation_probe != theirs.evaluation_probe {
+        let bits = |probe: Option<f64>| probe.map_or("no answer".to_string(), |bits| format!("{bits:.6}"));
+        let (a, b) = (bits(ours.evaluation_probe), bits(theirs.evaluation_probe));
+        differs.push(format!("the evaluation (bits per byte of a made-up model: {a} against {b})"));
+    }
+    differs
+}
+
+/// Parts of a repository by what they decide, as words in a file's path.
+const DECIDING: [(&str, &[&str]); 3] = [
+    ("data", &["dataloader", "dataset"]),
+    ("tokenizer", &["tokenizer"]),
+    ("evaluation", &["loss_eval", "core_eval", "base_eval", "dataloader", "dataset", "tokenizer"]),
+];
+
+/// Which files of an arm's commit make the differences, as the end of a sentence; nothing where its diff isn't known. Where
+/// no file is named for such things, all changed modules may be the cause.
+pub(super) fn files(plan: &RunPlan, arms: Option<&ArmsRecord>, differences: &[String]) -> String {
+    let record = plan.arm.as_ref().and_then(|arm| arms?.arm(&arm.name));
+    let Some(diff) = record.and_then(|record| record.diff.as_ref()) else { return String::new() };
+    let touched = |words: &&[&str], path: &str| words.iter().any(|word| path.contains(word));
+    let decided = DECIDING.iter().filter(|(what, _)| differences.iter().any(|difference| difference.contains(what)));
+    let words: Vec<&[&str]> = decided.map(|(_, words)| *words).collect();
+    let named = |path: &&str| words.iter().any(|words| touched(words, path));
+    let paths: Vec<&str> =
+        diff.files.iter().map(|file| file.path.as_str()).filter(|path| path.ends_with(".py")).collect();
+    let own: Vec<&str> = paths.iter().copied().filter(named).collect();
+    let files = if own.is_empty() { paths } else { own };
+    if files.is_empty() { String::new() } else { format!("; its commit changes {}", files.join(", ")) }
 }
 
 /// Whether both state the same number of FLOPs as their budget.

@@ -160,7 +160,12 @@ impl Drawings<'_> {
         charts.push(chart("Validation bits per byte by time", "seconds in steps", "bpb", false, &self.bpb_by_time()));
         charts.push(self.loss());
         charts.push(chart("Throughput", "steps", "tokens per second", true, &self.throughput()));
-        let memory = self.lines(|drawn| drawn.by_step(|row| row.rss_bytes as f64 / f64::from(1 << 20)));
+        // Scripts of other programs don't say what memory they use after a step.
+        let memory = self.lines(|drawn| {
+            let mut memory = drawn.by_step(|row| row.rss_bytes as f64 / f64::from(1 << 20));
+            memory.retain(|(_, mebibytes)| *mebibytes > 0.0);
+            memory
+        });
         charts.push(chart("Resident memory", "steps", "MiB", true, &memory));
         let cost = self.lines(|drawn| drawn.bpb.iter().map(|m| (m.step as f64, m.cost)).collect());
         if cost.iter().any(|line| line.values.len() >= EVALUATIONS_NEEDED) {

@@ -213,6 +213,7 @@ impl Project {
                     number,
                     baseline_first: number % 2 == 1,
                     candidate_run: Some(candidate_run.into()),
+                    of_arms: None,
                 }),
                 first_validation_batch_sha256: None,
                 batches_agree: Some(true),
@@ -345,6 +346,7 @@ fn summary(plan: &RunPlan, wanted: &Wanted, rows: &[StepRow], evals: &[EvalRow],
         ]),
         rollbacks: Vec::new(),
         adopted_steps: 0,
+        arm: None,
     }
 }
 
@@ -367,5 +369,6 @@ fn environment(wanted: &Wanted) -> Environment {
         libraries: BTreeMap::from([("candle-core".into(), "0.11.1".into())]),
         finished_at: "2026-07-10T12:00:00Z".into(),
         hardware_matches_profile: true,
+        block: None,
     }
 }

@@ -19,6 +19,7 @@ mod control;
 mod curves;
 pub mod drift;
 mod evidence;
+mod fallbacks;
 mod leaderboard;
 pub mod noise;
 mod overview;
@@ -272,6 +273,9 @@ fn read_baseline(
 fn evidence(documents: &ExperimentDocuments) -> Result<BTreeMap<String, String>, ScorecardError> {
     let mut hashes = BTreeMap::new();
     hashes.insert("experiment.json".to_string(), file_sha256(&documents.folder.record())?);
+    if documents.arms.is_some() {
+        hashes.insert("arms.json".to_string(), file_sha256(&documents.folder.arms())?);
+    }
     for run in &documents.runs {
         let folder = &run.folder;
         for path in [folder.plan(), folder.summary(), folder.environment(), folder.steps(), folder.evals()] {
