@@ -102,7 +102,7 @@ fn broken_state_is_refused_and_nothing_changes() {
     assert_eq!(problems, ["exp_avg.lm_head.weight: missing"]);
     let (before, after) = (before.iter(), state(&engine));
     before.zip(&after).for_each(|((name, before), (_, after))| {
-        let [before, after] = [before, after].map(|tensor| crate::model::testing::entries(tensor));
+        let [before, after] = [before, after].map(crate::model::testing::entries);
         assert_eq!(before, after, "{name}");
     });
 }
