@@ -143,7 +143,7 @@ fn known_failure_6_a_task_with_too_few_examples_is_named_before_any_is_run() {
     assert_eq!((three.tasks[0].items.len(), three.tasks[0].delimiter.as_str()), (3, " "));
 }
 
-/// A malformed line and an example without an answer in tokens: errors, or left out, reported and counted.
+/// A malformed line and an answer that is too long: errors, or left out, reported and counted.
 #[test]
 fn examples_that_cannot_be_evaluated_stop_the_evaluation_or_are_skipped() {
     let folder = tempfile::tempdir().unwrap();
