@@ -95,7 +95,12 @@ impl Climbmix {
             if let Some(problem) = problem {
                 watch(Event::Replaced { file: name, problem: &problem });
             }
-            missing.push(Wanted { url: format!("{}/{name}", self.address), path, kind: Kind::Parquet, sha256 });
+            missing.push(Wanted {
+                url: format!("{}/{name}", self.address.trim_end_matches('/')),
+                path,
+                kind: Kind::Parquet,
+                sha256,
+            });
         }
         if !recorded.is_empty() {
             sums.record_all(recorded)?;
