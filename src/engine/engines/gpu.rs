@@ -1,10 +1,10 @@
 //! The step on a GPU: arenas in its memory, the passes recorded once and replayed, one read a step.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use candle_core::{DType, Device as CandleDevice, Tensor};
 
-use super::{Engine, Group, Setup};
+use super::{Engine, Group, Setup, model_of};
 use crate::checkpoint::StoredTensor;
 use crate::data::Batch;
 use crate::model::{Gpt, Gradients, ModelError, Parameters, Part};
@@ -204,13 +204,7 @@ impl<D: Device> Engine for GpuEngine<D> {
     }
 
     fn model(&self) -> Result<Gpt, OptimError> {
-        let weights = self.weights()?;
-        let tensors =
-            weights.iter().map(|(name, weight)| Ok((name.clone(), weight.to_tensor()?.to_device(&self.copies)?)));
-        let tensors = tensors.collect::<Result<HashMap<_, _>, candle_core::Error>>()?;
-        let mut model = Gpt::from_owned(self.shape(), tensors)?;
-        model.set_precision(self.precision);
-        Ok(model)
+        model_of(self.shape(), &self.weights()?, self.precision, &self.copies)
     }
 
     fn weights(&self) -> Result<Group<'_>, OptimError> {

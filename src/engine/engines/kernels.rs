@@ -1,10 +1,10 @@
 //! The step over arenas, by the processor's kernels.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Engine, Group, Setup};
+use super::{Engine, Group, Setup, model_of};
 use crate::checkpoint::StoredTensor;
 use crate::data::Batch;
 use crate::model::{Gpt, Gradients, ModelError, Part, compute_dtype, load_angles, load_weights};
@@ -120,12 +120,7 @@ impl Engine for KernelEngine {
     }
 
     fn model(&self) -> Result<Gpt, OptimError> {
-        let weights = self.weights()?;
-        let tensors = weights.iter().map(|(name, weight)| Ok((name.clone(), weight.to_tensor()?)));
-        let tensors = tensors.collect::<Result<HashMap<_, _>, candle_core::Error>>()?;
-        let mut model = Gpt::from_owned(self.shape(), tensors)?;
-        model.set_precision(self.precision);
-        Ok(model)
+        model_of(self.shape(), &self.weights()?, self.precision, &Device::Cpu)
     }
 
     fn weights(&self) -> Result<Group<'_>, OptimError> {

@@ -14,9 +14,9 @@ mod rounding_tests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::checkpoint::StoredTensor;
 use crate::data::Batch;
@@ -112,6 +112,15 @@ pub trait Engine {
 
     /// Takes over given gradients, for comparisons of the optimizer alone.
     fn load_gradients(&mut self, gradients: &Gradients) -> Result<(), OptimError>;
+}
+
+/// A model of an engine's weights, on a device.
+fn model_of(shape: &ModelShape, weights: &Group<'_>, precision: Precision, device: &Device) -> Result<Gpt, OptimError> {
+    let tensors = weights.iter().map(|(name, weight)| Ok((name.clone(), weight.to_tensor()?.to_device(device)?)));
+    let tensors = tensors.collect::<Result<HashMap<_, _>, candle_core::Error>>()?;
+    let mut model = Gpt::from_owned(shape, tensors)?;
+    model.set_precision(precision);
+    Ok(model)
 }
 
 /// The engine for a model: the kernels where they serve it and are asked for, else the reference operations.
