@@ -41,7 +41,9 @@ fn memory_bytes(derived: &Derived, profile: &Profile, eval: &EvalPlan) -> f64 {
     let micro_steps = derived.total_batch_size / (batch.tokens() as u64 * profile.device_count).max(1);
     if profile.device == DeviceKind::Cuda && profile.dtype == Precision::Bf16 {
         let engine = GpuSizes::new(model, batch, micro_steps as usize, profile.dtype).total();
-        return DEVICE_BYTES + (engine + library_bytes(model, batch)) as f64;
+        // A model's weights lie there besides: those that the engine begins with, and later the copy that CORE is taken of.
+        let weights = 4.0 * derived.parameters.total as f64;
+        return DEVICE_BYTES + weights + (engine + library_bytes(model, batch)) as f64;
     }
     if profile.device != DeviceKind::Cpu {
         let total = derived.parameters.total as f64;

@@ -8,7 +8,7 @@ use nanochat_plan::ModelShape;
 use nanochat_plan::activations::{BatchSize, Chunks, Pass, Slot};
 use nanochat_step::{Network, StepSettings};
 
-use super::twins::Twins;
+use super::compared::Compared;
 use super::work::{self, MICRO_STEPS};
 
 /// Two windows, grouped queries, value embeddings, a vocabulary that is padded.
@@ -31,13 +31,13 @@ pub(super) fn distances(
     width: usize,
 ) -> Result<BTreeMap<String, f64>, DeviceError> {
     let network = Network::with_chunks(&shape(size.length, width), size, Pass::Training, MICRO_STEPS, Chunks::GPU);
-    let twins = Twins::new(device, Emulator::default());
-    let mut ops = GpuOps::new(twins, &network, MICRO_STEPS, Dtype::Bf16)?;
+    let compared = Compared::new(device, Emulator::default());
+    let mut ops = GpuOps::new(compared, &network, MICRO_STEPS, Dtype::Bf16)?;
     let activations = ops.memory().at(network.slot(Slot::Embedded));
-    let twins = ops.device_mut();
-    twins.is_bf16(activations);
+    let compared = ops.device_mut();
+    compared.is_bf16(activations);
     // The copies of the weights.
-    twins.are_bf16(2 * network.parameters().elements());
+    compared.are_bf16(2 * network.parameters().elements());
     work::load(&network, &mut ops)?;
     network.zero_gradients(&mut ops);
     (0..MICRO_STEPS).for_each(|number| work::micro_step(&network, &mut ops, number));
@@ -53,7 +53,7 @@ mod tests {
 
     /// Another order of threads changes no bit, so all of a step's commands are found, and no distance.
     #[test]
-    fn an_emulation_is_its_own_twin() {
+    fn an_emulation_equals_itself() {
         let distances = distances(Emulator::with_order(3), BatchSize { rows: 2, length: 9 }, 32).unwrap();
         assert!(distances.values().all(|distance| *distance == 0.0), "{distances:?}");
         let commands = ["embed_bf16", "cross_entropy_bf16", "muon_update_bf16", "product to f32, added"];

@@ -6,14 +6,14 @@
 
 #[cfg(any(test, feature = "cuda"))]
 mod check;
+#[cfg(any(test, feature = "cuda"))]
+mod compared;
 #[cfg(feature = "cuda")]
 mod measure;
 #[cfg(feature = "cuda")]
 mod timed;
 #[cfg(any(test, feature = "cuda"))]
 mod traffic;
-#[cfg(any(test, feature = "cuda"))]
-mod twins;
 #[cfg(any(test, feature = "cuda"))]
 mod work;
 

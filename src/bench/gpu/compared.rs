@@ -21,7 +21,7 @@ struct Piece {
 
 /// The two devices. Addresses that they give out are the first one's.
 #[derive(Debug)]
-pub(super) struct Twins<A, B> {
+pub(super) struct Compared<A, B> {
     first: A,
     second: B,
     pieces: Vec<Piece>,
@@ -29,7 +29,7 @@ pub(super) struct Twins<A, B> {
     distances: BTreeMap<String, f64>,
 }
 
-impl<A: Device, B: Device> Twins<A, B> {
+impl<A: Device, B: Device> Compared<A, B> {
     pub(super) fn new(first: A, second: B) -> Self {
         Self { first, second, pieces: Vec::new(), distances: BTreeMap::new() }
     }
@@ -113,7 +113,7 @@ fn squares(a: &[u8], b: &[u8], is_bf16: bool) -> f64 {
     pairs.map(|(a, b)| (f64::from(wide(a)) - f64::from(wide(b))).powi(2)).sum()
 }
 
-impl<A: Device, B: Device> Device for Twins<A, B> {
+impl<A: Device, B: Device> Device for Compared<A, B> {
     fn allocate(&mut self, bytes: usize) -> Result<Address, DeviceError> {
         let (first, second) = (self.first.allocate(bytes)?, self.second.allocate(bytes)?);
         let (is_bf16, has_addresses) = (false, false);
