@@ -383,6 +383,13 @@ fn a_checkouts_configuration_starts_nothing() {
     assert!(!planted.exists(), "the checkout's configuration started a program");
 }
 
+/// A program `python` in that folder. Another process writes it: a file that this one has open for writing is open in every child
+/// that a test beside this one starts at that moment, and then can't be run.
+fn script(folder: &Path, body: &str) {
+    fs::write(folder.join("written"), format!("#!/bin/sh\n{body}\n")).expect("written");
+    sh(folder, "rm -f python && cp written python && chmod +x python");
+}
+
 #[test]
 fn an_environment_is_checked_for_packages_and_device() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -395,9 +402,7 @@ fn an_environment_is_checked_for_packages_and_device() {
     for (name, answer) in answers {
         let path = folder.path().join("python");
         let line = answer.lines().last().unwrap_or_default();
-        fs::write(&path, format!("#!/bin/sh\necho chatter\necho 'nanochat-answer {line}'\necho more\n"))
-            .expect("written");
-        sh(folder.path(), "chmod +x python");
+        script(folder.path(), &format!("echo chatter\necho 'nanochat-answer {line}'\necho more"));
         let python = Python::new(&path);
         let probed = python.probe(MINUTE, &|| false);
         match name {
@@ -414,9 +419,9 @@ fn an_environment_is_checked_for_packages_and_device() {
             }
         }
     }
-    for (name, script) in [("fails", "echo words >&2; exit 4"), ("silent", "true"), ("hangs", "sleep 300")] {
+    for (name, body) in [("fails", "echo words >&2; exit 4"), ("silent", "true"), ("hangs", "sleep 300")] {
         let path = folder.path().join("python");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+        script(folder.path(), body);
         let timeout = if name == "hangs" { Duration::from_millis(300) } else { MINUTE };
         let error = Python::new(&path).probe(timeout, &|| false).expect_err(name).to_string();
         let words = match name {
