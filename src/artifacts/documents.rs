@@ -89,6 +89,9 @@ pub struct Summary {
     /// Steps at the start that the baseline took, in a run that goes on from a checkpoint of its; not written where none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub adopted_steps: u64,
+    /// Checkpoints of its own that the run went on from, in order; not written where it was made in one go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub continued_from: Vec<Continued>,
     /// What shows that another program did what the run says; not written for this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arm: Option<ArmEvidence>,
@@ -112,6 +115,19 @@ impl Summary {
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// A checkpoint that a run went on from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Continued {
+    /// Steps done at the checkpoint.
+    pub step: u64,
+    /// SHA-256 of the checkpoint's manifest, which holds those of all its files.
+    pub manifest_sha256: String,
+    /// It was not written by the user who went on from it, on the same machine, but trusted by `--trust-checkpoints`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_elsewhere: bool,
 }
 
 /// A divergence after which a run went back to a checkpoint and on with other data.

@@ -34,6 +34,7 @@ fn summary() -> Summary {
         files_sha256: BTreeMap::from([("steps.parquet".into(), "d".repeat(64))]),
         rollbacks: Vec::new(),
         adopted_steps: 0,
+        continued_from: Vec::new(),
         arm: None,
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn summarize(
         files_sha256: files,
         rollbacks: Vec::new(),
         adopted_steps: 0,
+        continued_from: Vec::new(),
         arm: Some(evidence(carried, matching)),
     })
 }

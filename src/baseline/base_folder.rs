@@ -114,7 +114,7 @@ impl BaseFolder {
         remove(&data)?;
         fs::create_dir_all(&data).map_err(BaselineError::io("create", &data))?;
         match plan {
-            DataPlan::Parquet { path } | DataPlan::Climbmix { path, .. } => {
+            DataPlan::Parquet { path, field: None } | DataPlan::Climbmix { path, .. } => {
                 link_shards(&resolve(path, project), corpus, &data)?
             }
             _ => write_shards(corpus, &data)?,
@@ -150,7 +150,7 @@ fn write_shards(corpus: &Corpus, data: &Path) -> Result<(), BaselineError> {
     for (number, shard) in shards(corpus).enumerate() {
         write_shard(shard, &data.join(format!("shard_{number:05}.parquet")))?;
     }
-    let written = Corpus::open(&DataPlan::Parquet { path: data.to_string_lossy().into_owned() }, Path::new(""))?;
+    let written = Corpus::open(&DataPlan::parquet(data.to_string_lossy()), Path::new(""))?;
     if written.sha256()? != corpus.sha256()? {
         return Err(BaselineError::DataDiffer { path: data.to_path_buf() });
     }

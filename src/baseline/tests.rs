@@ -444,7 +444,7 @@ fn a_base_folder_holds_the_same_documents_and_leaves_foreign_folders_alone() {
     let base = BaseFolder::at(&place).expect("made");
     base.lay_out(&plan.data, &corpus, &tokenizer, None, Path::new("")).expect("laid out");
     let data = place.join("base_data_climbmix");
-    let written = DataPlan::Parquet { path: data.to_string_lossy().into_owned() };
+    let written = DataPlan::parquet(data.to_string_lossy());
     assert_eq!(
         Corpus::open(&written, Path::new("")).and_then(|corpus| corpus.sha256()).expect("readable"),
         corpus.sha256().expect("readable")
@@ -458,7 +458,7 @@ fn a_base_folder_holds_the_same_documents_and_leaves_foreign_folders_alone() {
     let shards = Corpus::open(&written, Path::new("")).expect("a corpus");
     linked.lay_out(&written, &shards, &tokenizer, None, Path::new("")).expect("laid out");
     linked.lay_out(&written, &shards, &tokenizer, None, Path::new("")).expect("laid out again");
-    let again = DataPlan::Parquet { path: links.join("base_data_climbmix").to_string_lossy().into_owned() };
+    let again = DataPlan::parquet(links.join("base_data_climbmix").to_string_lossy());
     assert_eq!(
         Corpus::open(&again, Path::new("")).and_then(|corpus| corpus.sha256()).expect("readable"),
         corpus.sha256().expect("readable")

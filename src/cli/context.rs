@@ -128,6 +128,7 @@ fn warn(warning: &Warning) {
         Warning::MissingPath(missing) => super::output::report(&miette::Report::new(missing.as_ref().clone())),
         Warning::Machine(mismatch) => tell!("warning: {mismatch}; speed will not be judged"),
         Warning::TooLarge(too_large) => tell!("warning: {too_large}; the run starts all the same"),
+        Warning::SameName(error) => tell!("warning: {error}; `run` refuses it"),
         Warning::Elsewhere(project) => tell!(
             "warning: this folder lies in the project {}, and results would go into a `results/` of its own; start from there to use the project's",
             project.display()

@@ -33,7 +33,7 @@ pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>, needs:
     let flops: f64 = runs.iter().map(|run| run.total_flops as f64).sum();
     let tokens: u64 = runs.iter().map(|run| run.total_tokens).fold(0, u64::saturating_add);
     let hardware = runs.first().map_or("", |run| run.hardware.as_str());
-    let seconds: Option<f64> = runs.iter().map(|run| seconds(run, needs)).sum();
+    let seconds: Option<f64> = runs.iter().map(|run| needs.seconds(run)).sum();
     let time = seconds.map_or_else(|| "an unknown time".to_owned(), |seconds| format!("about {}", duration(seconds)));
     say!("total: {} tokens, {flops:.2e} FLOPs, {time} on {hardware}", short(tokens as f64));
     print_needs(opened, needs);
@@ -116,11 +116,6 @@ fn print_power(power: &Power) {
     }
 }
 
-/// Time of a run, as measured or else as the profile's rates have it.
-fn seconds(run: &RunPlan, needs: &Needs) -> Option<f64> {
-    needs.measured_seconds(run).or(run.estimate.seconds)
-}
-
 fn row(run: &RunPlan, needs: &Needs) -> [String; 9] {
     [
         run.run_id.clone(),
@@ -131,7 +126,7 @@ fn row(run: &RunPlan, needs: &Needs) -> [String; 9] {
         short(run.total_tokens as f64),
         format!("{:.2e}", run.total_flops as f64),
         format!("{:.2} GiB", run.estimate.memory_gib),
-        seconds(run, needs).map_or_else(|| "?".to_owned(), duration),
+        needs.seconds(run).map_or_else(|| "?".to_owned(), duration),
     ]
 }
 

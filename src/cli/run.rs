@@ -20,6 +20,9 @@ pub struct Args {
     /// Start every run over, even if it is finished
     #[arg(long)]
     force: bool,
+    /// Go on from checkpoints that this user didn't write on this machine
+    #[arg(long)]
+    trust_checkpoints: bool,
     /// Stop at the first run that fails
     #[arg(long)]
     fail_fast: bool,
@@ -52,6 +55,8 @@ impl BaselineArgs {
             return Ok(None);
         };
         let Opened { experiment, root, .. } = opened;
+        // Processes of the checkout are ended in order.
+        let _at_work = stop.at_work();
         Ok(Some(Session::for_experiment(&place, experiment, opened.plans(), root, &|| stop.requested())?))
     }
 }
@@ -67,7 +72,12 @@ pub fn execute(args: Args) -> CliResult {
     let opened = args.spec.open(Scope::All, machine)?;
     opened.make_thread_pool()?;
     let stop = stop_runs();
-    let options = Options { force: args.force, fail_fast: args.fail_fast, hardware_matches: opened.hardware_matches };
+    let options = Options {
+        force: args.force,
+        fail_fast: args.fail_fast,
+        trust_checkpoints: args.trust_checkpoints,
+        hardware_matches: opened.hardware_matches,
+    };
     let outcome = match opened.experiment.arms.is_empty() {
         true => beside_baseline(&args.baseline, &opened, options, &stop)?,
         false => with_arms(&args.baseline.places, &opened, options, &stop)?,
@@ -98,7 +108,10 @@ fn with_arms(args: &PlaceArgs, opened: &Opened, options: Options, stop: &Stop) -
     let mut progress = baseline_progress::Progress::default();
     let mut report = |plan: &_, report: crate::baseline::Report<'_>| progress.show(plan, report);
     let wanted = Wanted { experiment, plans: opened.plans(), force: options.force };
+    // Processes of the checkouts are ended in order.
+    let at_work = stop.at_work();
     let mut arms = Arms::open(&wanted, &places, root, &|| stop.requested(), &mut report)?;
+    drop(at_work);
     let arms = arms.as_mut().map(|arms| arms as &mut dyn ForeignArms);
     run(opened, options, stop, Others { other_arm: None, arms })
 }

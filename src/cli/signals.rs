@@ -60,10 +60,27 @@ pub fn stop_on_signals(messages: [&'static str; 2]) -> Stop {
     stop
 }
 
-/// Stops a run after its step, with a checkpoint.
+/// Stops a run after its step, with a checkpoint; at once where there is nothing to save, as while data is prepared.
 pub fn stop_runs() -> Stop {
-    stop_on_signals([
-        "stopping after this step and writing a checkpoint (a third signal ends the program at once)",
-        "still writing the checkpoint; the next signal ends the program at once, and the last checkpoint stays valid",
-    ])
+    let stop = Stop::default();
+    let requested = stop.clone();
+    catch(move || {
+        let before = requested.request();
+        if requested.nothing_to_save() {
+            tell!("");
+            tell!("stopped; nothing was trained since the last run or checkpoint, and the same command goes on");
+            return ControlFlow::Break(());
+        }
+        let message = match before {
+            0 => "stopping after this step and writing a checkpoint (a third signal ends the program at once)",
+            1 => {
+                "still writing the checkpoint; the next signal ends the program at once, and the last checkpoint stays valid"
+            }
+            _ => return ControlFlow::Break(()),
+        };
+        tell!("");
+        tell!("{message}");
+        ControlFlow::Continue(())
+    });
+    stop
 }

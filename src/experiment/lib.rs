@@ -14,6 +14,7 @@ mod explain;
 mod hand_worked_tests;
 mod matrix;
 mod meaning;
+mod namesakes;
 mod paths;
 mod problem;
 mod profiles;
@@ -41,6 +42,7 @@ pub use crate::config::document::VariantSpec;
 pub use arms::Arm;
 pub use expand::{Expansion, expand, expand_cells, same_block};
 pub use explain::Explained;
+pub use namesakes::namesakes;
 pub use paths::{missing_paths, resolve_path};
 pub use profiles::{load_profile, profile_names};
 

@@ -211,7 +211,7 @@ impl Matrix<'_> {
         let (arm, bare) = (arm.map(str::to_owned), bare.to_owned());
         for step in bare.rsplit('.') {
             let entry = Entry { key: step.to_owned(), key_place: key_place.clone(), value: root };
-            root = Node { kind: Kind::Mapping(vec![entry]), place: key_place.clone() };
+            root = Node::new(Kind::Mapping(vec![entry]), key_place.clone());
         }
         let mut problems = check::SPEC.check(&root, false);
         problems.extend(expand_short_forms(&mut root));

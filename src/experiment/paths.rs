@@ -66,7 +66,7 @@ pub fn missing_paths(experiment: &Experiment) -> Vec<Diagnostic> {
 fn remedy(settings: &Settings, key: &str, path: &str) -> Option<String> {
     match (key, &settings.data) {
         ("data.path", DataPlan::Climbmix { shards, .. }) => Some(climbmix_command(*shards, path)),
-        ("data.path", DataPlan::Parquet { path }) if path == CLIMBMIX_FOLDER => {
+        ("data.path", DataPlan::Parquet { path, .. }) if path == CLIMBMIX_FOLDER => {
             Some(climbmix_command(CLIMBMIX_SHARDS, path))
         }
         ("tokenizer.path", DataPlan::Climbmix { path: data, .. }) => {

@@ -26,6 +26,7 @@ pub fn read(document: &SpecDocument, context: &Context<'_>) -> Result<(Settings,
     let tokenizer = keep(sources::tokenizer(document.tokenizer.as_ref(), context.vocabulary), &mut problems);
     let profile = keep(sources::profile(document.hardware.as_ref()), &mut problems);
     let budget = keep(budget(document), &mut problems);
+    let wall_clock = document.budget.as_ref().and_then(|budget| budget.wall_clock.as_ref());
     let vocab = tokenizer.as_ref().map_or(0, |tokenizer| tokenizer.vocab_size);
     let dials = keep(dials(document, vocab, budget, context.stated), &mut problems);
     if let (Some(data), Some(tokenizer), Some(profile), Some(dials), true) =
@@ -41,7 +42,8 @@ pub fn read(document: &SpecDocument, context: &Context<'_>) -> Result<(Settings,
             eval: document.eval.plan.clone(),
             checkpoint: document.checkpoint.clone(),
             on_divergence: document.on_divergence,
-            wall_clock_seconds: document.budget.as_ref().and_then(|budget| budget.wall_clock),
+            wall_clock_seconds: wall_clock.and_then(|cap| cap.limit),
+            refuse_longer: wall_clock.and_then(|cap| cap.refuse).unwrap_or(false),
             profile,
         };
         return Ok((settings, tokenizer.is_assumed));

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use nanochat_plan::{CLIMBMIX_FOLDER, CLIMBMIX_SHARDS, DataPlan, Profile, TokenizerPlan};
+use nanochat_plan::{CLIMBMIX_FOLDER, CLIMBMIX_SHARDS, DataPlan, Profile, TEXT_COLUMN, TokenizerPlan};
 
 use super::problem::Problem;
 use crate::config::document::{DataSource, DataSpec, TokenizerSpec};
@@ -12,7 +12,6 @@ use crate::config::merge;
 /// The baseline's vocabulary, characters a document and characters in all for tokenizer training.
 const TRAIN_DEFAULTS: (u64, u64, u64) = (32_768, 10_000, 2_000_000_000);
 /// Field of a JSON line that holds the document.
-const DEFAULT_FIELD: &str = "text";
 /// The data source.
 pub fn data(stated: Option<&DataSpec>) -> Result<DataPlan, Vec<Problem>> {
     let example = "such as `data: { source: synthetic, bytes: 2000000 }`";
@@ -27,14 +26,17 @@ pub fn data(stated: Option<&DataSpec>) -> Result<DataPlan, Vec<Problem>> {
     let mut problems = foreign_keys(data, source);
     let plan = match source {
         DataSource::Synthetic => data.bytes.map(|bytes| DataPlan::Synthetic { seed: data.seed.unwrap_or(0), bytes }),
-        DataSource::Parquet => data.path.clone().map(|path| DataPlan::Parquet { path }),
+        DataSource::Parquet => {
+            let field = data.field.clone().filter(|field| field != TEXT_COLUMN);
+            data.path.clone().map(|path| DataPlan::Parquet { path, field })
+        }
         DataSource::Climbmix => Some(DataPlan::Climbmix {
             path: data.path.clone().unwrap_or_else(|| CLIMBMIX_FOLDER.to_owned()),
             shards: data.shards.unwrap_or(CLIMBMIX_SHARDS),
         }),
         DataSource::Text => data.path.clone().map(|path| DataPlan::Text { path }),
         DataSource::Jsonl => data.path.clone().map(|path| {
-            let field = data.field.clone().unwrap_or_else(|| DEFAULT_FIELD.to_owned());
+            let field = data.field.clone().unwrap_or_else(|| TEXT_COLUMN.to_owned());
             DataPlan::Jsonl { path, field }
         }),
     };
@@ -58,7 +60,7 @@ fn foreign_keys(data: &DataSpec, source: DataSource) -> Vec<Problem> {
     let rules = [
         ("data.path", data.path.is_some() && synthetic),
         ("data.shards", data.shards.is_some() && source != DataSource::Climbmix),
-        ("data.field", data.field.is_some() && source != DataSource::Jsonl),
+        ("data.field", data.field.is_some() && !matches!(source, DataSource::Jsonl | DataSource::Parquet)),
         ("data.seed", data.seed.is_some() && !synthetic),
         ("data.bytes", data.bytes.is_some() && !synthetic),
     ];

@@ -153,6 +153,46 @@ fn a_cap_on_wall_clock_refuses_nothing() {
     assert_eq!(plan.wall_clock_seconds, Some(3.0));
 }
 
+/// A cap that says so refuses a run that is estimated to take longer, where the profile says how fast it is.
+#[test]
+fn a_cap_that_refuses_says_so() {
+    let budget =
+        |cap: &str| format!("{BASE}model: {{ depth: 4 }}\nbudget: {{ param_data_ratio: 12, wall_clock: {cap} }}\n");
+    let refused = load_text(&budget("{ limit: 3s, refuse: true }"), &[]).unwrap_err();
+    let told = refused.diagnostics.first().map(|found| found.message.clone()).unwrap_or_default();
+    assert!(told.contains("refuses what takes more than 3 s"), "{told}");
+    for (cap, limit) in
+        [("{ limit: 3, refuse: false }", 3.0), ("{ limit: 1000d, refuse: true }", 86_400_000.0), ("3", 3.0)]
+    {
+        let [plan] = &plans(&budget(cap), &[])[..] else { panic!("one run") };
+        assert_eq!(plan.wall_clock_seconds, Some(limit), "{cap}");
+    }
+    // A later layer's plain limit keeps what an earlier one says of refusing.
+    assert!(load_text(&budget("{ limit: 1000d, refuse: true }"), &["budget.wall_clock=3"]).is_err());
+}
+
+/// A section of a base spec is merged key by key, replaced as a whole, or taken back.
+#[test]
+fn a_section_of_a_base_is_merged_replaced_or_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = format!(
+        "{BASE}model: {{ depth: 4 }}\nbudget: {{ iterations: 5 }}\nmatrix: {{ axes: {{ optimizer.matrix_lr: [0.1, 0.2] }} }}\n"
+    );
+    fs::write(folder.path().join("base.yaml"), base).unwrap();
+    let cells = |own: &str| {
+        let path = folder.path().join("spec.yaml");
+        fs::write(&path, format!("schema: nanochat.experiment/v1\nname: own\nextends: base.yaml\n{own}")).unwrap();
+        let experiment = load(&path, &LoadOptions::default()).unwrap_or_else(|errors| panic!("{}", render(&errors)));
+        let axes: Vec<String> = experiment.cells.iter().map(|cell| format!("{:?}", cell.axes.keys())).collect();
+        (experiment.cells.len(), axes.first().cloned().unwrap_or_default())
+    };
+    assert_eq!(cells("").0, 2);
+    assert_eq!(cells("matrix: { axes: { model.depth: [2, 3] } }\n").0, 4);
+    let (count, axes) = cells("matrix: !replace { axes: { model.depth: [2, 3, 5] } }\n");
+    assert!(count == 3 && !axes.contains("matrix_lr"), "{count} {axes}");
+    assert_eq!(cells("matrix: null\n"), (1, "[]".to_owned()));
+}
+
 /// Anchors have a place of their own: keys that begin with `x-`.
 #[test]
 fn keys_of_the_users_own_hold_anchors() {

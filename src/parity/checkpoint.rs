@@ -39,7 +39,7 @@ pub(super) fn tokenizer(file: &Path, vocab_size: usize) -> Result<Tokenizer, Par
 
 /// Opens a folder of parquet shards.
 pub(super) fn open_corpus(data: &Path) -> Result<Corpus, ParityError> {
-    Corpus::open(&DataPlan::Parquet { path: data.display().to_string() }, Path::new("")).reading(data)
+    Corpus::open(&DataPlan::parquet(data.display().to_string()), Path::new("")).reading(data)
 }
 
 /// The folder that a file lies in.

@@ -62,6 +62,16 @@ pub enum PlanError {
         /// Tokens of a batch.
         batch: u64,
     },
+    /// The run is estimated to take longer than a cap that refuses such runs.
+    #[error(
+        "the run is estimated to take {seconds:.0} s, and `budget.wall_clock` refuses what takes more than {limit} s"
+    )]
+    WallClock {
+        /// Estimated seconds.
+        seconds: f64,
+        /// The cap in seconds.
+        limit: f64,
+    },
     /// The batch is not a whole number of micro-steps.
     #[error(
         "a step of {total_batch_size} tokens is not a whole number of micro-steps of {device_batch_size} × \
@@ -96,6 +106,7 @@ impl PlanError {
             Self::NoSteps { .. } | Self::TooLong { .. } => "budget",
             Self::Memory { .. } => "hardware.device_batch_size",
             Self::Evaluation { .. } => "eval.tokens",
+            Self::WallClock { .. } => "budget.wall_clock",
         }
     }
 
@@ -119,6 +130,10 @@ impl PlanError {
                 Some(format!("set eval.tokens to {batch} at least, or hardware.device_batch_size lower"))
             }
             Self::TooLong { .. } => Some("lower the budget".to_owned()),
+            Self::WallClock { .. } => Some(
+                "lower the budget or raise the limit; without `refuse` the run stops there and can be continued"
+                    .to_owned(),
+            ),
             Self::Accumulation { total_batch_size, device_batch_size, sequence_len, device_count } => {
                 Some(divisors(*total_batch_size, *device_batch_size, *sequence_len, *device_count))
             }

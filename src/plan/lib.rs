@@ -4,6 +4,7 @@ pub mod activations;
 mod arm;
 mod changes;
 mod climbmix;
+mod costs;
 pub mod derive;
 mod error;
 mod estimate;
@@ -24,6 +25,7 @@ pub use climbmix::{
     CLIMBMIX_FOLDER, CLIMBMIX_SHARD_BYTES, CLIMBMIX_SHARD_TOKENS, CLIMBMIX_SHARDS, CLIMBMIX_VALIDATION,
     climbmix_command, climbmix_shard, climbmix_shards, climbmix_shards_for,
 };
+pub use costs::{core_evaluations, evaluation_tokens, evaluations, times_due};
 pub use derive::{DeriveInputs, Derived, derive};
 pub use error::{FittingBatch, PlanError};
 pub use estimate::{CACHED_TOKENS, arena_bytes, estimate};

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Precision, QualityMetric, RunPlan};
+use super::{Precision, QualityMetric, RunPlan, costs};
 
 /// What `nanochat plan --format json` prints: every run of an experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,10 +53,11 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// Time that a run took in seconds, going by recorded runs; none where there are none like it.
-    pub fn measured_seconds(&self, run: &RunPlan) -> Option<f64> {
-        let rate = self.rates.iter().find(|rate| rate.dtype == run.dtype && rate.measured_on.is_some())?;
-        Some(run.total_flops as f64 / (rate.tflops * 1e12))
+    /// Time of a run in seconds with its evaluations, going by recorded runs or else by what the profile states; none where
+    /// neither says.
+    pub fn seconds(&self, run: &RunPlan) -> Option<f64> {
+        let rate = self.rates.iter().find(|rate| rate.dtype == run.dtype)?;
+        Some(costs::seconds(run, rate))
     }
 }
 
@@ -68,6 +69,9 @@ pub struct Rate {
     pub dtype: Precision,
     /// Training FLOPs a second, in 10^12.
     pub tflops: f64,
+    /// Seconds before the first step, as measured; none where that isn't known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup_seconds: Option<f64>,
     /// The run that it was measured on, as `experiment/run`; none when it is the profile's peak times an assumed efficiency.
     pub measured_on: Option<String>,
 }

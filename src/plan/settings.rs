@@ -31,6 +31,8 @@ pub struct Settings {
     pub on_divergence: OnDivergence,
     /// Cap on wall clock in seconds.
     pub wall_clock_seconds: Option<f64>,
+    /// A run that is estimated to take longer than the cap is refused, in the place of being stopped.
+    pub refuse_longer: bool,
     /// The hardware profile.
     pub profile: Profile,
 }
@@ -49,6 +51,7 @@ impl Settings {
             checkpoint: CheckpointPlan { every: 0, keep: 1 },
             on_divergence: OnDivergence::Stop,
             wall_clock_seconds: None,
+            refuse_longer: false,
             profile,
         }
     }
@@ -126,8 +129,8 @@ impl Settings {
         Ok(total_batch_size / micro)
     }
 
-    /// Refuses what doesn't fit in the profile's memory, and evaluations smaller than a batch. A cap on wall clock refuses nothing:
-    /// it stops a run, which then can be continued.
+    /// Refuses what doesn't fit in the profile's memory, and evaluations smaller than a batch. A cap on wall clock refuses nothing
+    /// unless the spec says so: it stops a run, which then can be continued.
     fn afford(&self, derived: &Derived) -> Result<(), PlanError> {
         let cost = estimate(derived, &self.profile, &self.eval);
         if let Some(available) = self.profile.memory_gib.filter(|&available| cost.memory_gib > available) {
@@ -136,9 +139,12 @@ impl Settings {
             return Err(PlanError::Memory { needed: cost.memory_gib, available, batch, depth });
         }
         let batch = self.profile.device_batch_size.saturating_mul(self.dials.sequence_len as u64);
-        match self.eval.tokens < batch {
-            true => Err(PlanError::Evaluation { tokens: self.eval.tokens, batch }),
-            false => Ok(()),
+        if self.eval.tokens < batch {
+            return Err(PlanError::Evaluation { tokens: self.eval.tokens, batch });
+        }
+        match (self.wall_clock_seconds.filter(|_| self.refuse_longer), cost.seconds) {
+            (Some(limit), Some(seconds)) if seconds > limit => Err(PlanError::WallClock { seconds, limit }),
+            _ => Ok(()),
         }
     }
 

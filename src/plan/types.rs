@@ -58,14 +58,20 @@ impl ParameterCounts {
     }
 }
 
+/// The column of parquet shards that holds the documents, unless a spec names another: the baseline's.
+pub const TEXT_COLUMN: &str = "text";
+
 /// Where the documents come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "source", rename_all = "snake_case", deny_unknown_fields)]
 pub enum DataPlan {
-    /// A folder of parquet shards with a column `text`; the last by name is validation.
+    /// A folder of parquet shards; the last by name is validation.
     Parquet {
         /// Folder, as written in the spec.
         path: String,
+        /// Column that holds the documents, where it isn't [`TEXT_COLUMN`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        field: Option<String>,
     },
     /// A folder (or one file) of JSON lines with a string field; the last shard is validation.
     Jsonl {
@@ -96,17 +102,23 @@ pub enum DataPlan {
 }
 
 impl DataPlan {
-    /// Whether the documents lie in parquet shards, which the baseline reads as they are.
+    /// A folder of parquet shards with the baseline's column.
+    pub fn parquet(path: impl Into<String>) -> Self {
+        Self::Parquet { path: path.into(), field: None }
+    }
+
+    /// Whether the documents lie in parquet shards that the baseline reads as they are.
     pub fn is_parquet(&self) -> bool {
-        matches!(self, Self::Parquet { .. } | Self::Climbmix { .. })
+        matches!(self, Self::Parquet { field: None, .. } | Self::Climbmix { .. })
     }
 
     /// The folder or file, as written in the spec; none of generated data.
     pub fn path(&self) -> Option<&str> {
         match self {
-            Self::Parquet { path } | Self::Jsonl { path, .. } | Self::Text { path } | Self::Climbmix { path, .. } => {
-                Some(path)
-            }
+            Self::Parquet { path, .. }
+            | Self::Jsonl { path, .. }
+            | Self::Text { path }
+            | Self::Climbmix { path, .. } => Some(path),
             Self::Synthetic { .. } => None,
         }
     }

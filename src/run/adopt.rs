@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use nanochat_artifacts::{RunFolder, create_folder, write_document};
+use nanochat_engine::cache::Secret;
 use nanochat_engine::checkpoint::{Checkpoints, RunLock, baseline};
 use nanochat_engine::engines::{self, Setup};
 use nanochat_engine::model::Gpt;
@@ -72,7 +73,7 @@ pub fn adopt(
         Trainer::new(train::Inputs { plan, corpus, tokenizer, engine, device: device.clone(), bundle: None })?;
     trainer.adopt(loaded.step, &state)?;
     write_document(&folder.plan(), plan)?;
-    let store = Checkpoints::open(&folder.checkpoints())?;
+    let store = Checkpoints::open(&folder.checkpoints())?.sealed_with(Secret::of_this_user());
     trainer.save(&mut StoreSink::new(&store, plan, text, &inputs, device)?)?;
     Ok(loaded.step)
 }

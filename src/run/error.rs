@@ -82,6 +82,17 @@ pub enum RunError {
         /// Which.
         what: String,
     },
+    /// A checkpoint doesn't carry the seal of this user.
+    #[error("the run's checkpoint at step {step} was not written by this user on this machine: {path}")]
+    #[diagnostic(help(
+        "start the run over with `--force`, or, if you know where the checkpoint comes from, go on with `--trust-checkpoints`, which the summary records"
+    ))]
+    UnknownCheckpoint {
+        /// Steps done at it.
+        step: u64,
+        /// Its folder.
+        path: String,
+    },
     /// The device can't be used.
     #[error(transparent)]
     #[diagnostic(transparent)]

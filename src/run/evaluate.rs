@@ -34,7 +34,7 @@ pub struct BitsRequest<'a> {
 /// There is no data, it can't be read, or the model fails on it.
 pub fn bits_per_byte(trained: &Trained, request: &BitsRequest<'_>) -> Result<SplitBits, RunError> {
     let plan = trained.plan.as_ref();
-    let named = request.data.map(|path| DataPlan::Parquet { path: path.display().to_string() });
+    let named = request.data.map(|path| DataPlan::parquet(path.display().to_string()));
     let data = named.or_else(|| plan.map(|plan| plan.data.clone())).ok_or(RunError::NoEvaluationData)?;
     let corpus = Arc::new(Corpus::open(&data, Path::new("."))?);
     let batch_size = request.batch_size.or(plan.map(|plan| plan.device_batch_size as usize)).unwrap_or(BATCH_SIZE);

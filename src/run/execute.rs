@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use nanochat_artifacts::{
-    RunFolder, RunStatus, Summary, create_folder, file_sha256, loss_trace_sha256, median_tokens_per_second,
+    Continued, RunFolder, RunStatus, Summary, create_folder, file_sha256, loss_trace_sha256, median_tokens_per_second,
     training_seconds, write_document, write_evals, write_steps,
 };
+use nanochat_engine::cache::Secret;
 use nanochat_engine::checkpoint::{Checkpoints, RunLock, tensors_sha256};
 use nanochat_engine::device::memory;
 use nanochat_engine::engines::{self, Setup};
@@ -18,8 +19,8 @@ use nanochat_plan::RunPlan;
 
 use super::inputs::{self, Inputs};
 use super::resources::{Resources, open_device};
-use super::sink::StoreSink;
-use super::{RunError, Stop, environment, with_help};
+use super::sink::{StoreSink, continued_before};
+use super::{Options, RunError, Stop, environment, with_help};
 
 /// What happens in one run.
 pub enum Step<'a> {
@@ -39,7 +40,7 @@ pub fn execute(
     plan: &RunPlan,
     folder: &RunFolder,
     resources: &mut Resources,
-    hardware_matches: bool,
+    options: Options,
     stop: &Stop,
     observe: &mut dyn FnMut(Step<'_>),
 ) -> Result<Summary, RunError> {
@@ -61,7 +62,7 @@ pub fn execute(
     let inputs = Inputs::new(plan, &corpus, &tokenizer, Some(weights.clone()), bundle.as_ref())?;
     let engine = engines::open(model, &Setup::of(plan)).map_err(TrainError::from)?;
     write_document(&folder.plan(), plan)?;
-    let store = Checkpoints::open(&folder.checkpoints())?;
+    let store = Checkpoints::open(&folder.checkpoints())?.sealed_with(Secret::of_this_user());
     let mut trainer = Trainer::new(train::Inputs {
         plan,
         corpus: corpus.clone(),
@@ -70,11 +71,13 @@ pub fn execute(
         device: device.clone(),
         bundle,
     })?;
-    let resumed_from = resume(&mut trainer, &store, &device, &inputs, observe)?;
-    observe(Step::Ready { resumed_from });
+    let continued = resume(&mut trainer, &store, &device, &inputs, options.trust_checkpoints, observe)?;
+    observe(Step::Ready { resumed_from: continued.last().map(|last| last.step) });
 
-    let mut sink = StoreSink::new(&store, plan, tokenizer.to_json()?, &inputs, device.clone())?;
+    let mut sink =
+        StoreSink::new(&store, plan, tokenizer.to_json()?, &inputs, device.clone())?.continued(&continued)?;
     let mut log = Log::open(&folder.log())?;
+    let _at_work = stop.at_work();
     let mut startup_seconds = None;
     let ending = trainer.run(&|| stop.requested(), &mut sink, &mut |event| {
         if let train::Event::Step(row) = &event
@@ -99,8 +102,9 @@ pub fn execute(
     corpus.refuse_changed()?;
     let mut summary = conclude(&mut trainer, plan, folder, inputs, status, reason)?;
     summary.startup_seconds = startup_seconds;
+    summary.continued_from = continued;
     summary.initial_weights_sha256 = Some(weights);
-    write_document(&folder.environment(), &environment(plan, hardware_matches))?;
+    write_document(&folder.environment(), &environment(plan, options.hardware_matches))?;
     write_document(&folder.summary(), &summary)?;
     ending.map(|_| summary)
 }
@@ -120,17 +124,23 @@ fn resume(
     store: &Checkpoints,
     device: &candle_core::Device,
     inputs: &Inputs,
+    trusted: bool,
     observe: &mut dyn FnMut(Step<'_>),
-) -> Result<Option<u64>, RunError> {
-    let Some(loaded) = store.latest(device)? else { return Ok(None) };
+) -> Result<Vec<Continued>, RunError> {
+    let Some(loaded) = store.latest(device)? else { return Ok(Vec::new()) };
     for (path, reason) in &loaded.skipped {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         observe(Step::Warning(format!("checkpoint {name} is damaged and was skipped: {reason}")));
     }
+    if !loaded.sealed && !trusted {
+        let path = loaded.path.display().to_string();
+        return Err(RunError::UnknownCheckpoint { step: loaded.step, path });
+    }
     inputs.refuse_others(loaded.files.get(inputs::FILE))?;
-    let step = loaded.step;
-    trainer.restore(Snapshot::loaded(step, loaded.tensors, loaded.state))?;
-    Ok(Some(step))
+    let mut continued = continued_before(&loaded)?;
+    continued.push(Continued { step: loaded.step, manifest_sha256: loaded.sha256, from_elsewhere: !loaded.sealed });
+    trainer.restore(Snapshot::loaded(loaded.step, loaded.tensors, loaded.state))?;
+    Ok(continued)
 }
 
 /// What a finished run's evaluations lack, if anything.
@@ -187,6 +197,7 @@ fn conclude(
         first_batch_sha256: history.first_batch_sha256.clone(),
         rollbacks: history.rollbacks.clone(),
         adopted_steps: history.adopted_steps,
+        continued_from: Vec::new(),
         arm: None,
         files_sha256: BTreeMap::from([file_hash(&folder.steps())?, file_hash(&folder.evals())?]),
     })

@@ -62,6 +62,7 @@ pub fn record(plan: &RunPlan, folder: &RunFolder, error: &RunError, hardware_mat
         files_sha256: hashes,
         rollbacks: Vec::new(),
         adopted_steps: 0,
+        continued_from: Vec::new(),
         arm: None,
     };
     Ok(write_document(&folder.summary(), &summary)?)

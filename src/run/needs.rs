@@ -8,7 +8,7 @@ use nanochat_engine::data::resolve;
 use nanochat_experiment::{Cell, Experiment, load_profile, profile_names};
 use nanochat_plan::{
     CLIMBMIX_SHARD_BYTES, CLIMBMIX_SHARD_TOKENS, DataPlan, DeviceKind, Needs, Profile, Rate, RunPlan, climbmix_command,
-    climbmix_shards, climbmix_shards_for,
+    climbmix_shards, climbmix_shards_for, core_evaluations, evaluation_tokens, evaluations, times_due,
 };
 
 use super::estimate::duration;
@@ -45,37 +45,19 @@ pub fn needs(opened: &Opened) -> Needs {
     Needs {
         data_bytes,
         checkpoint_bytes,
-        evaluations: plans.iter().map(|plan| evaluations(plan.num_iterations, plan.eval.every) + starts(plan)).sum(),
-        evaluation_tokens: plans
-            .iter()
-            .map(|plan| {
-                (evaluations(plan.num_iterations, plan.eval.every) + starts(plan)).saturating_mul(plan.eval.tokens)
-            })
-            .fold(0, u64::saturating_add),
-        core_evaluations: plans
-            .iter()
-            .filter_map(|plan| plan.eval.core.as_ref().map(|core| evaluations(plan.num_iterations, core.every)))
-            .sum(),
+        evaluations: plans.iter().map(evaluations).sum(),
+        evaluation_tokens: plans.iter().map(evaluation_tokens).fold(0, u64::saturating_add),
+        core_evaluations: plans.iter().map(core_evaluations).sum(),
         rates,
         remarks,
     }
-}
-
-/// How often something happens that is due every so many steps, and at the end.
-fn evaluations(steps: u64, every: u64) -> u64 {
-    steps.checked_div(every).map_or(1, |times| times + u64::from(!steps.is_multiple_of(every)))
-}
-
-/// Bits per byte are taken of the untrained model too, where they are taken in the course of a run.
-fn starts(plan: &RunPlan) -> u64 {
-    u64::from(plan.eval.every > 0)
 }
 
 /// Bytes of the checkpoints that a run keeps: weights, Muon's momentum of the matrices, both of Adam's moments of the rest.
 fn kept_checkpoints(plan: &RunPlan) -> u64 {
     let (total, matrices) = (plan.parameters.total, plan.parameters.transformer_matrices);
     let one = F32 * (total + matrices + 2 * (total - matrices));
-    one * evaluations(plan.num_iterations, plan.checkpoint.every).min(plan.checkpoint.keep)
+    one * times_due(plan.num_iterations, plan.checkpoint.every).min(plan.checkpoint.keep)
 }
 
 /// Bytes of the data on disk; says what is missing of it, and whether it is enough.
@@ -137,7 +119,8 @@ fn rates(root: &ResultsRoot, profile: &Profile, plans: &[RunPlan]) -> Vec<Rate> 
         recorded.iter().filter_map(|folder| read_experiment(folder).ok()).collect();
     let stated = profile.peak_tflops.map(|peak| peak * profile.efficiency * profile.device_count as f64);
     let rate = |plan: &&RunPlan| {
-        let stated = || stated.map(|tflops| Rate { dtype: plan.dtype, tflops, measured_on: None });
+        let stated =
+            || stated.map(|tflops| Rate { dtype: plan.dtype, tflops, startup_seconds: None, measured_on: None });
         nearest(&recorded, plan).or_else(stated)
     };
     firsts.iter().filter_map(rate).collect()
@@ -150,11 +133,13 @@ fn nearest(recorded: &[ExperimentDocuments], plan: &RunPlan) -> Option<Rate> {
         let found = &run.plan;
         let alike = found.hardware == plan.hardware
             && (found.device, found.device_count, found.dtype) == (plan.device, plan.device_count, plan.dtype);
-        let speed = run.finished().and_then(|summary| summary.tokens_per_second).filter(|_| alike)?;
+        let summary = run.finished().filter(|summary| alike && summary.arm.is_none())?;
+        let speed = summary.tokens_per_second?;
         let measured_on = Some(format!("{}/{}", documents.record.name, found.run_id));
         let tflops = speed * found.flops_per_token as f64 / 1e12;
         let distance = (found.flops_per_token as f64 / plan.flops_per_token as f64).ln().abs();
-        Some((distance, Rate { dtype: plan.dtype, tflops, measured_on }))
+        let startup_seconds = summary.startup_seconds;
+        Some((distance, Rate { dtype: plan.dtype, tflops, startup_seconds, measured_on }))
     });
     measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, rate)| rate)
 }
@@ -202,15 +187,5 @@ pub(super) fn memory_of_machine(experiment: &mut Experiment) {
     let memory_gib = smallest.map(|bytes| bytes as f64 / (1u64 << 30) as f64);
     for cell in experiment.cells.iter_mut().filter(|cell| states_none(&cell.settings.profile)) {
         cell.settings.profile.memory_gib = memory_gib;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::evaluations;
-
-    #[test]
-    fn what_is_due_in_the_course_of_a_run_is_due_at_its_end_too() {
-        assert_eq!([(60, 0), (60, 20), (61, 20), (5, 9)].map(|(steps, every)| evaluations(steps, every)), [1, 3, 4, 1]);
     }
 }

@@ -34,6 +34,15 @@ pub enum OpenError {
         /// Number of runs.
         count: usize,
     },
+    /// Another spec has the name, and so the place of the results.
+    #[error("{} has the name `{name}` too, so its results would take each other's place", others.join(", "))]
+    #[diagnostic(help("give one of them another `name`; `--set name=…` does for this time"))]
+    SameName {
+        /// The name.
+        name: String,
+        /// The other specs.
+        others: Vec<String>,
+    },
     /// The machine doesn't match the hardware profile.
     #[error("{mismatch}")]
     Machine {
@@ -67,6 +76,8 @@ pub enum Warning {
     TooLarge(TooLarge),
     /// The working folder lies in a project, and is none itself.
     Elsewhere(PathBuf),
+    /// Another spec has the same name.
+    SameName(Box<OpenError>),
 }
 
 /// Which runs of the spec a command works on.
@@ -153,6 +164,7 @@ impl Opened {
         super::needs::memory_of_machine(&mut experiment);
         let mut warnings = missing_paths(&experiment, request)?;
         warnings.extend(project_above().map(Warning::Elsewhere));
+        warnings.extend(same_name(&experiment, request)?);
         let selected: Vec<Cell> = experiment.select(request.only)?.into_iter().cloned().collect();
         let cells = match request.scope {
             Scope::All => selected.len(),
@@ -205,6 +217,19 @@ fn project_above() -> Option<PathBuf> {
         return None;
     }
     here.ancestors().skip(1).find(|folder| is_project(folder)).map(Path::to_path_buf)
+}
+
+/// Other specs with the name of this one, beside it or among the project's: an error where its results are written.
+fn same_name(experiment: &Experiment, request: &Request<'_>) -> Result<Option<Warning>, OpenError> {
+    let beside = request.spec.parent().unwrap_or(Path::new(""));
+    let beside = if beside.as_os_str().is_empty() { Path::new(".") } else { beside };
+    let others = experiment::namesakes(request.spec, &experiment.name, &[beside, Path::new("experiments")]);
+    if others.is_empty() || request.scope != Scope::All {
+        return Ok(None);
+    }
+    let others = others.iter().map(|path| path.display().to_string()).collect();
+    let error = OpenError::SameName { name: experiment.name.clone(), others };
+    if request.needs_paths { Err(error) } else { Ok(Some(Warning::SameName(Box::new(error)))) }
 }
 
 fn missing_paths(experiment: &Experiment, request: &Request<'_>) -> Result<Vec<Warning>, OpenError> {

@@ -25,6 +25,8 @@ pub struct Options {
     pub force: bool,
     /// Stop at the first run that fails.
     pub fail_fast: bool,
+    /// Go on from checkpoints that this user didn't write.
+    pub trust_checkpoints: bool,
     /// The machine is what the profile says; else speed can't be judged.
     pub hardware_matches: bool,
 }
@@ -166,6 +168,7 @@ pub fn run_experiment(
         }
     }
     let tally = work.tally;
+    let _at_work = stop.at_work();
     let scorecard = scorecard::update(&folder, root.project())?;
     let reports = report::update(root, &record.name, None)?;
     report::refresh_leaderboard(root)?;
@@ -288,6 +291,7 @@ impl Work<'_, '_> {
             && other.goes_first(self.block) == first
             && !self.stop.requested()
         {
+            let _at_work = self.stop.at_work();
             other.run(plan, self.block, &mut self.resources, self.stop);
         }
     }
@@ -327,11 +331,12 @@ impl Work<'_, '_> {
         if plan.arm.as_ref().is_some_and(ArmPlan::is_foreign) {
             let lacking = || RunError::NoArm { run_id: plan.run_id.clone() };
             let arms = self.others.arms.as_mut().ok_or_else(lacking)?;
+            let _at_work = self.stop.at_work();
             return arms.run(plan, folder, &mut self.resources, self.stop);
         }
-        let (resources, stop, matches) = (&mut self.resources, self.stop, self.options.hardware_matches);
+        let (resources, stop, options) = (&mut self.resources, self.stop, self.options);
         let mut forward = |step: Step<'_>| observe(Event::Run { plan, step });
-        let run = || execute::execute(plan, folder, resources, matches, stop, &mut forward);
+        let run = || execute::execute(plan, folder, resources, options, stop, &mut forward);
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let message = panic.downcast_ref::<String>().cloned();
             let message = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));

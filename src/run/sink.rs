@@ -5,13 +5,25 @@ use std::path::Path;
 
 use candle_core::Device;
 
-use nanochat_artifacts::canonical_json;
-use nanochat_engine::checkpoint::{Checkpoints, Content};
+use nanochat_artifacts::{Continued, canonical_json};
+use nanochat_engine::checkpoint::{CheckpointError, Checkpoints, Content, Loaded};
 use nanochat_engine::train::{CheckpointSink, Snapshot, TrainError};
 use nanochat_plan::{OnDivergence, RunPlan};
 
 use super::RunError;
 use super::inputs::{self, Inputs};
+
+/// Name of the file in a checkpoint that says what its run went on from before.
+const CONTINUED: &str = "continued.json";
+
+/// What the run of a checkpoint went on from before it was saved.
+pub(super) fn continued_before(loaded: &Loaded) -> Result<Vec<Continued>, RunError> {
+    let Some(bytes) = loaded.files.get(CONTINUED) else { return Ok(Vec::new()) };
+    serde_json::from_slice(bytes).map_err(|error| {
+        let reason = format!("{CONTINUED}: {error}");
+        CheckpointError::Damaged { path: loaded.path.clone(), reason }.into()
+    })
+}
 
 /// Writes snapshots as checkpoints, each with the tokenizer and the plan.
 pub(super) struct StoreSink<'a> {
@@ -41,6 +53,15 @@ impl<'a> StoreSink<'a> {
         let keep = plan.checkpoint.keep.max(1) as usize;
         let rolls_back = plan.on_divergence == OnDivergence::Rollback;
         Ok(Self { store, device, files, keep, rolls_back, every: plan.checkpoint.every })
+    }
+
+    /// The same for a run that went on from checkpoints, which the next ones name.
+    pub(super) fn continued(mut self, from: &[Continued]) -> Result<Self, RunError> {
+        if !from.is_empty() {
+            let text = canonical_json(Path::new(CONTINUED), &from)?;
+            self.files.insert(CONTINUED.to_string(), text.into_bytes());
+        }
+        Ok(self)
     }
 
     /// How many checkpoints to keep, the one of `step` included.

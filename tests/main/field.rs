@@ -127,6 +127,21 @@ fn force_leaves_a_run_alone_that_another_process_has() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
+/// Two specs of one name would write over each other's results.
+#[test]
+fn two_specs_of_one_name_are_refused() {
+    let project = Project::new();
+    project.write("experiments/tiny.yaml", TINY);
+    project.write("experiments/copy.yaml", TINY);
+    let run = ["run", "experiments/tiny.yaml", "--allow-hardware-mismatch"];
+    let refused = project.run(&run).exits(2);
+    assert!(refused.told().contains("experiments/copy.yaml has the name `tiny` too"), "{}", refused.stderr());
+    assert!(project.files("results").is_empty());
+    let planned = project.run(&["plan", "experiments/tiny.yaml"]).exits(0);
+    assert!(planned.told().contains("has the name `tiny` too"), "{}", planned.stderr());
+    project.run(&[&run[..], &["--set", "name=other", "--set", "budget.iterations=4"]].concat()).exits(0);
+}
+
 #[test]
 fn a_stored_tokenizer_needs_no_stated_vocabulary() {
     let project = Project::new();

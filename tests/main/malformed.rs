@@ -207,7 +207,7 @@ fn texts(cases: &mut Cases) {
             Corpus::open(&plan(folder.display().to_string()), Path::new("")).and_then(|corpus| corpus.sha256())
         });
     };
-    let parquet = |path| DataPlan::Parquet { path };
+    let parquet = |path: String| DataPlan::parquet(path);
     let endless = [b"PAR1".as_slice(), &[0xff; 4096], &u32::MAX.to_le_bytes(), b"PAR1"].concat();
     let zeros = [b"PAR1".as_slice(), &[0; 4096], &64u32.to_le_bytes(), b"PAR1"].concat();
     let garbage: [&[u8]; 6] = [b"", b"PAR1", b"PAR1PAR1", &endless, &zeros, &[0x15; 10_000]];

@@ -1,9 +1,10 @@
 //! A stranger's pull request can be judged and nothing else: attacks that are read, refused or shown, never carried out.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use super::program::{Project, root};
+use super::program::{Project, Ran, root};
 
 fn git(folder: &Path, arguments: &[&str]) {
     let identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"];
@@ -411,4 +412,81 @@ fn what_a_model_writes_is_shown_escaped() {
         let raw = project.run(&[&arguments[..], &["--raw"]].concat()).exits(0).stdout();
         assert!(raw.contains(prompt), "{raw:?}");
     }
+}
+
+/// A checkpoint that somebody else made is not gone on from unless the user says so, and the summary keeps it.
+#[test]
+fn a_checkpoint_of_somebody_else_is_refused() {
+    let project = Project::new();
+    project.write("tiny.yaml", &super::run_experiment::TINY.replace("iterations: 12", "iterations: 60"));
+    let run = ["run", "tiny.yaml", "--allow-hardware-mismatch", "--set", "reproducibility.repeats=0"];
+    let elsewhere = project.path().join("state-of-somebody-else");
+    let start = |stranger: bool, arguments: &[&str]| {
+        let mut command = project.command(&[&run[..], arguments].concat());
+        if stranger {
+            command.env("XDG_STATE_HOME", &elsewhere);
+        }
+        command
+    };
+    let interrupt = |stranger: bool| {
+        let mut child = start(stranger, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(120);
+        // A folder that is being written has another name.
+        while project.files("results").iter().all(|file| !file.contains("/step_")) {
+            assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "no checkpoint came in time");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    };
+    let continued = || {
+        let files = project.files("results/tiny");
+        let file = files.iter().find(|file| file.ends_with("/summary.json")).expect("a summary");
+        let text = std::fs::read_to_string(project.path().join(file)).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["continued_from"].clone()
+    };
+    interrupt(true);
+    let refused = Ran(start(false, &[]).output().unwrap()).exits(1);
+    assert!(refused.told().contains("was not written by this user on this machine"), "{}", refused.stderr());
+    assert!(
+        refused.told().contains("--force") && refused.told().contains("--trust-checkpoints"),
+        "{}",
+        refused.stderr()
+    );
+
+    Ran(start(false, &["--trust-checkpoints"]).output().unwrap()).exits(0);
+    let trusted = continued();
+    assert_eq!(trusted[0]["from_elsewhere"], true, "{trusted}");
+    assert_eq!(trusted[0]["manifest_sha256"].as_str().map(str::len), Some(64), "{trusted}");
+
+    Ran(start(false, &["--force"]).output().unwrap()).exits(0);
+    assert!(continued().is_null(), "a run made in one go names nothing");
+    std::fs::remove_dir_all(project.path().join("results")).unwrap();
+    interrupt(false);
+    Ran(start(false, &[]).output().unwrap()).exits(0);
+    let own = continued();
+    assert!(own[0]["step"].as_u64() > Some(0) && own[0]["from_elsewhere"].is_null(), "{own}");
+    project.run(&["verify", "results"]).exits(0);
+}
+
+/// A stop is heard while data is made, which can take hours and has nothing to save.
+#[cfg(unix)]
+#[test]
+fn a_stop_is_heard_while_data_is_made() {
+    let project = Project::new();
+    project.write("tiny.yaml", &super::run_experiment::TINY.replace("bytes: 400000", "bytes: 100000000000"));
+    let run = ["run", "tiny.yaml", "--allow-hardware-mismatch"];
+    let child = project.command(&run).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while project.files("results").is_empty() {
+        assert!(Instant::now() < deadline, "it didn't begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let told = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the same command goes on"), "{output:?}");
+    assert!(told.elapsed() < Duration::from_secs(20), "{:?}", told.elapsed());
 }

@@ -2,6 +2,9 @@
 //!
 //! The manifest has no hash of its own. Instead its bytes must be the very ones that its content is written as, so a
 //! flipped byte either changes a value, which then disagrees with the files, or breaks the spelling.
+//!
+//! Its seal is a digest of all else in it under the user's secret: whoever brings along a checkpoint that this user didn't
+//! write can't make one.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -9,7 +12,7 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::cache::hex;
+use crate::cache::{Secret, hex};
 
 /// Name of the manifest in a checkpoint's folder.
 pub(super) const FILE: &str = "manifest.json";
@@ -19,12 +22,17 @@ pub(super) const MAX_BYTES: u64 = 16 << 20;
 
 const SCHEMA: &str = "nanochat.checkpoint/v1";
 
+/// What a seal is made for, so that no other digest under the secret passes for one.
+const SEALED: &[u8] = b"nanochat.checkpoint";
+
 /// The manifest of one checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
     files: BTreeMap<String, Entry>,
     schema: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seal: Option<String>,
     step: u64,
 }
 
@@ -41,7 +49,28 @@ pub(super) struct Entry {
 impl Manifest {
     /// The manifest of a step with these files.
     pub fn new(step: u64, files: BTreeMap<String, Entry>) -> Self {
-        Self { files, schema: SCHEMA.to_string(), step }
+        Self { files, schema: SCHEMA.to_string(), seal: None, step }
+    }
+
+    /// The same with a seal under `secret`.
+    pub fn sealed(self, secret: &Secret) -> Self {
+        let seal = self.seal_under(secret);
+        Self { seal: Some(seal), ..self }
+    }
+
+    /// Whether it has the seal that `secret` gives.
+    pub fn is_sealed_under(&self, secret: &Secret) -> bool {
+        self.seal.as_ref().is_some_and(|seal| *seal == self.seal_under(secret))
+    }
+
+    fn seal_under(&self, secret: &Secret) -> String {
+        let bare = Self { seal: None, ..self.clone() };
+        hex(&secret.digest([SEALED, &bare.to_bytes()]))
+    }
+
+    /// SHA-256 of the manifest, and so of all that it lists.
+    pub fn sha256(&self) -> String {
+        hex(&Sha256::digest(self.to_bytes()))
     }
 
     /// The one spelling of this manifest.

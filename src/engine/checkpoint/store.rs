@@ -18,6 +18,7 @@ use candle_core::{Device, Tensor};
 
 use super::manifest::{self, Entry, Hashing, Manifest};
 use super::{CheckpointError, Disk, FileOperations, Stored, tensors};
+use crate::cache::Secret;
 
 const STATE: &str = "state.json";
 const TENSORS: &str = ".safetensors";
@@ -34,6 +35,7 @@ const DISCARDED: &str = "discarded-";
 pub struct Checkpoints {
     folder: PathBuf,
     files: Arc<dyn FileOperations>,
+    secret: Option<Secret>,
 }
 
 /// What a checkpoint holds.
@@ -60,6 +62,10 @@ pub struct Loaded {
     pub state: serde_json::Value,
     /// The further files by name.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// SHA-256 of its manifest, which holds those of all its files.
+    pub sha256: String,
+    /// It carries the seal of the store's secret.
+    pub sealed: bool,
     /// Newer checkpoints that were damaged and passed over, each with what is wrong; to be told to the user.
     pub skipped: Vec<(PathBuf, String)>,
 }
@@ -72,9 +78,15 @@ impl Checkpoints {
 
     /// The same over other file operations, for fault injection.
     pub fn with_files(folder: &Path, files: Arc<dyn FileOperations>) -> Result<Self, CheckpointError> {
-        let found = Self { folder: folder.to_path_buf(), files };
+        let found = Self { folder: folder.to_path_buf(), files, secret: None };
         found.entries()?;
         Ok(found)
+    }
+
+    /// The same with a secret: what is saved carries its seal, and [`Loaded::sealed`] says what does.
+    #[must_use]
+    pub fn sealed_with(self, secret: Secret) -> Self {
+        Self { secret: Some(secret), ..self }
     }
 
     /// The folder.
@@ -229,7 +241,8 @@ impl Checkpoints {
             let entry = self.write_file(&folder.join(name), &mut |out| part.write(out))?;
             entries.insert(name.clone(), entry);
         }
-        let manifest = Manifest::new(step, entries).to_bytes();
+        let manifest = Manifest::new(step, entries);
+        let manifest = self.secret.iter().fold(manifest, Manifest::sealed).to_bytes();
         self.write_file(&folder.join(manifest::FILE), &mut |out| out.write_all(&manifest))?;
         self.files.sync_folder(folder).map_err(CheckpointError::io("sync the folder", folder))
     }
@@ -336,7 +349,9 @@ impl Checkpoints {
             }
         }
         let state = state.ok_or_else(|| format!("{STATE} is missing"))?;
-        Ok(Loaded { step, path: folder.to_path_buf(), tensors, state, files, skipped: Vec::new() })
+        let sealed = self.secret.as_ref().is_some_and(|secret| manifest.is_sealed_under(secret));
+        let sha256 = manifest.sha256();
+        Ok(Loaded { step, path: folder.to_path_buf(), tensors, state, files, sha256, sealed, skipped: Vec::new() })
     }
 
     /// The manifest of a step's folder, after checking that it lists just the files that are there.

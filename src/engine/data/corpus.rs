@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest, Sha256};
 
 use crate::cache::{Cache, Key, hex};
-use nanochat_plan::{DataPlan, climbmix_command, climbmix_shards};
+use nanochat_plan::{DataPlan, TEXT_COLUMN, climbmix_command, climbmix_shards};
 
 use super::DataError;
 use super::lines::{self, LineFormat, LineShard};
@@ -105,7 +105,9 @@ impl Corpus {
     /// without documents.
     pub fn open(plan: &DataPlan, base: &Path) -> Result<Self, DataError> {
         let mut corpus = match plan {
-            DataPlan::Parquet { path } => Self::open_parquet(&resolve(path, base))?,
+            DataPlan::Parquet { path, field } => {
+                Self::open_parquet(&resolve(path, base), field.as_deref().unwrap_or(TEXT_COLUMN))?
+            }
             DataPlan::Jsonl { path, field } => {
                 Self::open_lines(&resolve(path, base), &LineFormat::Jsonl { field: field.clone() })?
             }
@@ -124,12 +126,12 @@ impl Corpus {
         Ok(corpus)
     }
 
-    fn open_parquet(path: &Path) -> Result<Self, DataError> {
+    fn open_parquet(path: &Path, column: &str) -> Result<Self, DataError> {
         let files = shard_files(path, "parquet", "parquet shards")?;
         if let [only] = &files[..] {
             return Err(DataError::OneShard { path: only.clone() });
         }
-        Self::from_parquet(path, files)
+        Self::from_parquet(path, files, column)
     }
 
     /// The first shards and the last one, whatever else is in the folder.
@@ -141,11 +143,12 @@ impl Corpus {
             let (of, command) = (files.len(), climbmix_command(shards, path));
             return Err(DataError::MissingShards { path: folder, missing, of, command });
         }
-        Self::from_parquet(&folder, files)
+        Self::from_parquet(&folder, files, TEXT_COLUMN)
     }
 
-    fn from_parquet(folder: &Path, files: Vec<PathBuf>) -> Result<Self, DataError> {
-        let shards = files.iter().map(|file| ParquetShard::open(file).map(|shard| Shard::new(Source::Parquet(shard))));
+    fn from_parquet(folder: &Path, files: Vec<PathBuf>, column: &str) -> Result<Self, DataError> {
+        let open = |file| ParquetShard::open(file, column).map(|shard| Shard::new(Source::Parquet(shard)));
+        let shards = files.iter().map(|file| open(file));
         Ok(Self::from_shards(folder.display().to_string(), shards.collect::<Result<_, _>>()?))
     }
 

@@ -1,8 +1,9 @@
-//! Parquet shards: row groups from the metadata, and of the columns only `text`.
+//! Parquet shards: row groups from the metadata, and of the columns only the one that holds the documents.
 
 use std::fs::File;
 use std::io::Seek;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use polars::prelude::DataType;
 use polars_io::prelude::{ParallelStrategy, ParquetReader, SerReader as _};
@@ -13,13 +14,12 @@ use super::DataError;
 use super::guard::contain;
 use nanochat_formats::disguise::disguise;
 
-/// The column that holds the documents.
-const COLUMN: &str = "text";
-
 /// One parquet file.
 #[derive(Debug)]
 pub(super) struct ParquetShard {
     path: PathBuf,
+    /// The column that holds the documents.
+    column: String,
     /// Its bytes.
     length: u64,
     /// First row of each row group, and the number of rows at the end.
@@ -27,17 +27,17 @@ pub(super) struct ParquetShard {
 }
 
 impl ParquetShard {
-    /// Reads the metadata. Errors when the file is no parquet, is cut off, or has no text column `text`.
-    pub fn open(path: &Path) -> Result<Self, DataError> {
-        let opened = contain(|| Self::open_unguarded(path)).unwrap_or_else(|panic| Err(damaged(path, panic)));
+    /// Reads the metadata. Errors when the file is no parquet, is cut off, or has no such column of text.
+    pub fn open(path: &Path, column: &str) -> Result<Self, DataError> {
+        let opened = contain(|| Self::open_unguarded(path, column)).unwrap_or_else(|panic| Err(damaged(path, panic)));
         opened.map_err(|error| match disguise(path) {
             Some(told) => DataError::Disguised { path: path.to_path_buf(), told },
             None => error,
         })
     }
 
-    fn open_unguarded(path: &Path) -> Result<Self, DataError> {
-        let mut reader = ParquetReader::new(File::open(path).map_err(DataError::io(path))?);
+    fn open_unguarded(path: &Path, column: &str) -> Result<Self, DataError> {
+        let mut reader = reader(path, File::open(path).map_err(DataError::io(path))?)?;
         let metadata = reader.get_metadata().map_err(|error| damaged(path, error))?;
         let mut starts = vec![0usize];
         for group in &metadata.row_groups {
@@ -45,19 +45,20 @@ impl ParquetShard {
             starts.push(start.ok_or_else(|| damaged(path, "more rows than can be counted"))?);
         }
         let schema = reader.schema().map_err(|error| damaged(path, error))?;
-        match schema.get(COLUMN) {
+        match schema.get(column) {
             None => {
                 let names = schema.iter_names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-                let problem = format!("no column `{COLUMN}`, only {names}; the documents must stand there");
+                let problem =
+                    format!("no column `{column}`, only {names}; `data.field` names the one that holds the documents");
                 Err(DataError::parquet(path, problem))
             }
             Some(field) if DataType::from_arrow_field(field) != DataType::String => {
                 let found = DataType::from_arrow_field(field);
-                Err(DataError::parquet(path, format!("column `{COLUMN}` holds {found}, expected text")))
+                Err(DataError::parquet(path, format!("column `{column}` holds {found}, expected text")))
             }
             Some(_) => {
                 let length = std::fs::metadata(path).map_err(DataError::io(path))?.len();
-                Ok(Self { path: path.to_path_buf(), length, starts })
+                Ok(Self { path: path.to_path_buf(), column: column.to_owned(), length, starts })
             }
         }
     }
@@ -82,7 +83,7 @@ impl ParquetShard {
         let mut reader = ParquetReader::new(&mut file);
         let metadata = reader.get_metadata().map_err(|error| damaged(&self.path, error))?.clone();
         let found = metadata.row_groups.get(group);
-        let columns = found.and_then(|group| group.columns_under_root_iter(COLUMN)).into_iter().flatten();
+        let columns = found.and_then(|group| group.columns_under_root_iter(&self.column)).into_iter().flatten();
         let chunks = columns.map(|column| Chunk {
             start: column.dictionary_page_offset().unwrap_or(column.data_page_offset()),
             length: column.compressed_size(),
@@ -98,13 +99,13 @@ impl ParquetShard {
         let (start, count) = (self.starts[group], self.starts[group + 1] - self.starts[group]);
         let file = self.checked(group)?;
         // One column of one group: nothing to share among threads, and a panic stays on this one.
-        let frame = ParquetReader::new(file)
+        let frame = reader(&self.path, file)?
             .read_parallel(ParallelStrategy::None)
-            .with_columns(Some(vec![COLUMN.to_string()]))
+            .with_columns(Some(vec![self.column.clone()]))
             .with_slice(Some((start, count)))
             .finish()
             .map_err(|error| damaged(&self.path, error))?;
-        let texts = frame.column(COLUMN).and_then(|column| column.str());
+        let texts = frame.column(&self.column).and_then(|column| column.str());
         let texts = texts.map_err(|error| damaged(&self.path, error))?;
         if texts.len() != count {
             return Err(DataError::Changed { path: self.path.clone() });
@@ -115,13 +116,23 @@ impl ParquetShard {
         for (row, text) in texts.iter().enumerate() {
             let text = text.ok_or_else(|| {
                 let row = start + row;
-                let problem = format!("row {row} of column `{COLUMN}` is null; every row must hold a document");
+                let problem = format!("row {row} of column `{}` is null; every row must hold a document", self.column);
                 DataError::parquet(&self.path, problem)
             })?;
             documents.push(text.to_string());
         }
         Ok(documents)
     }
+}
+
+/// A reader that takes columns as the file stores them, not as the program that wrote it had them in memory: a dictionary of
+/// texts, say, is stored as texts.
+fn reader(path: &Path, file: File) -> Result<ParquetReader<File>, DataError> {
+    let mut reader = ParquetReader::new(file);
+    let mut metadata = (**reader.get_metadata().map_err(|error| damaged(path, error))?).clone();
+    metadata.key_value_metadata = None;
+    reader.set_metadata(Arc::new(metadata));
+    Ok(reader)
 }
 
 fn damaged(path: &Path, reason: impl std::fmt::Display) -> DataError {

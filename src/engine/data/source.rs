@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nanochat_plan::DataPlan;
+use nanochat_plan::{DataPlan, TEXT_COLUMN};
 
 use super::DataError;
 use super::packed::Packing;
@@ -15,7 +15,8 @@ use super::packed::Packing;
 pub fn detect(path: &str, field: &str, base: &Path) -> Result<DataPlan, DataError> {
     let place = resolve(path, base);
     let plan = |extension: &str| match extension {
-        "parquet" => DataPlan::Parquet { path: path.to_string() },
+        "parquet" if field == TEXT_COLUMN => DataPlan::parquet(path),
+        "parquet" => DataPlan::Parquet { path: path.to_string(), field: Some(field.to_string()) },
         "jsonl" => DataPlan::Jsonl { path: path.to_string(), field: field.to_string() },
         _ => DataPlan::Text { path: path.to_string() },
     };

@@ -164,7 +164,7 @@ pub struct DataSpec {
     /// `climbmix`: training shards, the first of them all, about 100 MB each; 170 unless stated. The validation shard is one more.
     #[schemars(range(min = 1, max = 6542), example = 170)]
     pub shards: Option<u64>,
-    /// `jsonl`: the field that holds the document.
+    /// `jsonl`: the field that holds the document; `parquet`: the column. `text` unless stated.
     #[schemars(length(min = 1))]
     pub field: Option<String>,
     /// `synthetic`: seed of the generator.
@@ -256,9 +256,19 @@ pub struct BudgetSpec {
     /// Training tokens per parameter of layer matrices and output projection; the baseline's default is 12.
     #[schemars(range(min = 0.000001, max = 1e9), example = 12)]
     pub param_data_ratio: Option<f64>,
-    /// Training stops, resumable, after this much time: seconds, or text such as `90m` or `2h30m`.
-    #[schemars(schema_with = "parts::duration")]
-    pub wall_clock: Option<f64>,
+    /// Training stops, resumable, after this much time: seconds, text such as `90m` or `2h30m`, or `{ limit, refuse }`.
+    #[schemars(schema_with = "parts::wall_clock")]
+    pub wall_clock: Option<WallClockSpec>,
+}
+
+/// A cap on the time that training takes.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WallClockSpec {
+    /// Seconds.
+    pub limit: Option<f64>,
+    /// Refuse a run that is estimated to take longer, in the place of stopping it.
+    pub refuse: Option<bool>,
 }
 
 /// Optimizer settings, before scaling by batch size and width.

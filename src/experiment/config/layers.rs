@@ -4,7 +4,7 @@ use figment::Figment;
 use figment::providers::Serialized;
 use serde_json::Value;
 
-use super::merge::{RIVALS, find, retire};
+use super::merge::{RIVALS, find, remove, retire};
 use super::{Diagnostic, Entry, Node, Place};
 
 /// What a layer is; later ones win.
@@ -91,6 +91,10 @@ impl Merged {
             let (before, after) = stated.split_at_mut(number);
             let Some(later) = after.first() else { continue };
             before.iter_mut().for_each(|earlier| retire(earlier, later));
+            let replaced = layers.get(number).map(|layer| layer.root.replacements()).unwrap_or_default();
+            // Defaults stay: nobody wrote them, and what is required stands there.
+            let written = before.iter_mut().zip(&layers).filter(|(_, layer)| layer.kind != LayerKind::Defaults);
+            written.for_each(|(earlier, _)| replaced.iter().for_each(|path| remove(earlier, path)));
         }
         // What is no mapping was reported where it was read, and says nothing here.
         let mappings = stated.iter().filter(|layer| layer.is_object());

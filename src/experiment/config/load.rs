@@ -286,7 +286,7 @@ fn file_name(path: &Path) -> String {
 fn defaults() -> Node {
     let source = Source::new("built-in defaults", schema::DEFAULTS);
     let mut root = parse(&source)
-        .unwrap_or_else(|_| Node { kind: Kind::Mapping(Vec::<Entry>::new()), place: super::Place::new(&source, 0..0) });
+        .unwrap_or_else(|_| Node::new(Kind::Mapping(Vec::<Entry>::new()), super::Place::new(&source, 0..0)));
     short_forms::expand(&mut root);
     root
 }

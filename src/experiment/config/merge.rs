@@ -35,6 +35,15 @@ pub fn retire(earlier: &mut Value, later: &Value) {
     }
 }
 
+/// Removes the value at a path of keys, if there is one.
+pub fn remove(document: &mut Value, path: &[String]) {
+    let Some((last, parents)) = path.split_last() else { return };
+    let parent = parents.iter().try_fold(document, |value, step| value.get_mut(step));
+    if let Some(Value::Object(parent)) = parent {
+        parent.remove(last);
+    }
+}
+
 /// Writes `later` over `document` key by key.
 pub fn merge(document: &mut Value, later: &Value) {
     match (document, later) {

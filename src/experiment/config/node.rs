@@ -11,6 +11,8 @@ pub struct Node {
     pub kind: Kind,
     /// Where it stands.
     pub place: Place,
+    /// A mapping that is not merged with that of an earlier layer, but takes its place.
+    pub replaces: bool,
 }
 
 /// What a node is.
@@ -44,6 +46,24 @@ pub struct Entry {
 }
 
 impl Node {
+    /// A node that is merged with earlier ones.
+    pub fn new(kind: Kind, place: Place) -> Self {
+        Self { kind, place, replaces: false }
+    }
+
+    /// Paths of the mappings that take the place of earlier ones.
+    pub fn replacements(&self) -> Vec<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in self.entries() {
+            if entry.value.replaces {
+                found.push(vec![entry.key.clone()]);
+            }
+            let below = entry.value.replacements().into_iter();
+            found.extend(below.map(|path| [vec![entry.key.clone()], path].concat()));
+        }
+        found
+    }
+
     /// A mapping's entries; nothing for other nodes.
     pub fn entries(&self) -> &[Entry] {
         if let Kind::Mapping(entries) = &self.kind { entries } else { &[] }

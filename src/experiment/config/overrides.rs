@@ -87,7 +87,7 @@ fn build(
         let key_place = Place::new(source, *at..at + step.len());
         let place = root.place.clone();
         let entry = Entry { key: step.trim().to_owned(), key_place, value: root };
-        root = Node { kind: Kind::Mapping(vec![entry]), place };
+        root = Node::new(Kind::Mapping(vec![entry]), place);
     }
     Ok(Layer { kind, root })
 }

@@ -49,7 +49,7 @@ pub fn replace(layers: &mut [Layer], name: &str) {
     }
     let source = Source::new("--profile", name);
     let place = Place::new(&source, 0..name.len());
-    let text = |text: &str| Node { kind: Kind::Text(text.to_owned()), place: place.clone() };
+    let text = |text: &str| Node::new(Kind::Text(text.to_owned()), place.clone());
     let hardware = mapping(vec![entry("profile", text(name))], &place);
     if let Some(spec) = layers.iter_mut().find(|layer| layer.kind == LayerKind::Spec)
         && let Some(entries) = spec.root.entries_mut()
@@ -93,7 +93,7 @@ pub fn find(name: &str, inside: &Inside) -> Result<Arc<Source>, Diagnostic> {
 pub fn as_layer(profile: &Node, name: &str) -> Node {
     let place = &profile.place;
     let name_place = profile.get("name").map_or(place, |node| &node.place);
-    let mut entries = vec![entry("profile", Node { kind: Kind::Text(name.to_owned()), place: name_place.clone() })];
+    let mut entries = vec![entry("profile", Node::new(Kind::Text(name.to_owned()), name_place.clone()))];
     let hardware = profile.entries().iter().filter(|entry| !NOT_HARDWARE.contains(&entry.key.as_str()));
     entries.extend(hardware.cloned());
     mapping(vec![entry("hardware", mapping(entries, place))], place)
@@ -112,7 +112,7 @@ pub fn stand_in_layer(replacement: Option<Node>, profile: &Node, name: &str, lay
     if let Some(own) = own {
         let suffix = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".yaml");
         let kind = Kind::Text(format!("{own}-{suffix}"));
-        entries.push(entry("name", Node { kind, place: place.clone() }));
+        entries.push(entry("name", Node::new(kind, place.clone())));
     }
     mapping(entries, place)
 }
@@ -122,5 +122,5 @@ fn entry(key: &str, value: Node) -> Entry {
 }
 
 fn mapping(entries: Vec<Entry>, place: &Place) -> Node {
-    Node { kind: Kind::Mapping(entries), place: place.clone() }
+    Node::new(Kind::Mapping(entries), place.clone())
 }

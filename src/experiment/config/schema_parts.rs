@@ -75,10 +75,28 @@ pub fn init(_: &mut SchemaGenerator) -> Schema {
     ] })
 }
 
-/// Seconds, or text with units.
-pub fn duration(_: &mut SchemaGenerator) -> Schema {
+/// Seconds, or text with units; or these as a limit beside whether a longer run is refused.
+pub fn wall_clock(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "anyOf": [{ "type": "number", "exclusiveMinimum": 0 }, { "type": "string" }, { "type": "null" }],
+        "anyOf": [
+            { "type": "number", "exclusiveMinimum": 0 },
+            { "type": "string" },
+            { "type": "null" },
+            {
+                "type": "object",
+                "properties": {
+                    "limit": {
+                        "anyOf": [{ "type": "number", "exclusiveMinimum": 0 }, { "type": "string" }],
+                        "description": "Seconds, or text with units.",
+                    },
+                    "refuse": {
+                        "type": "boolean",
+                        "description": "Refuse a run that is estimated to take longer, in the place of stopping it.",
+                    },
+                },
+                "additionalProperties": false,
+            },
+        ],
         "examples": [3600, "90m", "2h30m"],
     })
 }

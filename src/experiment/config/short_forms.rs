@@ -6,8 +6,14 @@ use serde_json::Number;
 use super::{Diagnostic, Entry, Kind, Node};
 
 /// Values that may be null, which takes back what an earlier layer said.
-pub const NULLABLE: [&[&str]; 5] =
-    [&["eval", "core"], &["eval", "drift"], &["baseline", "results"], &["baseline", "cell"], &["budget", "wall_clock"]];
+pub const NULLABLE: [&[&str]; 6] = [
+    &["matrix"],
+    &["eval", "core"],
+    &["eval", "drift"],
+    &["baseline", "results"],
+    &["baseline", "cell"],
+    &["budget", "wall_clock"],
+];
 
 /// Rewrites a layer, and reports text that can't be read.
 pub fn expand(root: &mut Node) -> Vec<Diagnostic> {
@@ -23,8 +29,12 @@ pub fn expand(root: &mut Node) -> Vec<Diagnostic> {
         let single = node.clone();
         node.kind = Kind::List(vec![single]);
     }
-    let cap = child(root, "budget").and_then(|budget| child(budget, "wall_clock"));
-    cap.and_then(expand_duration).into_iter().collect()
+    let Some(cap) = child(root, "budget").and_then(|budget| child(budget, "wall_clock")) else { return Vec::new() };
+    if matches!(cap.kind, Kind::Number(_) | Kind::Text(_)) {
+        let value = cap.clone();
+        cap.kind = Kind::Mapping(vec![Entry { key: "limit".to_owned(), key_place: value.place.clone(), value }]);
+    }
+    child(cap, "limit").and_then(expand_duration).into_iter().collect()
 }
 
 fn child<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {

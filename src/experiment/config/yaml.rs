@@ -54,7 +54,7 @@ pub fn parse_large(source: &Arc<Source>) -> Result<Node, Vec<Diagnostic>> {
 pub fn parse_part(source: &Arc<Source>, start: usize) -> Result<Node, Vec<Diagnostic>> {
     let part = source.text().get(start..).unwrap_or_default();
     if part.trim().is_empty() {
-        return Ok(Node { kind: Kind::Null, place: Place::new(source, start..source.text().len()) });
+        return Ok(Node::new(Kind::Null, Place::new(source, start..source.text().len())));
     }
     // Blanks stand for what comes before, so that offsets are the source's own.
     let padding: String = source
@@ -81,7 +81,11 @@ struct Frame {
     anchor: usize,
     start: usize,
     content: Content,
+    replaces: bool,
 }
+
+/// The one tag that means something: the mapping takes the place of what earlier layers say there.
+const REPLACE: &str = "!replace";
 
 enum Content {
     List(Vec<Node>),
@@ -229,7 +233,9 @@ impl<'s> Builder<'s> {
     fn refuse_tag(&mut self, tag: &str, span: Span) {
         let place = self.place(span);
         let error = Diagnostic::error("tag", format!("tags such as `{tag}` have no meaning here"));
-        self.problem(error.at(Some(&place)).help("remove the tag; put quotes around what should be text"));
+        self.problem(error.at(Some(&place)).help(format!(
+            "remove the tag; put quotes around what should be text; only `{REPLACE}` before a mapping has a meaning: it takes the place of the mapping that a base spec has there"
+        )));
     }
 
     fn count(&mut self, nodes: usize, span: Span) -> bool {
@@ -255,7 +261,7 @@ impl<'s> Builder<'s> {
             return;
         }
         let kind = if style == ScalarStyle::Plain { self.plain(text, &place) } else { Kind::Text(text) };
-        self.complete(Node { kind, place }, anchor, weight);
+        self.complete(Node::new(kind, place), anchor, weight);
     }
 
     fn plain(&mut self, text: String, place: &Place) -> Kind {
@@ -274,7 +280,8 @@ impl<'s> Builder<'s> {
     }
 
     fn open(&mut self, anchor: usize, tag: Option<String>, span: Span, content: Content) {
-        if let Some(tag) = tag {
+        let replaces = tag.as_deref() == Some(REPLACE) && matches!(content, Content::Mapping { .. });
+        if let Some(tag) = tag.filter(|_| !replaces) {
             self.refuse_tag(&tag, span);
         }
         if !self.count(1, span) {
@@ -288,7 +295,7 @@ impl<'s> Builder<'s> {
         if let Some(Frame { content: Content::Mapping { key: None, .. }, .. }) = self.frames.last() {
             return self.stop(Diagnostic::error("bad-key", "a key must be text").at(Some(&place)).label("not text"));
         }
-        self.frames.push(Frame { anchor, start: place.span().start, content });
+        self.frames.push(Frame { anchor, start: place.span().start, content, replaces });
     }
 
     fn close(&mut self, span: Span) {
@@ -307,7 +314,7 @@ impl<'s> Builder<'s> {
                 Kind::Mapping(entries)
             }
         };
-        let node = Node { kind, place };
+        let node = Node { replaces: frame.replaces, ..Node::new(kind, place) };
         let size = if frame.anchor == 0 { 0 } else { size(&node) };
         self.complete(node, frame.anchor, size);
     }

@@ -346,6 +346,7 @@ fn summary(plan: &RunPlan, wanted: &Wanted, rows: &[StepRow], evals: &[EvalRow],
         ]),
         rollbacks: Vec::new(),
         adopted_steps: 0,
+        continued_from: Vec::new(),
         arm: None,
     }
 }

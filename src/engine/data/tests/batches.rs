@@ -11,7 +11,7 @@ use nanochat_plan::DataPlan;
 #[test]
 fn the_first_eighty_micro_batches_are_the_reference_ones() {
     let (Some(books), Some(reference)) = (shared("data/books"), shared("reference")) else { return };
-    let plan = DataPlan::Parquet { path: books.display().to_string() };
+    let plan = DataPlan::parquet(books.display().to_string());
     let corpus = Arc::new(Corpus::open(&plan, Path::new(".")).unwrap());
     let tokenizer = Arc::new(Tokenizer::load(&reference.join("tokenizer_1024.tiktoken")).unwrap());
     let figures: serde_json::Value =

@@ -225,6 +225,32 @@ fn damaged_parquet_is_an_error_never_a_panic() {
     }
 }
 
+/// The column is text however the program that wrote it had it in memory, and has the name that the plan says.
+#[test]
+fn a_text_column_is_read_in_any_form_and_under_any_name() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/data");
+    let documents = |form: &str, field: Option<&str>| {
+        let folder = tempfile::tempdir().unwrap();
+        for shard in ["shard_0.parquet", "shard_1.parquet"] {
+            std::fs::copy(fixtures.join(format!("{form}.parquet")), folder.path().join(shard)).unwrap();
+        }
+        let path = folder.path().display().to_string();
+        let plan = DataPlan::Parquet { path, field: field.map(str::to_owned) };
+        Corpus::open(&plan, Path::new("")).and_then(|corpus| Ok((texts(&corpus, Split::Train), corpus.sha256()?)))
+    };
+    let (plain, sha256) = documents("plain", None).unwrap();
+    assert_eq!(plain.len(), 20);
+    assert_eq!((plain[1].as_str(), plain[3].as_str()), ("one with “signs” and 漢字", ""));
+    for form in ["dictionary", "large_string", "string_view"] {
+        assert_eq!(documents(form, None).unwrap(), (plain.clone(), sha256.clone()), "{form}");
+    }
+    assert_eq!(documents("other_column", Some("content")).unwrap().0, plain);
+    let unnamed = documents("other_column", None).unwrap_err().to_string();
+    assert!(unnamed.contains("no column `text`, only `content`") && unnamed.contains("data.field"), "{unnamed}");
+    let binary = documents("binary", None).unwrap_err().to_string();
+    assert!(binary.contains("column `text` holds binary, expected text"), "{binary}");
+}
+
 /// A shard of a few kilobytes that stands for gigabytes of text.
 #[test]
 fn a_shard_that_claims_more_than_its_length_can_hold_is_refused() {
