@@ -6,11 +6,12 @@ use nanochat_artifacts::{ResultsRoot, Verdict};
 use nanochat_lab::scorecard::{ExperimentOverview, Listing, Order, RunOverview, Verdicts, overview, verdict_name};
 
 use super::output::{json, number, table};
-use super::{CliError, CliResult, Exit, Format};
+use super::{CliError, CliResult, Exit, Format, names};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show the runs of this experiment
+    #[arg(add = names::experiments())]
     experiment: Option<String>,
     /// Only experiments with this verdict
     #[arg(long, value_parser = ["pass", "fail", "inconclusive", "not_comparable", "missing", "off"])]

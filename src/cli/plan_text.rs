@@ -59,6 +59,7 @@ fn print_needs(opened: &Opened, needs: &Needs) {
     for rate in &needs.rates {
         let from = match &rate.measured_on {
             Some(run) => format!("as measured in results/{run}"),
+            None if profile.is_some_and(|profile| profile.efficiency >= 1.0) => "as its `hardware` states".to_owned(),
             None => format!(
                 "{:.0}% of the profile's peak, which is assumed: no run of this engine on {} in {} is recorded",
                 100.0 * profile.map_or(0.0, |profile| profile.efficiency),

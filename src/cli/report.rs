@@ -6,11 +6,12 @@ use nanochat_artifacts::{ExperimentFolder, ResultsRoot};
 use nanochat_lab::report;
 use nanochat_lab::scorecard;
 
-use super::{CliError, CliResult, Exit, Format};
+use super::{CliError, CliResult, Exit, Format, names};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of an experiment, or its results folder
+    #[arg(add = names::experiments())]
     experiment: String,
     /// Folder of templates that replace the built-in ones of the same name
     #[arg(long, value_name = "DIR")]

@@ -20,7 +20,7 @@ use nanochat_artifacts::{
 use nanochat_experiment::config as spec;
 use nanochat_plan::{PlanSet, RunPlan};
 
-pub use folder::{Drift, compare, write};
+pub use folder::{Drift, compare, write, write_spec_schema};
 pub use validate::{Validated, to_json, validate};
 
 /// A kind of document.
