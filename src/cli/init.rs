@@ -121,6 +121,9 @@ fn print(written: &Written, question: &Question) {
     if let Some(schema) = &written.schema {
         say!("wrote {}: editors check and complete specs by it", schema.display());
     }
+    if let Some(ignored) = &written.ignored {
+        say!("wrote {}: checkpoints and logs of runs stay out of git", ignored.display());
+    }
     if let Some(run) = written.runs.first() {
         let model = &run.model;
         say!(

@@ -39,8 +39,11 @@ mod report;
 mod run;
 mod schema;
 mod signals;
+mod site;
+mod terminal;
 mod tokenizer;
 mod validate;
+mod verdict_text;
 mod verify;
 
 pub use context::Overlay;
@@ -79,6 +82,8 @@ enum Command {
     List(list::Args),
     /// Write steps and evaluations for other programs: CSV, JSON lines, TensorBoard
     Metrics(metrics::Args),
+    /// Write static pages of all experiments, with figures and verdicts by commit
+    Site(site::Args),
     /// Write results/LEADERBOARD.md from all recorded results
     Leaderboard(leaderboard::Args),
     /// Run one arm against itself and record its noise, for plans and verdicts
@@ -133,6 +138,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Compare(args) => compare::execute(args),
         Command::List(args) => list::execute(args),
         Command::Metrics(args) => metrics::execute(args),
+        Command::Site(args) => site::execute(args),
         Command::Leaderboard(args) => leaderboard::execute(args),
         Command::Noise(args) => noise::execute(*args),
         Command::Doctor(args) => doctor::execute(args),

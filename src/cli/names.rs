@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use nanochat_artifacts::ResultsRoot;
-use nanochat_experiment::config::schema;
+use nanochat_experiment::config::{schema, suggest};
 use nanochat_experiment::{LoadOptions, load};
 
 /// Longest path of a key that is proposed.
@@ -33,6 +33,15 @@ pub fn keys() -> ArgValueCompleter {
 /// The experiments with results, in order of their names.
 pub fn recorded(root: &ResultsRoot) -> Vec<String> {
     root.experiments().unwrap_or_default().iter().map(|folder| folder.name()).collect()
+}
+
+/// The help of a name that no experiment has: the nearest one that is there, and how to find the others.
+pub fn help(written: &str, root: &ResultsRoot, others: &str) -> String {
+    let names = recorded(root);
+    match suggest::nearest(written, names.iter().map(String::as_str)) {
+        Some(name) => format!("did you mean `{name}`? {others}"),
+        None => others.to_owned(),
+    }
 }
 
 fn values_of_axes() -> Vec<String> {

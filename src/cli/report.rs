@@ -61,10 +61,8 @@ pub(super) fn find(experiment: &str, project: &Path) -> Result<(ResultsRoot, Exp
     let folder = root.experiment(experiment).map_err(CliError::invalid)?;
     if !folder.record().is_file() {
         let message = format!("there are no results of `{experiment}` under `{}`", root.results().display());
-        return Err(CliError::usage(
-            message,
-            Some("`nanochat list` shows all experiments with results; `nanochat run SPEC` makes results"),
-        ));
+        let others = "`nanochat list` shows all experiments with results; `nanochat run SPEC` makes results";
+        return Err(CliError::usage(message, Some(&names::help(experiment, &root, others))));
     }
     Ok((root, folder))
 }

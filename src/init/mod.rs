@@ -9,7 +9,7 @@ mod question;
 mod sizes;
 mod spec;
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nanochat_artifacts::{ResultsRoot, create_folder, files};
 use nanochat_experiment::{self as experiment, LoadOptions};
@@ -22,6 +22,17 @@ pub use question::{Compared, Question, Template, default_file, source};
 use fit::Fit;
 use measure::Bench;
 
+/// What a run needs while it goes on, and what can be made anew: nothing to commit.
+const IGNORED: &str = "\
+/results/*/*/checkpoints/
+/results/*/*/log.jsonl
+/results/*/*/output.log
+/results/*/*/.lock
+/results/baselines/*/weights/
+/.nanochat-cache
+.tmp-*
+";
+
 /// A spec that was written, and what is expected of it.
 #[derive(Debug)]
 pub struct Written {
@@ -29,6 +40,8 @@ pub struct Written {
     pub file: PathBuf,
     /// The schema that was written for editors, where the project had none.
     pub schema: Option<PathBuf>,
+    /// The list of what git leaves out, where the project had none.
+    pub ignored: Option<PathBuf>,
     /// The runs.
     pub runs: Vec<RunPlan>,
     /// Seeds of each cell.
@@ -65,14 +78,16 @@ pub fn write(question: &Question, root: &ResultsRoot) -> Result<Written, InitErr
     let schema = write_schema(file)?;
     create_folder(file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
     files::create_new(file, text.as_bytes()).map_err(|error| InitError::unwritten(file, &error))?;
+    let ignored = write_ignored(root)?;
     let Fit { seconds, tokens_per_second, .. } = fitted;
     let detects = deviation.detects(seeds);
-    Ok(Written { file: file.clone(), schema, runs, seeds, seconds, tokens_per_second, deviation, detects })
+    Ok(Written { file: file.clone(), schema, ignored, runs, seeds, seconds, tokens_per_second, deviation, detects })
 }
 
 /// Where editors look for the schema of a spec: in `schemas/` of the project, from the spec's own folder.
 fn schema_beside(file: &Path) -> (PathBuf, String) {
-    let up = "../".repeat(file.parent().map_or(0, |folder| folder.components().count()));
+    let named = |part: &Component<'_>| matches!(part, Component::Normal(_));
+    let up = "../".repeat(file.parent().map_or(0, |folder| folder.components().filter(named).count()));
     let name = "schemas/experiment.schema.json";
     match file.is_absolute() {
         // The project is where the program was started; of a file elsewhere nothing is known.
@@ -88,4 +103,13 @@ fn write_schema(file: &Path) -> Result<Option<PathBuf>, InitError> {
     }
     nanochat_lab::schemas::write_spec_schema(&path)?;
     Ok(Some(path))
+}
+
+fn write_ignored(root: &ResultsRoot) -> Result<Option<PathBuf>, InitError> {
+    let path = root.project().join(".gitignore");
+    match files::create_new(&path, IGNORED.as_bytes()) {
+        Ok(()) => Ok(Some(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(InitError::unwritten(&path, &error)),
+    }
 }
