@@ -4,6 +4,8 @@ pub mod baseline;
 pub mod bench;
 pub mod cli;
 pub mod hardware;
+pub mod init;
+pub mod metrics;
 pub mod parity;
 pub mod run;
 

@@ -101,6 +101,17 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
     regular(without_following(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?)
 }
 
+/// Writes a file that isn't there yet, for good; what is there, a link included, stays as it is.
+///
+/// # Errors
+/// Something is there, or the system refuses.
+pub fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use io::Write as _;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
 /// Opens a file to write at its end, and makes it where it isn't there. A link is refused.
 ///
 /// # Errors

@@ -214,6 +214,7 @@ fn text(comparison: &Comparison) -> String {
     let mut text = format!("{} → {}\n", comparison.before, comparison.after);
     comparison.answer.iter().for_each(|answer| text.push_str(&format!("{answer}.\n")));
     if touched().next().is_some() {
+        super::terminal::fit(&mut table, &["runs", "ratio", "before", "after", "speed"]);
         text.push_str(&format!("{table}\n"));
     }
     if !comparison.untouched.is_empty() {

@@ -10,6 +10,7 @@ use nanochat_plan::DeviceKind;
 
 use super::CliError;
 use super::device;
+use super::names;
 use crate::run::{MachineCheck, OpenError, Opened, Request, Scope, Warning};
 
 /// A spec and what is laid over it.
@@ -21,7 +22,7 @@ pub struct SpecArgs {
     #[command(flatten)]
     pub overlay: Overlay,
     /// Only cells with this axis value, such as model.depth=12; several narrow further, values of one axis add up
-    #[arg(long, value_name = "AXIS=VALUE")]
+    #[arg(long, value_name = "AXIS=VALUE", add = names::axes())]
     pub only: Vec<String>,
 }
 
@@ -29,7 +30,7 @@ pub struct SpecArgs {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Overlay {
     /// Set a value, as a dotted path and any YAML: --set model.depth=8
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", add = names::keys())]
     pub set: Vec<String>,
     /// Use this hardware profile instead of the spec's own
     #[arg(long, value_name = "NAME")]

@@ -166,10 +166,12 @@ fn print(report: &Report) {
     }
     cuda_rows(&report.cuda, &mut row);
     row("machine id", report.machine_id.clone());
+    super::terminal::wrap_values(&mut lines);
     say_lines!("{lines}\n");
     for profile in &report.profiles {
         let verdict = if profile.matches { "matches".to_owned() } else { profile.differences.join("; ") };
-        say!("profile {:<12} {verdict}", profile.name);
+        let verdict = super::terminal::wrap(&verdict, 21, 21);
+        super::output::verdict_lines(&format!("profile {:<12}  {verdict}", profile.name));
     }
     say!();
     for folder in &report.folders {

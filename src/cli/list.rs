@@ -6,11 +6,12 @@ use nanochat_artifacts::{ResultsRoot, Verdict};
 use nanochat_lab::scorecard::{ExperimentOverview, Listing, Order, RunOverview, Verdicts, overview, verdict_name};
 
 use super::output::{json, number, table};
-use super::{CliError, CliResult, Exit, Format};
+use super::{CliError, CliResult, Exit, Format, names, terminal};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show the runs of this experiment
+    #[arg(add = names::experiments())]
     experiment: Option<String>,
     /// Only experiments with this verdict
     #[arg(long, value_parser = ["pass", "fail", "inconclusive", "not_comparable", "missing", "off"])]
@@ -58,7 +59,8 @@ pub fn execute(args: Args) -> CliResult {
         && !all.iter().any(|experiment| experiment.name == *name)
     {
         let message = format!("there are no results of `{name}` under `{}`", root.results().display());
-        return Err(CliError::usage(message, Some("`nanochat list` shows all experiments with results")));
+        let help = names::help(name, &root, "`nanochat list` shows all experiments with results");
+        return Err(CliError::usage(message, Some(&help)));
     }
     let experiments = listing.select(all);
     match args.format {
@@ -84,7 +86,8 @@ fn print_experiments(experiments: &[ExperimentOverview]) {
             number(one.tokens_per_second, 0),
         ]);
     }
-    say_lines!("{table}");
+    terminal::fit(&mut table, &["tokens/s", "best bpb", "runs"]);
+    super::output::verdict_lines(&table.to_string());
     experiments.iter().filter_map(|one| one.error.as_ref()).for_each(|error| tell!("warning: {error}"));
 }
 
@@ -102,5 +105,6 @@ fn print_runs(runs: &[RunOverview]) {
             run.finished_at.clone().unwrap_or_else(|| "–".to_string()),
         ]);
     }
-    say_lines!("{table}");
+    terminal::fit(&mut table, &["finished at", "seconds", "tokens/s", "steps"]);
+    super::output::verdict_lines(&table.to_string());
 }

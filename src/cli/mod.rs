@@ -12,6 +12,7 @@ mod baseline_progress;
 mod bench;
 mod chat;
 mod compare;
+mod completions;
 mod context;
 mod data;
 mod device;
@@ -22,9 +23,12 @@ mod exit;
 mod export;
 mod generate;
 mod import;
+mod init;
 mod input;
 mod leaderboard;
 mod list;
+mod metrics;
+mod names;
 mod noise;
 mod outside;
 mod parity;
@@ -35,8 +39,11 @@ mod report;
 mod run;
 mod schema;
 mod signals;
+mod site;
+mod terminal;
 mod tokenizer;
 mod validate;
+mod verdict_text;
 mod verify;
 
 pub use context::Overlay;
@@ -55,6 +62,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first spec for this machine: what is compared, on which data, in how much time
+    Init(init::Args),
     /// Run an experiment: train, evaluate, judge, report
     Run(run::Args),
     /// Show what an experiment would run and cost
@@ -71,6 +80,10 @@ enum Command {
     Compare(compare::Args),
     /// List experiments and runs
     List(list::Args),
+    /// Write steps and evaluations for other programs: CSV, JSON lines, TensorBoard
+    Metrics(metrics::Args),
+    /// Write static pages of all experiments, with figures and verdicts by commit
+    Site(site::Args),
     /// Write results/LEADERBOARD.md from all recorded results
     Leaderboard(leaderboard::Args),
     /// Run one arm against itself and record its noise, for plans and verdicts
@@ -99,14 +112,23 @@ enum Command {
     Import(import::Args),
     /// Write a trained model for other programs: safetensors, ONNX, or the baseline's layout
     Export(export::Args),
+    /// Print what makes a shell complete commands, experiments and axes
+    Completions(completions::Args),
+    /// Write the manual pages
+    Man(completions::ManArgs),
 }
 
 /// Parses the arguments, runs the command, prints its error, and returns the exit code.
 pub fn main() -> std::process::ExitCode {
     // This is the only hook, so setting it can't fail.
     let _ = miette::set_hook(Box::new(|_| Box::new(exit::report_handler())));
+    // A shell that asks for completions sets the variable; the answer ends the process.
+    clap_complete::CompleteEnv::with_factory(<Cli as clap::CommandFactory>::command)
+        .var(completions::VARIABLE)
+        .complete();
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::Init(args) => init::execute(args),
         Command::Run(args) => run::execute(args),
         Command::Plan(args) => plan::execute(args),
         Command::Validate(args) => validate::execute(args),
@@ -115,6 +137,8 @@ pub fn main() -> std::process::ExitCode {
         Command::Report(args) => report::execute(args),
         Command::Compare(args) => compare::execute(args),
         Command::List(args) => list::execute(args),
+        Command::Metrics(args) => metrics::execute(args),
+        Command::Site(args) => site::execute(args),
         Command::Leaderboard(args) => leaderboard::execute(args),
         Command::Noise(args) => noise::execute(*args),
         Command::Doctor(args) => doctor::execute(args),
@@ -129,6 +153,8 @@ pub fn main() -> std::process::ExitCode {
         Command::Chat(args) => chat::execute(args),
         Command::Import(args) => import::execute(args),
         Command::Export(args) => export::execute(args),
+        Command::Completions(args) => completions::execute(args),
+        Command::Man(args) => completions::man(args),
     };
     let exit = result.unwrap_or_else(|error| {
         error.print();

@@ -68,7 +68,7 @@ fn print(noise: &Noise) {
     }
     say_lines!("\n{rows}\n\nEvery second seed against the others:");
     for (name, judgement) in [("quality", &noise.quality), ("speed", &noise.speed)] {
-        say!("{name:<8} {:<13} {}", super::run::label(judgement), judgement.reason);
+        say!("{name:<8} {:<13} {}", super::verdict_text::label(judgement), judgement.reason);
     }
     say_lines!("\nnoise: {}", noise.path.display());
 }

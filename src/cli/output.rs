@@ -6,7 +6,7 @@ use std::fmt::Arguments;
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
 
-use super::{CliError, outside};
+use super::{CliError, outside, terminal};
 
 /// How a command prints its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -50,6 +50,13 @@ pub fn print_line(line: Arguments<'_>) {
 /// Several lines on standard output.
 pub fn print_lines(lines: Arguments<'_>) {
     text(&(outside::lines(&lines.to_string()) + "\n"));
+}
+
+/// Lines of a table, and the end of the last one, with verdicts in colour on a terminal.
+pub fn verdict_lines(lines: &str) {
+    let lines = outside::lines(lines);
+    let lines = if terminal::has_colours() { terminal::paint(&lines) } else { lines };
+    text(&(lines + "\n"));
 }
 
 /// JSON on standard output, and the end of its line.

@@ -27,7 +27,8 @@ pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>, needs:
         say!("{}", experiment.description);
     }
     say!();
-    say_lines!("{}", table(expansion, outlook, needs));
+    super::output::verdict_lines(&table(expansion, outlook, needs).to_string());
+    reasons(outlook).iter().for_each(|reason| say!("{reason}"));
     say!();
     let runs = &expansion.runs;
     let flops: f64 = runs.iter().map(|run| run.total_flops as f64).sum();
@@ -59,6 +60,7 @@ fn print_needs(opened: &Opened, needs: &Needs) {
     for rate in &needs.rates {
         let from = match &rate.measured_on {
             Some(run) => format!("as measured in results/{run}"),
+            None if profile.is_some_and(|profile| profile.efficiency >= 1.0) => "as its `hardware` states".to_owned(),
             None => format!(
                 "{:.0}% of the profile's peak, which is assumed: no run of this engine on {} in {} is recorded",
                 100.0 * profile.map_or(0.0, |profile| profile.efficiency),
@@ -90,22 +92,40 @@ fn table(expansion: &Expansion, outlook: &[Outlook], needs: &Needs) -> Table {
         ["run", "layers × width", "parameters", "steps", "batch", "tokens", "FLOPs", "memory", "time", "on disk"];
     table.set_header(headings);
     for (run, outlook) in expansion.runs.iter().zip(outlook) {
-        table.add_row(row(run, needs).into_iter().chain([on_disk(outlook)]));
+        table.add_row(row(run, needs).into_iter().chain([on_disk(outlook).to_owned()]));
     }
+    super::terminal::fit(&mut table, &["FLOPs", "tokens", "batch", "layers × width", "memory", "parameters"]);
     for column in table.column_iter_mut().skip(2).take(7) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }
 
-fn on_disk(outlook: &Outlook) -> String {
+fn on_disk(outlook: &Outlook) -> &'static str {
     match outlook.state {
-        OutlookState::Done => format!("done, {}", outlook.reason),
-        OutlookState::New => "new".to_owned(),
-        OutlookState::Changed => format!("changed: {}", outlook.reason),
-        OutlookState::Failed => format!("failed before: {}", outlook.reason),
-        OutlookState::Interrupted => format!("interrupted, {}", outlook.reason),
+        OutlookState::Done => "done",
+        OutlookState::New => "new",
+        OutlookState::Changed => "changed",
+        OutlookState::Failed => "failed",
+        OutlookState::Interrupted => "interrupted",
     }
+}
+
+/// Why runs are not new, a line a reason with the number of runs that have it.
+fn reasons(outlook: &[Outlook]) -> Vec<String> {
+    let mut reasons: Vec<(&'static str, &str, Vec<&str>)> = Vec::new();
+    for one in outlook.iter().filter(|one| one.state != OutlookState::New) {
+        let state = on_disk(one);
+        match reasons.iter_mut().find(|(known, reason, _)| (*known, *reason) == (state, one.reason.as_str())) {
+            Some((.., runs)) => runs.push(&one.run_id),
+            None => reasons.push((state, &one.reason, vec![&one.run_id])),
+        }
+    }
+    let line = |(state, reason, runs): (&str, &str, Vec<&str>)| match runs.as_slice() {
+        [run] => format!("{state}: {run}: {reason}"),
+        runs => format!("{state}: {} runs: {reason}", runs.len()),
+    };
+    reasons.into_iter().map(line).collect()
 }
 
 /// Prints the smallest difference that the planned seeds can detect; a smaller tolerance is a warning.

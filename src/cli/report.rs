@@ -6,11 +6,12 @@ use nanochat_artifacts::{ExperimentFolder, ResultsRoot};
 use nanochat_lab::report;
 use nanochat_lab::scorecard;
 
-use super::{CliError, CliResult, Exit, Format};
+use super::{CliError, CliResult, Exit, Format, names};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of an experiment, or its results folder
+    #[arg(add = names::experiments())]
     experiment: String,
     /// Folder of templates that replace the built-in ones of the same name
     #[arg(long, value_name = "DIR")]
@@ -60,10 +61,8 @@ pub(super) fn find(experiment: &str, project: &Path) -> Result<(ResultsRoot, Exp
     let folder = root.experiment(experiment).map_err(CliError::invalid)?;
     if !folder.record().is_file() {
         let message = format!("there are no results of `{experiment}` under `{}`", root.results().display());
-        return Err(CliError::usage(
-            message,
-            Some("`nanochat list` shows all experiments with results; `nanochat run SPEC` makes results"),
-        ));
+        let others = "`nanochat list` shows all experiments with results; `nanochat run SPEC` makes results";
+        return Err(CliError::usage(message, Some(&names::help(experiment, &root, others))));
     }
     Ok((root, folder))
 }

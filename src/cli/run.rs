@@ -1,6 +1,6 @@
 //! `nanochat run`: runs an experiment, shows progress, prints the verdicts.
 
-use nanochat_artifacts::{Judgement, ResultsRoot, Summary, Verdict, read_document};
+use nanochat_artifacts::{ResultsRoot, Summary, read_document};
 use nanochat_lab::scorecard::{self, Gate};
 
 use super::arm_places::PlaceArgs;
@@ -9,7 +9,7 @@ use super::context::SpecArgs;
 use super::output::{gib, json, number, table};
 use super::progress::{Progress, thousands};
 use super::signals::stop_runs;
-use super::{CliError, CliResult, Exit, Format};
+use super::{CliError, CliResult, Exit, Format, terminal, verdict_text};
 use crate::baseline::{Arms, BaselineArm, Session, Wanted};
 use crate::run::{ForeignArms, MachineCheck, Opened, Options, OtherArm, Others, Outcome, Scope, Stop, run_experiment};
 
@@ -148,17 +148,9 @@ fn print(outcome: &Outcome, root: &ResultsRoot, format: Format) -> Result<(), Cl
         say!();
         say!("{answer}.");
     }
-    say_lines!("\n{}\n", runs_table(outcome, root));
-    let verdicts =
-        [("quality", &scorecard.quality), ("speed", &scorecard.speed), ("reproducibility", &scorecard.reproducibility)];
-    let claimed = |judgement: &&Judgement| judgement.verdict() != Verdict::Off;
-    for (name, judgement) in verdicts
-        .into_iter()
-        .chain(scorecard.drift.as_ref().map(|drift| ("drift", drift)))
-        .filter(|(_, judgement)| claimed(judgement))
-    {
-        say!("{name:<16} {:<15} {}", label(judgement), judgement.reason);
-    }
+    super::output::verdict_lines(&format!("\n{}\n", runs_table(outcome, root)));
+    verdict_text::print_cells(scorecard);
+    verdict_text::print_verdicts(scorecard);
     say!();
     for (run_id, reason) in &outcome.failed {
         say!("failed: {run_id}: {reason}");
@@ -188,16 +180,6 @@ fn runs_table(outcome: &Outcome, root: &ResultsRoot) -> comfy_table::Table {
             format!("{:.1}", summary.elapsed_seconds),
         ]);
     }
+    terminal::fit(&mut rows, &["peak memory", "seconds", "status"]);
     rows
-}
-
-pub(super) fn label(judgement: &Judgement) -> &'static str {
-    match judgement.verdict() {
-        Verdict::Pass => "pass",
-        Verdict::Fail => "FAIL",
-        Verdict::Inconclusive => "inconclusive",
-        Verdict::NotComparable => "not comparable",
-        Verdict::Missing => "missing",
-        Verdict::Off => "off",
-    }
 }

@@ -22,6 +22,9 @@ pub struct Args {
     format: Output,
 }
 
+/// Code of a path that a spec names and that isn't here.
+const MISSING_PATH: &str = "missing-path";
+
 /// How problems are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 enum Output {
@@ -60,12 +63,38 @@ fn print_text(validated: &[Validated]) {
             (None, true) => say!("skipped  {path} (not a spec or result document)"),
             (_, false) => say!("invalid  {path}"),
         }
-        let found: Vec<Diagnostic> = errors.into_iter().chain(warnings).cloned().collect();
+        let others = warnings.into_iter().filter(|warning| warning.code != MISSING_PATH);
+        let found: Vec<Diagnostic> = errors.into_iter().chain(others).cloned().collect();
         if !found.is_empty() {
             let report = miette::Report::new(SpecErrors::new(path.to_string(), found));
             super::output::report(&report);
         }
     }
+    absent(validated).iter().for_each(|line| tell!("{line}"));
+}
+
+/// What files name and isn't here, a line a cause: what is missing, in how many files, and the way out.
+fn absent(validated: &[Validated]) -> Vec<String> {
+    let mut causes: Vec<(&Diagnostic, Vec<String>)> = Vec::new();
+    for file in validated {
+        let missing = |found: &&Diagnostic| found.code == MISSING_PATH && found.severity == Severity::Warning;
+        for found in file.diagnostics.iter().filter(missing) {
+            let name = file.path.display().to_string();
+            match causes.iter_mut().find(|(known, _)| known.message == found.message) {
+                Some((_, files)) => files.push(name),
+                None => causes.push((found, vec![name])),
+            }
+        }
+    }
+    let line = |(found, files): &(&Diagnostic, Vec<String>)| {
+        let named = match files.as_slice() {
+            [file] => file.clone(),
+            files => format!("{} and {} more", files[0], files.len() - 1),
+        };
+        let help = found.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+        format!("warning: {named}: {}{help}", found.message)
+    };
+    causes.iter().map(line).collect()
 }
 
 fn print_json(validated: &[Validated], errors: usize) -> Result<(), CliError> {

@@ -8,6 +8,7 @@
 mod arms;
 mod claims;
 pub mod config;
+pub mod editors;
 mod expand;
 mod explain;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::config::{
 /// Most cells of one experiment.
 pub const MAX_CELLS: usize = 100_000;
 /// Sections whose keys may vary, and single keys that may.
-const VARIABLE: [&str; 9] = [
+pub const VARIABLE: [&str; 9] = [
     "model",
     "optimizer",
     "budget",

@@ -7,6 +7,7 @@ pub mod disguise;
 mod error;
 pub mod onnx;
 pub mod pickle;
+pub mod tensorboard;
 pub mod torch;
 
 pub use error::FormatError;

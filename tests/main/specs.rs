@@ -63,7 +63,14 @@ fn warnings_are_not_called_problems() {
     project.write("d20.yaml", &spec.replace("~/.cache/nanochat", "nowhere"));
     let shown = project.run(&["validate", "d20.yaml"]).exits(0);
     assert!(shown.stdout().starts_with("ok "), "{}", shown.stdout());
-    assert!(shown.told().contains("d20.yaml has 3 warnings"), "{}", shown.stderr());
+    let told = shown.stderr();
+    let missing: Vec<&str> = told.lines().filter(|line| line.contains(": there is no ")).collect();
+    assert_eq!(missing.len(), 3, "{told}");
+    assert!(missing.iter().all(|line| line.starts_with("warning: d20.yaml: ")), "{told}");
+
+    project.write("other.yaml", &spec.replace("~/.cache/nanochat", "nowhere").replace("d20-matched", "other"));
+    let folded = project.run(&["validate", "d20.yaml", "other.yaml"]).exits(0).stderr();
+    assert_eq!(folded.lines().filter(|line| line.contains("and 1 more: ")).count(), 3, "{folded}");
 }
 
 /// Ten thousand cells, each planned; filters narrow them; the resolved spec plans to the same run ids.

@@ -26,6 +26,10 @@ pub(super) const LEADERBOARD: &str = "leaderboard.md";
 pub(super) const BENCH_HTML: &str = "bench.html";
 /// The comment of a comparison of benchmarks.
 pub(super) const BENCH_MARKDOWN: &str = "bench.md";
+/// The list of all experiments of a site.
+pub(super) const SITE_INDEX: &str = "site_index.html";
+/// An experiment's page of a site.
+pub(super) const SITE_PAGE: &str = "site_page.html";
 /// The longest template that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 /// Most steps that rendering may take; the largest reports take some hundred thousand.
@@ -34,7 +38,7 @@ const FUEL: u64 = 20_000_000;
 const MARKDOWN_ESCAPING: &str = "markdown";
 
 /// All templates, by name.
-pub(super) const BUILT_IN: [(&str, &str); 9] = [
+pub(super) const BUILT_IN: [(&str, &str); 11] = [
     (HTML, include_str!("../../../templates/report.html")),
     (MARKDOWN, include_str!("../../../templates/report.md")),
     (COMPARE_HTML, include_str!("../../../templates/compare.html")),
@@ -42,6 +46,8 @@ pub(super) const BUILT_IN: [(&str, &str); 9] = [
     (LEADERBOARD, include_str!("../../../templates/leaderboard.md")),
     (BENCH_HTML, include_str!("../../../templates/bench.html")),
     (BENCH_MARKDOWN, include_str!("../../../templates/bench.md")),
+    (SITE_INDEX, include_str!("../../../templates/site_index.html")),
+    (SITE_PAGE, include_str!("../../../templates/site_page.html")),
     ("macros.html", include_str!("../../../templates/macros.html")),
     ("style.css", include_str!("../../../templates/style.css")),
 ];

@@ -39,6 +39,15 @@ pub fn write(folder: &Path) -> Result<Vec<String>, ArtifactError> {
     Ok(names)
 }
 
+/// Writes the schema of specs alone, which editors need.
+///
+/// # Errors
+/// The file can't be written.
+pub fn write_spec_schema(path: &Path) -> Result<(), ArtifactError> {
+    let Some(kind) = super::kind_of(nanochat_experiment::config::document::SPEC_SCHEMA) else { return Ok(()) };
+    write_atomic(path, canonical_json(path, &kind.schema())?.as_bytes())
+}
+
 /// What in a folder differs from the types.
 ///
 /// # Errors

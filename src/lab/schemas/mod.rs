@@ -20,7 +20,7 @@ use nanochat_artifacts::{
 use nanochat_experiment::config as spec;
 use nanochat_plan::{PlanSet, RunPlan};
 
-pub use folder::{Drift, compare, write};
+pub use folder::{Drift, compare, write, write_spec_schema};
 pub use validate::{Validated, to_json, validate};
 
 /// A kind of document.
@@ -46,14 +46,14 @@ impl Kind {
 }
 
 /// All kinds, in order of name.
-pub const KINDS: [Kind; 18] = [
+pub const KINDS: [Kind; 20] = [
     Kind { name: "arms", id: Some(ArmsRecord::SCHEMA), schema: of::<ArmsRecord> },
     Kind { name: "baseline", id: Some(BaselineResult::SCHEMA), schema: of::<BaselineResult> },
     Kind { name: "bench", id: Some(Bench::SCHEMA), schema: of::<Bench> },
     Kind { name: "comparison", id: Some(Comparison::SCHEMA), schema: of::<Comparison> },
     Kind { name: "comparison_context", id: None, schema: of::<crate::report::ComparisonContext> },
     Kind { name: "environment", id: Some(Environment::SCHEMA), schema: of::<Environment> },
-    Kind { name: "experiment", id: Some(spec::document::SPEC_SCHEMA), schema: || spec::schema::SPEC.clone() },
+    Kind { name: "experiment", id: Some(spec::document::SPEC_SCHEMA), schema: nanochat_experiment::editors::spec },
     Kind { name: "experiment_record", id: Some(ExperimentRecord::SCHEMA), schema: of::<ExperimentRecord> },
     Kind { name: "export", id: Some(Export::SCHEMA), schema: of::<Export> },
     Kind { name: "generation", id: Some(Generation::SCHEMA), schema: of::<Generation> },
@@ -64,6 +64,8 @@ pub const KINDS: [Kind; 18] = [
     Kind { name: "plan_set", id: Some(PlanSet::SCHEMA), schema: of::<PlanSet> },
     Kind { name: "report_context", id: None, schema: of::<crate::report::Context> },
     Kind { name: "scorecard", id: Some(Scorecard::SCHEMA), schema: of::<Scorecard> },
+    Kind { name: "site_index_context", id: None, schema: of::<crate::report::SiteIndex> },
+    Kind { name: "site_page_context", id: None, schema: of::<crate::report::SitePage> },
     Kind { name: "summary", id: Some(Summary::SCHEMA), schema: of::<Summary> },
 ];
 

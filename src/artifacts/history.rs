@@ -1,0 +1,52 @@
+//! The commits that touched a file, with the file as each of them left it.
+
+use std::path::Path;
+
+use super::git::{Git, Object};
+use super::{ArtifactError, LONGEST_DOCUMENT};
+
+/// Most commits of a file that are read.
+const MOST: &str = "--max-count=200";
+
+/// A commit that touched a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// Full hash.
+    pub commit: String,
+    /// When it was committed, as ISO 8601.
+    pub date: String,
+    /// First line of its message.
+    pub subject: String,
+    /// The file; none where the commit removed it.
+    pub contents: Option<Vec<u8>>,
+}
+
+/// The commits up to the one that is checked out which touched a file, the oldest first; none outside of a repository.
+/// `path` is relative to `project`, as git has it.
+///
+/// # Errors
+/// Git answers with what makes no sense, or the file was longer than any document.
+pub fn history(project: &Path, path: &str) -> Result<Vec<Revision>, ArtifactError> {
+    let git = Git::at(project);
+    let format = "--format=%H%x00%cI%x00%s";
+    // A folder that is no repository, and a repository without commits, have no history.
+    let Ok(listed) = git.output(&["log", MOST, "--no-show-signature", "--no-color", format, "HEAD", "--", path]) else {
+        return Ok(Vec::new());
+    };
+    let listed = String::from_utf8_lossy(&listed);
+    let mut objects = git.objects()?;
+    let mut found = Vec::new();
+    for line in listed.lines().rev() {
+        let mut parts = line.splitn(3, '\0').map(str::to_owned);
+        let (Some(commit), Some(date), Some(subject)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let contents = match objects.read(&format!("{commit}:./{path}"), LONGEST_DOCUMENT)? {
+            Object::File(bytes) => Some(bytes),
+            Object::Absent => None,
+            Object::TooLong(bytes) => {
+                return Err(ArtifactError::TooLong { path: path.into(), bytes: Some(bytes), limit: LONGEST_DOCUMENT });
+            }
+        };
+        found.push(Revision { commit, date, subject, contents });
+    }
+    Ok(found)
+}

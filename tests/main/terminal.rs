@@ -1,0 +1,101 @@
+//! Tables at 80 and 200 columns, and piped.
+
+use super::program::{Project, root};
+
+const WIDTHS: [Option<&str>; 3] = [Some("80"), Some("200"), None];
+
+const GRID: &str = "\
+schema: nanochat.experiment/v1
+name: grid
+hardware: { profile: cpu, peak_tflops: 0.1, efficiency: 0.5 }
+data: { source: synthetic, bytes: 1000000 }
+tokenizer: { train: { vocab_size: 1024 } }
+model: { depth: 4, aspect_ratio: 32, head_dim: 32, sequence_len: 256, window_pattern: L }
+budget: { iterations: 200 }
+optimizer: { total_batch_size: 2048 }
+eval: { every: 50, tokens: 65536 }
+matrix: { axes: { optimizer.matrix_lr: [0.2, 0.3] } }
+";
+
+/// What a command prints at each width, under a heading.
+fn shown(project: &Project, arguments: &[&str]) -> String {
+    let mut text = String::new();
+    for width in WIDTHS {
+        let mut command = project.command(arguments);
+        match width {
+            Some(width) => command.env("COLUMNS", width),
+            None => command.env_remove("COLUMNS"),
+        };
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let printed = String::from_utf8(output.stdout).unwrap();
+        if let Some(width) = width {
+            let table = printed.lines().filter(|line| line.starts_with(' '));
+            let longest = table.map(|line| line.trim_end().chars().count()).max().unwrap_or_default();
+            assert!(longest <= width.parse().unwrap(), "{width}: {longest}\n{printed}");
+        }
+        let lines: Vec<&str> = printed.lines().map(str::trim_end).collect();
+        text.push_str(&format!("== {}\n{}\n", width.unwrap_or("piped"), lines.join("\n")));
+    }
+    text
+}
+
+#[test]
+fn plans_fit_the_width() {
+    let project = Project::new();
+    project.write("grid.yaml", GRID);
+    insta::assert_snapshot!("plan", shown(&project, &["plan", "grid.yaml"]));
+}
+
+#[test]
+fn lists_fit_the_width() {
+    let fixtures = root().join("fixtures/scorecard/project");
+    let project = Project::new();
+    let place = fixtures.display().to_string();
+    insta::assert_snapshot!("list", shown(&project, &["list", "--project", &place]));
+    insta::assert_snapshot!("list_runs", shown(&project, &["list", "judged", "--project", &place]));
+}
+
+/// A comparison of the recorded experiment with the same one whose runs have other figures.
+#[test]
+fn comparisons_fit_the_width() {
+    let project = Project::new();
+    let fixtures = root().join("fixtures/scorecard/project/results/judged");
+    for side in ["before", "after"] {
+        for entry in std::fs::read_dir(&fixtures).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+            for file in std::fs::read_dir(entry.path()).unwrap().flatten() {
+                let name = format!("{side}/results/judged/{}/", entry.file_name().to_string_lossy());
+                std::fs::create_dir_all(project.path().join(&name)).unwrap();
+                let target = project.path().join(name).join(file.file_name());
+                match std::fs::read_to_string(file.path()).ok().filter(|_| side == "after") {
+                    Some(text) => std::fs::write(target, text.replace("\"final_val_bpb\": ", "\"final_val_bpb\": 1")),
+                    None => std::fs::copy(file.path(), target).map(|_| ()),
+                }
+                .unwrap();
+            }
+        }
+        let record = std::fs::read_to_string(fixtures.join("experiment.json")).unwrap();
+        project.write(&format!("{side}/results/judged/experiment.json"), &record);
+    }
+    insta::assert_snapshot!("compare", shown(&project, &["compare", "before", "after"]));
+}
+
+/// What `doctor` prints is this machine's: its width alone is the same everywhere.
+#[test]
+fn doctor_fits_the_width() {
+    let project = Project::new();
+    let output = project.command(&["doctor", "--no-measure"]).env("COLUMNS", "80").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let long: Vec<&str> = printed.lines().filter(|line| line.trim_end().chars().count() > 80).collect();
+    assert!(long.is_empty() && printed.contains("processor"), "{long:#?}");
+}
+
+#[test]
+fn names_that_are_nearly_right_are_proposed() {
+    let project = Project::new();
+    let place = root().join("fixtures/scorecard/project").display().to_string();
+    for command in [&["report", "juged"][..], &["list", "juged"], &["metrics", "juged", "--to", "csv"]] {
+        let refused = project.run(&[command, &["--project", &place]].concat()).exits(2);
+        assert!(refused.told().contains("did you mean `judged`?"), "{command:?}: {}", refused.stderr());
+    }
+}
