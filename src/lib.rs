@@ -3,6 +3,7 @@
 pub mod baseline;
 pub mod bench;
 pub mod cli;
+pub mod cluster;
 pub mod hardware;
 pub mod parity;
 pub mod run;

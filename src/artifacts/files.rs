@@ -101,6 +101,14 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
     regular(without_following(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?)
 }
 
+/// Makes a file that isn't there, to read and write: of several who try, one succeeds. A link is refused.
+///
+/// # Errors
+/// Something lies there already, or the system refuses.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    regular(without_following(OpenOptions::new().read(true).write(true).create_new(true), path)?)
+}
+
 /// Opens a file to write at its end, and makes it where it isn't there. A link is refused.
 ///
 /// # Errors

@@ -25,6 +25,7 @@ mod import;
 mod input;
 mod leaderboard;
 mod list;
+mod merge;
 mod noise;
 mod outside;
 mod parity;
@@ -35,9 +36,11 @@ mod report;
 mod run;
 mod schema;
 mod signals;
+mod slurm;
 mod tokenizer;
 mod validate;
 mod verify;
+mod watch;
 
 pub use context::Overlay;
 pub use exit::{CliError, CliResult, Exit};
@@ -71,6 +74,12 @@ enum Command {
     Compare(compare::Args),
     /// List experiments and runs
     List(list::Args),
+    /// Follow runs as they go on, on a terminal or in the browser
+    Watch(watch::Args),
+    /// End the jobs of an experiment on a cluster
+    Cancel(slurm::CancelArgs),
+    /// Join the results of shards, then judge and report them
+    Merge(merge::Args),
     /// Write results/LEADERBOARD.md from all recorded results
     Leaderboard(leaderboard::Args),
     /// Run one arm against itself and record its noise, for plans and verdicts
@@ -115,6 +124,9 @@ pub fn main() -> std::process::ExitCode {
         Command::Report(args) => report::execute(args),
         Command::Compare(args) => compare::execute(args),
         Command::List(args) => list::execute(args),
+        Command::Watch(args) => watch::execute(args),
+        Command::Cancel(args) => slurm::execute_cancel(args),
+        Command::Merge(args) => merge::execute(args),
         Command::Leaderboard(args) => leaderboard::execute(args),
         Command::Noise(args) => noise::execute(*args),
         Command::Doctor(args) => doctor::execute(args),

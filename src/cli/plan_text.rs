@@ -104,6 +104,7 @@ fn on_disk(outlook: &Outlook) -> String {
         OutlookState::New => "new".to_owned(),
         OutlookState::Changed => format!("changed: {}", outlook.reason),
         OutlookState::Failed => format!("failed before: {}", outlook.reason),
+        OutlookState::Running => outlook.reason.clone(),
         OutlookState::Interrupted => format!("interrupted, {}", outlook.reason),
     }
 }

@@ -13,6 +13,7 @@ mod import;
 mod imports;
 mod inference;
 mod malformed;
+mod parts;
 mod profiles;
 mod program;
 mod run_experiment;

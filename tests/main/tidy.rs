@@ -162,7 +162,7 @@ const ROOMS: &[(&[&str], &[&str])] = &[
     // Nothing is sent or fetched over a network elsewhere.
     (&["ureq::", "TcpStream", "TcpListener", "UdpSocket", "UnixStream"], &["src/download/client.rs"]),
     // The shell sends a signal to a process group; `uv`, `venv` and `pip` make an environment that the user asked for;
-    // `nvidia-smi` is asked for the GPUs; a build script starts CUDA's compiler.
+    // `nvidia-smi` is asked for the GPUs; a build script starts CUDA's compiler; Slurm's programs; the user's `--on-finish`.
     (
         &["Command::new("],
         &[
@@ -171,7 +171,9 @@ const ROOMS: &[(&[&str], &[&str])] = &[
             "src/baseline/python.rs",
             "src/cuda/build.rs",
             "src/baseline/setup.rs",
+            "src/cluster/programs.rs",
             "src/engine/device/gpus.rs",
+            "src/run/hook.rs",
         ],
     ),
     (
