@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod hardware;
 pub mod parity;
 pub mod run;
+pub mod serve;
 
 pub use nanochat_artifacts as artifacts;
 pub use nanochat_engine::{

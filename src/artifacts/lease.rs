@@ -290,18 +290,18 @@ impl Held {
         Ok(highest(&self.folder)? == Some(self.lease.generation))
     }
 
-    /// Gives it back.
+    /// Gives it back, with the last progress of the run.
     ///
     /// # Errors
     /// The file system refuses; then it expires.
-    pub fn release(mut self) -> Result<(), ArtifactError> {
+    pub fn release(mut self, progress: RunProgress) -> Result<(), ArtifactError> {
         if !self.owns()? {
             return Ok(());
         }
         let now = stamp();
         // The record is complete before anybody else can write to it.
         self.record(&OwnerEnd { generation: self.lease.generation, ended_at: &now, how: "released" })?;
-        self.lease.released = true;
+        (self.lease.released, self.lease.progress) = (true, progress);
         self.lease.renewed_at = now;
         self.write()
     }
@@ -445,7 +445,7 @@ mod tests {
         let Err(NotTaken::Held(seen)) = take(folder.path(), &owner("b"), EXPIRES_AFTER, false) else { panic!("taken") };
         let lease = seen.lease.unwrap();
         assert_eq!((lease.owner.host.as_str(), lease.progress), ("a", progress));
-        first.release().unwrap();
+        first.release(RunProgress::default()).unwrap();
         let second = taken(folder.path(), "b");
         assert_eq!(second.lease().generation, 2);
         let lines = owners(folder.path());
@@ -464,7 +464,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(400));
         let second = taken(folder.path(), "b");
         assert!(!first.renew(RunProgress::default()).unwrap(), "the old holder goes on");
-        first.release().unwrap();
+        first.release(RunProgress::default()).unwrap();
         assert!(second.owns().unwrap());
         assert_eq!(owners(folder.path())[1]["how"], "expired");
     }
@@ -493,7 +493,7 @@ mod tests {
                         taken.fetch_add(1, SeqCst);
                         std::thread::yield_now();
                         inside.fetch_sub(1, SeqCst);
-                        held.release().unwrap();
+                        held.release(RunProgress::default()).unwrap();
                     }
                 });
             }

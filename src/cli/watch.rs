@@ -14,6 +14,7 @@ use super::output::{number, table};
 use super::signals::stop_on_signals;
 use super::{CliError, CliResult, Exit, outside};
 use crate::run::duration;
+use crate::serve::Page;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -24,6 +25,12 @@ const SHOWN: usize = 30;
 pub struct Args {
     /// The experiment; by default all that have runs queued or running
     experiment: Option<String>,
+    /// Serve a page for the browser at this address, such as 127.0.0.1:8080, instead of printing
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "experiment")]
+    serve: Option<std::net::SocketAddr>,
+    /// With --serve: ask for a token, and allow an address that other machines can reach. The connection is not encrypted
+    #[arg(long, requires = "serve")]
+    expose: bool,
     /// Folder of the project, which holds `results/`
     #[arg(long, value_name = "DIR", default_value = ".")]
     project: PathBuf,
@@ -31,6 +38,9 @@ pub struct Args {
 
 pub fn execute(args: Args) -> CliResult {
     let root = ResultsRoot::new(&args.project);
+    if let Some(address) = args.serve {
+        return serve(address, args.expose, root);
+    }
     let folders = folders(&root, args.experiment.as_deref())?;
     let terminal = std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
     if !terminal {
@@ -57,6 +67,16 @@ pub fn execute(args: Args) -> CliResult {
         screen.text(&text);
         std::thread::sleep(LOOK);
     }
+}
+
+/// Serves the page until a signal comes.
+fn serve(address: std::net::SocketAddr, expose: bool, root: ResultsRoot) -> CliResult {
+    let page = Page::listen(address, expose, root).map_err(CliError::invalid)?;
+    let stop = stop_on_signals(["", ""]);
+    say!("{}", page.location());
+    tell!("Ctrl-C ends it; runs go on");
+    page.serve(&|| stop.requested());
+    Ok(Exit::Done)
 }
 
 /// The experiments that are asked for.

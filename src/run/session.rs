@@ -500,7 +500,7 @@ impl Work<'_, '_> {
 fn note(lock: &RunLock, plan: &RunPlan, pace: &mut Pace, step: &Step<'_>) {
     let event = match step {
         Step::Ready { resumed_from } => {
-            lock.note(|progress| progress.step = resumed_from.unwrap_or(0));
+            lock.note(|progress| (progress.doing, progress.step) = (Doing::Training, resumed_from.unwrap_or(0)));
             lock.publish();
             return;
         }

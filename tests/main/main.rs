@@ -19,6 +19,7 @@ mod program;
 mod run_experiment;
 mod safety;
 mod server;
+mod slurm;
 mod specs;
 mod strangers;
 mod tidy;

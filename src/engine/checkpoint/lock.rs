@@ -144,9 +144,10 @@ impl Drop for RunLock {
         if let Some(heart) = self.heart.take() {
             let _ = heart.join();
         }
-        if let Some(held) = self.shared.state().held.take() {
+        let mut state = self.shared.state();
+        if let Some(held) = state.held.take() {
             // What can't be released expires.
-            let _ = held.release();
+            let _ = held.release(state.progress);
         }
     }
 }
