@@ -3,11 +3,13 @@
 pub mod baseline;
 pub mod bench;
 pub mod cli;
+pub mod cluster;
 pub mod hardware;
 pub mod init;
 pub mod metrics;
 pub mod parity;
 pub mod run;
+pub mod serve;
 
 pub use nanochat_artifacts as artifacts;
 pub use nanochat_engine::{

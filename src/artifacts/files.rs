@@ -105,11 +105,19 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// Something is there, or the system refuses.
-pub fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use io::Write as _;
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Makes a file that isn't there, to read and write: of several who try, one succeeds. A link is refused.
+///
+/// # Errors
+/// Something lies there already, or the system refuses.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    regular(without_following(OpenOptions::new().read(true).write(true).create_new(true), path)?)
 }
 
 /// Opens a file to write at its end, and makes it where it isn't there. A link is refused.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nanochat_artifacts::{ExperimentFolder, ResultsRoot, RunFolder, RunStatus, Summary, create_folder, write_document};
-use nanochat_engine::checkpoint::RunLock;
 use nanochat_experiment::{Arm, Experiment, resolve_path};
 use nanochat_plan::{ArmPlan, InitPlan, RunPlan};
 
@@ -272,7 +271,6 @@ impl ForeignArms for Arms<'_> {
     ) -> Result<Summary, RunError> {
         let Some(arm) = plan.arm.clone() else { return Err(RunError::NoArm { run_id: plan.run_id.clone() }) };
         create_folder(folder.path())?;
-        let _lock = RunLock::acquire(folder.path())?;
         self.carry_out(plan, &arm, folder, resources, stop).map_err(|error| match error {
             BaselineError::Resources(error) => error,
             BaselineError::Stopped => RunError::Stopped,

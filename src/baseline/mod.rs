@@ -38,7 +38,7 @@ mod weights;
 mod words;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use arm::{BASELINE_SEED, Event, Matching, Request, Variant, record_run};
 pub use arms::{ArmArgumentError, Arms, Places, Wanted, by_arm};

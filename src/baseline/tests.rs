@@ -41,7 +41,7 @@ fn plan(data: DataPlan, iterations: u64) -> RunPlan {
 }
 
 /// The same with generated data.
-pub(super) fn stand_in_plan() -> RunPlan {
+pub(crate) fn stand_in_plan() -> RunPlan {
     plan(synthetic(), 8)
 }
 

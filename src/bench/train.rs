@@ -185,7 +185,7 @@ fn measure(
             measured.evaluation = Some(BenchEvaluation { tokens, seconds, val_bpb });
         }
         Event::EvaluationFailed { reason, .. } => measured.evaluation_failed = Some(reason.to_string()),
-        Event::MicroStep(_) | Event::Losses(_) | Event::RolledBack(_) => {}
+        Event::Evaluating { .. } | Event::MicroStep(_) | Event::Losses(_) | Event::RolledBack(_) => {}
     };
     trainer.run(&|| done.get() >= options.steps, &mut NoCheckpoints, &mut watch)?;
     if options.evaluate {

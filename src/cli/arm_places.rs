@@ -36,6 +36,17 @@ impl PlaceArgs {
         })
     }
 
+    /// The arguments again, for another start of the program; none where a path isn't text.
+    pub fn words(&self) -> Option<Vec<String>> {
+        let mut words: Vec<String> = self.checkout.iter().map(|place| format!("--checkout={place}")).collect();
+        words.extend(self.python.iter().map(|place| format!("--python={place}")));
+        if let Some(folder) = &self.base_dir {
+            words.push(format!("--base-dir={}", folder.to_str()?));
+        }
+        words.push(format!("--baseline-timeout={}", self.baseline_timeout));
+        Some(words)
+    }
+
     /// The place of the one baseline; none where the arguments don't name one.
     pub fn place(&self, hardware_matches: bool) -> Option<Place<'_>> {
         let ([checkout], [python]) = (self.checkout.as_slice(), self.python.as_slice()) else { return None };

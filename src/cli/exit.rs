@@ -22,6 +22,8 @@ pub enum Exit {
     NothingCompared = 5,
     /// With `--gate`: something changed and wasn't judged, or results are stale against their spec.
     Unjudged = 6,
+    /// A run of a cluster's job was stopped before it came a step further; can be resumed.
+    NoProgress = 75,
     /// Stopped by a signal; can be resumed.
     Interrupted = 130,
 }

@@ -20,6 +20,12 @@ pub fn text(path: &Path) -> Result<String, CliError> {
     utf8(bytes, &name)
 }
 
+/// One line of standard input; none at its end.
+pub fn line() -> Option<String> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).ok().filter(|read| *read > 0).map(|_| line)
+}
+
 /// Bytes as text.
 ///
 /// # Errors

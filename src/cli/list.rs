@@ -8,6 +8,10 @@ use nanochat_lab::scorecard::{ExperimentOverview, Listing, Order, RunOverview, V
 use super::output::{json, number, table};
 use super::{CliError, CliResult, Exit, Format, names, terminal};
 
+/// What a run's status can be.
+const STATUSES: [&str; 9] =
+    ["finished", "interrupted", "failed", "planned", "queued", "preparing", "training", "evaluating", "left"];
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show the runs of this experiment
@@ -17,7 +21,7 @@ pub struct Args {
     #[arg(long, value_parser = ["pass", "fail", "inconclusive", "not_comparable", "missing", "off"])]
     verdict: Option<String>,
     /// Only runs with this status, or experiments that have one
-    #[arg(long, value_parser = ["finished", "interrupted", "failed", "planned"])]
+    #[arg(long, value_parser = STATUSES)]
     status: Option<String>,
     /// Order of the list
     #[arg(long, value_enum, default_value_t)]
@@ -97,7 +101,7 @@ fn print_runs(runs: &[RunOverview]) {
         let steps = run.planned_steps.map_or("–".to_string(), |planned| format!("{}/{planned}", run.steps));
         table.add_row([
             run.run_id.clone(),
-            run.status.to_string(),
+            run.host.as_ref().map_or_else(|| run.status.to_string(), |host| format!("{} on {host}", run.status)),
             steps,
             number(run.final_val_bpb, 5),
             number(run.tokens_per_second, 0),

@@ -29,6 +29,7 @@ mod leaderboard;
 mod list;
 mod metrics;
 mod names;
+mod merge;
 mod noise;
 mod outside;
 mod parity;
@@ -41,10 +42,12 @@ mod schema;
 mod signals;
 mod site;
 mod terminal;
+mod slurm;
 mod tokenizer;
 mod validate;
 mod verdict_text;
 mod verify;
+mod watch;
 
 pub use context::Overlay;
 pub use exit::{CliError, CliResult, Exit};
@@ -84,6 +87,12 @@ enum Command {
     Metrics(metrics::Args),
     /// Write static pages of all experiments, with figures and verdicts by commit
     Site(site::Args),
+    /// Follow runs as they go on, on a terminal or in the browser
+    Watch(watch::Args),
+    /// End the jobs of an experiment on a cluster
+    Cancel(slurm::CancelArgs),
+    /// Join the results of shards, then judge and report them
+    Merge(merge::Args),
     /// Write results/LEADERBOARD.md from all recorded results
     Leaderboard(leaderboard::Args),
     /// Run one arm against itself and record its noise, for plans and verdicts
@@ -139,6 +148,9 @@ pub fn main() -> std::process::ExitCode {
         Command::List(args) => list::execute(args),
         Command::Metrics(args) => metrics::execute(args),
         Command::Site(args) => site::execute(args),
+        Command::Watch(args) => watch::execute(args),
+        Command::Cancel(args) => slurm::execute_cancel(args),
+        Command::Merge(args) => merge::execute(args),
         Command::Leaderboard(args) => leaderboard::execute(args),
         Command::Noise(args) => noise::execute(*args),
         Command::Doctor(args) => doctor::execute(args),

@@ -108,6 +108,7 @@ fn on_disk(outlook: &Outlook) -> &'static str {
         OutlookState::Changed => "changed",
         OutlookState::Failed => "failed",
         OutlookState::Interrupted => "interrupted",
+        OutlookState::Running => "running",
     }
 }
 

@@ -17,13 +17,16 @@ impl Progress {
     /// Shows an event.
     pub fn show(&mut self, event: Event<'_>) {
         match event {
-            Event::Preparing { plan, number, total } => {
+            Event::Preparing { plan, number, total, .. } => {
                 self.0.line(&format!("run {number}/{total}      {}", plan.run_id));
                 self.0.start(plan.num_iterations, "preparing data and tokenizer");
             }
             Event::Run { plan, step } => self.step(plan, step),
             Event::AlreadyDone { plan, summary, environment, unchecked } => {
                 self.done_before(plan, summary, environment, unchecked);
+            }
+            Event::Waiting { plan, error } => {
+                self.0.line(&format!("waiting      {}  {error}", plan.run_id));
             }
             Event::OtherInputs { plan, what } => {
                 self.0.line(&format!(
@@ -83,7 +86,7 @@ impl Progress {
                     "warning      {reason} at step {from}: back to step {to}, continuing with the data after step {from}"
                 ));
             }
-            RunStep::Training(train::Event::Phase(_) | train::Event::MicroStep(_) | train::Event::Losses(_)) => {}
+            RunStep::Training(train::Event::Evaluating { .. } | train::Event::Phase(_) | train::Event::MicroStep(_) | train::Event::Losses(_)) => {}
         }
     }
 

@@ -69,6 +69,13 @@ pub fn same_block(a: &RunPlan, b: &RunPlan) -> bool {
     block_of(a) == block_of(b)
 }
 
+/// A text that is the same for the runs of a block, and for no other run of an experiment.
+pub fn block_key(plan: &RunPlan) -> String {
+    let (axes, seed, repeat) = block_of(plan);
+    let axes: Vec<String> = axes.into_iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+    format!("{}seed={seed}\nrepeat={repeat}", axes.concat())
+}
+
 /// Runs of arms, block by block. The order of the arms is turned round from block to block, so that what drifts over a
 /// session weighs on all of them alike.
 fn in_blocks(runs: Vec<RunPlan>) -> Vec<RunPlan> {

@@ -77,7 +77,7 @@ pub fn write(question: &Question, root: &ResultsRoot) -> Result<Written, InitErr
     let runs = experiment::expand(&checked).map_err(InitError::plan)?;
     let schema = write_schema(file)?;
     create_folder(file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
-    files::create_new(file, text.as_bytes()).map_err(|error| InitError::unwritten(file, &error))?;
+    files::write_new(file, text.as_bytes()).map_err(|error| InitError::unwritten(file, &error))?;
     let ignored = write_ignored(root)?;
     let Fit { seconds, tokens_per_second, .. } = fitted;
     let detects = deviation.detects(seeds);
@@ -107,7 +107,7 @@ fn write_schema(file: &Path) -> Result<Option<PathBuf>, InitError> {
 
 fn write_ignored(root: &ResultsRoot) -> Result<Option<PathBuf>, InitError> {
     let path = root.project().join(".gitignore");
-    match files::create_new(&path, IGNORED.as_bytes()) {
+    match files::write_new(&path, IGNORED.as_bytes()) {
         Ok(()) => Ok(Some(path)),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(None),
         Err(error) => Err(InitError::unwritten(&path, &error)),

@@ -155,7 +155,7 @@ fn train(
         }
         Event::Evaluated(row) => seen.bpb.extend(row.val_bpb),
         Event::EvaluationFailed { reason, .. } => failure = Some(reason.to_string()),
-        Event::Phase(_) | Event::Step(_) | Event::RolledBack(_) => {}
+        Event::Evaluating { .. } | Event::Phase(_) | Event::Step(_) | Event::RolledBack(_) => {}
     };
     trainer.run(&|| false, &mut NoCheckpoints, &mut observe).computing(path)?;
     match failure {

@@ -31,7 +31,7 @@ pub use error::{FittingBatch, PlanError};
 pub use estimate::{CACHED_TOKENS, arena_bytes, estimate};
 pub use hash::{configuration_hash, deciding, plan_hash};
 pub use outlook::{Change, Needs, Outlook, OutlookState, PlanSet, Power, Rate};
-pub use profile::{Profile, Requirements};
+pub use profile::{Profile, Requirements, SlurmSettings};
 pub use reference::rows_at_once;
 pub use settings::Settings;
 pub use shape::{

@@ -90,6 +90,8 @@ pub enum OutlookState {
     Failed,
     /// Has a checkpoint; goes on.
     Interrupted,
+    /// Another process has it, or a cluster's queue.
+    Running,
 }
 
 /// What `run` would do with a run, and why.

@@ -35,6 +35,39 @@ pub struct Requirements {
     pub gpu_count: Option<u64>,
 }
 
+/// How runs are submitted to a Slurm cluster; what isn't stated is the cluster's default.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "SlurmSpec")]
+pub struct SlurmSettings {
+    /// Partition, as `sbatch --partition` takes it.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.,:+/@-]{1,200}$"), example = &"gpu")]
+    pub partition: Option<String>,
+    /// Account that the time is charged to.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.,:+/@-]{1,200}$"))]
+    pub account: Option<String>,
+    /// Quality of service.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.,:+/@-]{1,200}$"))]
+    pub qos: Option<String>,
+    /// Longest time of one job, as `sbatch --time` takes it: minutes, or `hours:minutes:seconds`. A run that takes longer goes
+    /// on in the next job.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.,:+/@-]{1,200}$"), example = &"4:00:00")]
+    pub time: Option<String>,
+    /// Generic resources of one run, such as its GPU.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.,:+/@-]{1,200}$"), example = &"gpu:h100:1")]
+    pub gres: Option<String>,
+    /// Nodes of one run.
+    #[schemars(range(min = 1, max = 4096))]
+    pub nodes: Option<u64>,
+    /// Most runs at once.
+    #[schemars(range(min = 1, max = 100000))]
+    pub throttle: Option<u64>,
+    /// Lines of shell that prepare a job, such as `module load cuda`. One that fails ends the job.
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"^[^\x00-\x08\x0a-\x1f]{1,4000}$")), extend("examples" = [["module load cuda"]]))]
+    pub setup: Vec<String>,
+}
+
 /// A hardware profile by name, with anything in it overridden; or a whole profile inline.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -74,6 +107,8 @@ pub struct Profile {
     /// What the machine must look like.
     #[serde(rename = "match", default)]
     pub requirements: Requirements,
+    /// How its runs are submitted to a Slurm cluster, with `nanochat run --on slurm`.
+    pub slurm: Option<SlurmSettings>,
 }
 
 impl Profile {
@@ -91,6 +126,7 @@ impl Profile {
             efficiency: usual_efficiency(),
             memory_bandwidth_gbs: None,
             requirements: Requirements::default(),
+            slurm: None,
         }
     }
 }

@@ -35,18 +35,18 @@ pub enum Step<'a> {
     Warning(String),
 }
 
-/// Runs one plan, from its newest good checkpoint if there is one, and writes all its documents.
+/// Runs one plan, from its newest good checkpoint if there is one, and writes all its documents as long as the folder is
+/// this process's.
 pub fn execute(
     plan: &RunPlan,
     folder: &RunFolder,
     resources: &mut Resources,
-    options: Options,
-    stop: &Stop,
+    options: &Options,
+    (stop, lock): (&Stop, &RunLock),
     observe: &mut dyn FnMut(Step<'_>),
 ) -> Result<Summary, RunError> {
     let begun = Instant::now();
     create_folder(folder.path())?;
-    let _lock = RunLock::acquire(folder.path())?;
     memory::reset_peak();
     let device = open_device(plan)?;
     let corpus = resources.corpus(&plan.data)?;
@@ -74,8 +74,8 @@ pub fn execute(
     let continued = resume(&mut trainer, &store, &device, &inputs, options.trust_checkpoints, observe)?;
     observe(Step::Ready { resumed_from: continued.last().map(|last| last.step) });
 
-    let mut sink =
-        StoreSink::new(&store, plan, tokenizer.to_json()?, &inputs, device.clone())?.continued(&continued)?;
+    let sink = StoreSink::new(&store, plan, tokenizer.to_json()?, &inputs, device.clone())?;
+    let mut sink = sink.continued(&continued)?.owned_by(lock);
     let mut log = Log::open(&folder.log())?;
     let _at_work = stop.at_work();
     let mut startup_seconds = None;
@@ -92,6 +92,7 @@ pub fn execute(
     if let Some(problem) = resources.cache_problem() {
         observe(Step::Warning(format!("{problem}; the run continues without it")));
     }
+    lock.require()?;
     let ending = ending.map_err(|error| failure(error, plan));
     let (status, reason) = match &ending {
         Ok(Ending::Finished) => (RunStatus::Finished, left_out(&trainer, skipped)),

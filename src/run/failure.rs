@@ -12,6 +12,11 @@ use nanochat_plan::RunPlan;
 
 use super::{RunError, environment, with_help};
 
+/// Whether the run's folder is another process's.
+pub fn is_anothers(error: &RunError) -> bool {
+    matches!(error, RunError::Checkpoint(CheckpointError::Locked { .. } | CheckpointError::Lost { .. }))
+}
+
 /// Writes plan, environment, empty tables and a summary with the reason, unless the folder belongs to another process,
 /// has a checkpoint to continue from, or already holds this failure.
 ///
@@ -22,7 +27,7 @@ pub fn record(plan: &RunPlan, folder: &RunFolder, error: &RunError, hardware_mat
     let reason = with_help(error);
     let recorded = read_document::<Summary>(&folder.summary())
         .is_ok_and(|summary| summary.plan_hash == plan.plan_hash && summary.reason.as_deref() == Some(reason.as_str()));
-    if resumable || recorded || matches!(error, RunError::Checkpoint(CheckpointError::Locked { .. })) {
+    if resumable || recorded || is_anothers(error) {
         return Ok(());
     }
     create_folder(folder.path())?;

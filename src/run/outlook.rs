@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::SystemTime;
 
-use nanochat_artifacts::{ArtifactError, BaselineResult, ExperimentFolder, ResultsRoot, read_document};
+use nanochat_artifacts::submissions::SubmissionFolder;
+use nanochat_artifacts::{ArtifactError, BaselineResult, ExperimentFolder, ResultsRoot, RunFolder, read_document};
 use nanochat_experiment::Experiment;
+use nanochat_lab::live::{self, LiveState};
 use nanochat_lab::scorecard;
 use nanochat_plan::{Change, Outlook, OutlookState, Power, RunPlan, changes};
 
@@ -21,7 +24,15 @@ pub fn outlook(plans: &[RunPlan], folder: &ExperimentFolder) -> Result<Vec<Outlo
     let planned: BTreeSet<&str> = plans.iter().map(|plan| plan.plan_hash.as_str()).collect();
     let mut stored = stored_plans(folder);
     stored.retain(|plan| !planned.contains(plan.plan_hash.as_str()));
-    plans.iter().map(|plan| one(plan, folder, &stored)).collect()
+    let submissions = SubmissionFolder::of(folder)?;
+    let queued = submissions.read().submitted_runs(&submissions);
+    plans
+        .iter()
+        .map(|plan| match in_hand(&folder.run(&plan.run_id)?, plan, queued.contains(&plan.run_id)) {
+            Some(outlook) => Ok(outlook),
+            None => one(plan, folder, &stored),
+        })
+        .collect()
 }
 
 /// The smallest difference that the planned seeds can detect; none if the metric's noise was never measured.
@@ -76,6 +87,21 @@ fn one(plan: &RunPlan, folder: &ExperimentFolder, stored: &[RunPlan]) -> Result<
         },
     };
     Ok(Outlook { state, reason, ..outlook })
+}
+
+/// A run that somebody works on, or that a cluster has queued; none of other runs.
+fn in_hand(run: &RunFolder, plan: &RunPlan, is_queued: bool) -> Option<Outlook> {
+    let live = live::of_run(run, is_queued, SystemTime::now());
+    let step = Some(live.step).filter(|_| live.state.is_running());
+    let reason = match live.state {
+        LiveState::Queued => "queued".to_owned(),
+        state if state.is_running() => {
+            let (host, steps) = (live.host.unwrap_or_else(|| "another machine".to_owned()), plan.num_iterations);
+            format!("{} on {host}, step {}/{steps}", state.name(), live.step)
+        }
+        _ => return None,
+    };
+    Some(Outlook { run_id: plan.run_id.clone(), state: OutlookState::Running, reason, step, changed: Vec::new() })
 }
 
 /// The plans in an experiment's folder; unreadable ones count as absent.

@@ -1,13 +1,16 @@
 //! All runs of an experiment, then its scorecard and reports.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
+use nanochat_artifacts::lease::Doing;
 use nanochat_artifacts::{
-    ArtifactError, Environment, ExperimentFolder, RunBlock, RunFolder, RunStatus, Scorecard, Summary, files,
-    read_document, write_document,
+    ArtifactError, Environment, ExperimentFolder, ResultsRoot, RunBlock, RunFolder, RunStatus, Scorecard, Summary,
+    create_folder, files, read_document, write_document,
 };
-use nanochat_engine::checkpoint::{Checkpoints, RunLock};
+use nanochat_engine::checkpoint::{CheckpointError, Checkpoints, RunLock};
 use nanochat_engine::device::DeviceError;
+use nanochat_engine::train;
 use nanochat_experiment::same_block;
 use nanochat_lab::report;
 use nanochat_lab::scorecard;
@@ -15,11 +18,16 @@ use nanochat_plan::{ArmPlan, DeviceKind, RunPlan};
 
 use super::execute::{self, Step};
 use super::inputs::{self, Compared};
+use super::pace::Pace;
+use super::part::Part;
 use super::resources::{Resources, open_device};
 use super::{Opened, RunError, RunState, Stop, failure, state_of, with_help};
 
+/// Between two looks at a run that another process has.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
 /// Options of an experiment's runs.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Start every run over, whatever is on disk.
     pub force: bool,
@@ -29,6 +37,8 @@ pub struct Options {
     pub trust_checkpoints: bool,
     /// The machine is what the profile says; else speed can't be judged.
     pub hardware_matches: bool,
+    /// Which of the runs this process carries out.
+    pub part: Part,
 }
 
 /// Progress of an experiment.
@@ -41,6 +51,8 @@ pub enum Event<'a> {
         number: usize,
         /// How many runs there are.
         total: usize,
+        /// FLOPs of the runs after it that are this process's and not done yet.
+        flops_after: f64,
     },
     /// What happens inside a run.
     Run {
@@ -59,6 +71,13 @@ pub enum Event<'a> {
         environment: Option<&'a Environment>,
         /// Why its inputs couldn't be compared with those that it was made with.
         unchecked: Option<&'a str>,
+    },
+    /// Another process has the run; this one waits until it is done, or free.
+    Waiting {
+        /// Its plan.
+        plan: &'a RunPlan,
+        /// Who has it.
+        error: &'a RunError,
     },
     /// A run was done before, with other inputs than there are now: it is made again.
     OtherInputs {
@@ -89,10 +108,20 @@ pub struct Outcome {
     pub finished: usize,
     /// Runs that were done before.
     pub already_done: usize,
+    /// Runs that are neither finished nor failed, when this process only judges.
+    pub unfinished: Vec<String>,
     /// Runs that failed, with the reason.
     pub failed: Vec<(String, String)>,
     /// A signal or the wall clock stopped the work; the next call continues.
     pub interrupted: bool,
+    /// A run was stopped before it came a step further than it was: stopping it again and again would never end it.
+    pub no_progress: bool,
+    /// Verdicts and reports, where this process makes them.
+    pub judged: Option<Judged>,
+}
+
+/// Verdicts of an experiment.
+pub struct Judged {
     /// The verdicts.
     pub scorecard: Scorecard,
     /// The reports.
@@ -132,7 +161,7 @@ pub struct Others<'a> {
     pub arms: Option<&'a mut dyn ForeignArms>,
 }
 
-/// Runs the plans of an opened spec, then judges and reports the experiment from everything on disk.
+/// Runs the plans of an opened spec that are this process's, then judges and reports the experiment from everything on disk.
 pub fn run_experiment(
     opened: &Opened,
     options: Options,
@@ -145,8 +174,13 @@ pub fn run_experiment(
     let folder = root.experiment(&record.name)?;
     // Where the report will lie is looked at before the work, not after it.
     root.report_markdown(&record.name)?;
-    refuse_absent_device(plans, &folder, options.force)?;
-    write_document(&folder.record(), &record)?;
+    let (judges, options_part) = (options.part.judges(), options.part.clone());
+    let own: Vec<&RunPlan> = plans.iter().filter(|plan| options.part.has(&plan.run_id)).collect();
+    refuse_absent_device(&own, &folder, options.force)?;
+    if judges {
+        write_document(&folder.record(), &record)?;
+    }
+    let session = if options.part == Part::Whole { now() } else { precisely_now() };
     let mut work = Work {
         folder: &folder,
         options,
@@ -154,37 +188,61 @@ pub fn run_experiment(
         tally: Tally::default(),
         block: 0,
         arms_block: None,
-        session: now(),
+        session,
         others,
         resources: Resources::new(root).with_baseline(&record.baseline_commit),
     };
-    for (index, plan) in plans.iter().enumerate() {
+    for (index, plan) in own.iter().enumerate() {
         if stop.requested() {
             work.tally.interrupted = true;
             break;
         }
-        if !work.run_plan(plan, index + 1, plans.len(), observe)? {
+        let place = (index + 1, own.len(), work.flops_of(own.get(index + 1..).unwrap_or_default()));
+        if !work.run_plan(plan, place, observe)? {
             break;
         }
     }
-    let tally = work.tally;
+    let mut tally = work.tally;
+    let mut unfinished = Vec::new();
+    if options_part == Part::Judging {
+        (unfinished, tally) = ends_of(plans, &folder)?;
+    }
     let _at_work = stop.at_work();
-    let scorecard = scorecard::update(&folder, root.project())?;
-    let reports = report::update(root, &record.name, None)?;
-    report::refresh_leaderboard(root)?;
     Ok(Outcome {
+        unfinished,
         finished: tally.finished,
         already_done: tally.already_done,
         failed: tally.failed,
         interrupted: tally.interrupted,
-        scorecard,
-        reports,
+        no_progress: tally.no_progress,
+        judged: if judges { Some(judge(root, &folder)?) } else { None },
     })
+}
+
+/// How the runs of an experiment ended that others have carried out: the unfinished ones, and a tally of the others.
+fn ends_of(plans: &[RunPlan], folder: &ExperimentFolder) -> Result<(Vec<String>, Tally), RunError> {
+    let (mut unfinished, mut tally) = (Vec::new(), Tally::default());
+    for plan in plans {
+        match state_of(plan, &folder.run(&plan.run_id)?) {
+            RunState::Done { .. } => tally.already_done += 1,
+            RunState::Failed { reason } => tally.failed.push((plan.run_id.clone(), reason)),
+            _ => unfinished.push(plan.run_id.clone()),
+        }
+    }
+    Ok((unfinished, tally))
+}
+
+/// Judges an experiment from what is on disk, and writes its reports and the leaderboard.
+pub(super) fn judge(root: &ResultsRoot, folder: &ExperimentFolder) -> Result<Judged, RunError> {
+    let scorecard = scorecard::update(folder, root.project())?;
+    let reports = report::update(root, &scorecard.experiment, None)?;
+    report::refresh_leaderboard(root)?;
+    Ok(Judged { scorecard, reports })
 }
 
 /// Refuses the whole experiment if the GPU of its runs can't be used, before anything is written: each run would fail for
 /// the same reason. An experiment whose runs are all done needs no GPU.
-fn refuse_absent_device(plans: &[RunPlan], folder: &ExperimentFolder, force: bool) -> Result<(), RunError> {
+fn refuse_absent_device(plans: &[&RunPlan], folder: &ExperimentFolder, force: bool) -> Result<(), RunError> {
     for plan in plans.iter().filter(|plan| plan.device != DeviceKind::Cpu) {
         let done = !force && matches!(state_of(plan, &folder.run(&plan.run_id)?), RunState::Done { .. });
         if done {
@@ -205,6 +263,18 @@ struct Tally {
     already_done: usize,
     failed: Vec<(String, String)>,
     interrupted: bool,
+    no_progress: bool,
+}
+
+/// What is to be done with a run.
+#[derive(PartialEq)]
+enum Next {
+    /// Nothing.
+    Done,
+    /// It starts, or goes on.
+    Run,
+    /// It starts over.
+    Over,
 }
 
 struct Work<'a, 'o> {
@@ -221,29 +291,39 @@ struct Work<'a, 'o> {
 }
 
 impl Work<'_, '_> {
-    /// Runs one plan if it isn't done. Returns whether to continue with the next one.
+    /// FLOPs of the runs that aren't done.
+    fn flops_of(&self, plans: &[&RunPlan]) -> f64 {
+        let is_open = |plan: &&&RunPlan| {
+            let state = self.folder.run(&plan.run_id).map(|folder| state_of(plan, &folder));
+            self.options.force || !matches!(state, Ok(RunState::Done { .. }))
+        };
+        plans.iter().filter(is_open).map(|plan| plan.total_flops as f64).sum()
+    }
+
+    /// Runs one plan if it isn't done. Returns whether to continue with the next one. `place` is its number, of how many, and
+    /// the FLOPs after it.
     fn run_plan(
         &mut self,
         plan: &RunPlan,
-        number: usize,
-        total: usize,
+        place: (usize, usize, f64),
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<bool, RunError> {
         let folder = self.folder.run(&plan.run_id)?;
-        let state = state_of(plan, &folder);
-        if self.options.force || matches!(state, RunState::Changed { .. }) {
+        let next = self.next(plan, &folder, observe);
+        if next == Next::Done {
+            return Ok(true);
+        }
+        let lock = match self.own(plan, &folder, observe) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Ok(false),
+            Err(error) => return Ok(self.fail(plan, &folder, &error, observe)),
+        };
+        // Whoever had it may have finished it.
+        if next == Next::Run && self.next(plan, &folder, observe) == Next::Done {
+            return Ok(true);
+        }
+        if next == Next::Over {
             clear(&folder)?;
-        } else if let RunState::Done { summary, environment } = &state {
-            let compared = inputs::compare(plan, summary, &mut self.resources);
-            if let Compared::Other(what) = &compared {
-                observe(Event::OtherInputs { plan, what });
-                clear(&folder)?;
-            } else {
-                let unchecked = if let Compared::Unread(reason) = &compared { Some(reason.as_str()) } else { None };
-                observe(Event::AlreadyDone { plan, summary, environment: environment.as_deref(), unchecked });
-                self.tally.already_done += 1;
-                return Ok(true);
-            }
         }
         self.block += 1;
         self.run_other_arm(plan, true);
@@ -251,8 +331,10 @@ impl Work<'_, '_> {
             self.tally.interrupted = true;
             return Ok(false);
         }
-        observe(Event::Preparing { plan, number, total });
-        let goes_on = match self.attempt(plan, observe) {
+        let (number, total, flops_after) = place;
+        observe(Event::Preparing { plan, number, total, flops_after });
+        let began_at = step_of(plan, &folder);
+        let goes_on = match self.attempt(plan, &lock, observe) {
             Ok(summary) => {
                 observe(Event::Ended { plan, summary: &summary });
                 match summary.status {
@@ -261,7 +343,10 @@ impl Work<'_, '_> {
                         let reason = summary.reason.clone().unwrap_or_default();
                         self.tally.failed.push((plan.run_id.clone(), reason));
                     }
-                    RunStatus::Interrupted => self.tally.interrupted = true,
+                    RunStatus::Interrupted => {
+                        self.tally.interrupted = true;
+                        self.tally.no_progress |= summary.steps <= began_at;
+                    }
                 }
                 summary.status != RunStatus::Failed || !self.options.fail_fast
             }
@@ -269,20 +354,76 @@ impl Work<'_, '_> {
                 self.tally.interrupted = true;
                 false
             }
-            Err(error) => {
-                observe(Event::Failed { plan, error: &error });
-                let mut reason = with_help(&error);
-                if let Err(second) = failure::record(plan, &folder, &error, self.options.hardware_matches) {
-                    reason.push_str(&format!(" (the failure could not be recorded: {second})"));
-                }
-                self.tally.failed.push((plan.run_id.clone(), reason));
-                !self.options.fail_fast
-            }
+            Err(error) => self.fail(plan, &folder, &error, observe),
         };
+        drop(lock);
         if goes_on {
             self.run_other_arm(plan, false);
         }
         Ok(goes_on && !self.stop.requested())
+    }
+
+    /// What is to be done with a run, by what is on disk.
+    fn next(&mut self, plan: &RunPlan, folder: &RunFolder, observe: &mut dyn FnMut(Event<'_>)) -> Next {
+        let state = state_of(plan, folder);
+        if self.options.force || matches!(state, RunState::Changed { .. }) {
+            return Next::Over;
+        }
+        let RunState::Done { summary, environment } = &state else { return Next::Run };
+        let compared = inputs::compare(plan, summary, &mut self.resources);
+        if let Compared::Other(what) = &compared {
+            observe(Event::OtherInputs { plan, what });
+            return Next::Over;
+        }
+        let unchecked = if let Compared::Unread(reason) = &compared { Some(reason.as_str()) } else { None };
+        observe(Event::AlreadyDone { plan, summary, environment: environment.as_deref(), unchecked });
+        self.tally.already_done += 1;
+        Next::Done
+    }
+
+    /// Takes a run for this process, when the part says so after whoever has it; none when a stop was requested before.
+    fn own(
+        &mut self,
+        plan: &RunPlan,
+        folder: &RunFolder,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<RunLock>, RunError> {
+        create_folder(folder.path())?;
+        let mut told = false;
+        loop {
+            match RunLock::acquire_for(folder.path(), self.options.part.job()) {
+                Ok(lock) => return Ok(Some(lock)),
+                Err(error @ CheckpointError::Locked { .. }) if self.options.part.waits() => {
+                    if !told {
+                        observe(Event::Waiting { plan, error: &error.into() });
+                    }
+                    told = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if self.stop.requested() {
+                self.tally.interrupted = true;
+                return Ok(None);
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+    }
+
+    /// Records a failure. Returns whether to continue with the next run.
+    fn fail(
+        &mut self,
+        plan: &RunPlan,
+        folder: &RunFolder,
+        error: &RunError,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> bool {
+        observe(Event::Failed { plan, error });
+        let mut reason = with_help(error);
+        if let Err(second) = failure::record(plan, folder, error, self.options.hardware_matches) {
+            reason.push_str(&format!(" (the failure could not be recorded: {second})"));
+        }
+        self.tally.failed.push((plan.run_id.clone(), reason));
+        !self.options.fail_fast
     }
 
     /// Runs the other arm, if there is one and it is its turn in the block.
@@ -297,10 +438,16 @@ impl Work<'_, '_> {
     }
 
     /// Runs one plan; a panic becomes an error, so that the other runs continue.
-    fn attempt(&mut self, plan: &RunPlan, observe: &mut dyn FnMut(Event<'_>)) -> Result<Summary, RunError> {
+    fn attempt(
+        &mut self,
+        plan: &RunPlan,
+        lock: &RunLock,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Summary, RunError> {
         let folder = self.folder.run(&plan.run_id)?;
         let block = self.next_in_block(plan);
-        let summary = self.attempt_alone(plan, &folder, observe)?;
+        let summary = self.attempt_alone(plan, &folder, lock, observe)?;
+        lock.require()?;
         if let Some(block) = block {
             stamp(&folder, block)?;
         }
@@ -326,22 +473,70 @@ impl Work<'_, '_> {
         &mut self,
         plan: &RunPlan,
         folder: &RunFolder,
+        lock: &RunLock,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Summary, RunError> {
+        let stop = &self.stop.or(lock.lost());
+        lock.note(|progress| progress.steps = plan.num_iterations);
         if plan.arm.as_ref().is_some_and(ArmPlan::is_foreign) {
             let lacking = || RunError::NoArm { run_id: plan.run_id.clone() };
             let arms = self.others.arms.as_mut().ok_or_else(lacking)?;
             let _at_work = self.stop.at_work();
-            return arms.run(plan, folder, &mut self.resources, self.stop);
+            lock.note(|progress| progress.doing = Doing::Training);
+            lock.publish();
+            return arms.run(plan, folder, &mut self.resources, stop);
         }
-        let (resources, stop, options) = (&mut self.resources, self.stop, self.options);
-        let mut forward = |step: Step<'_>| observe(Event::Run { plan, step });
-        let run = || execute::execute(plan, folder, resources, options, stop, &mut forward);
+        let (resources, options) = (&mut self.resources, &self.options);
+        let mut pace = Pace::new(plan);
+        let mut forward = |step: Step<'_>| {
+            note(lock, plan, &mut pace, &step);
+            observe(Event::Run { plan, step });
+        };
+        let run = || execute::execute(plan, folder, resources, options, (stop, lock), &mut forward);
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let message = panic.downcast_ref::<String>().cloned();
             let message = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
             Err(RunError::Panicked(message.unwrap_or_else(|| "unknown".to_string())))
         })
+    }
+}
+
+/// Writes into the run's lease how far it is.
+fn note(lock: &RunLock, plan: &RunPlan, pace: &mut Pace, step: &Step<'_>) {
+    let event = match step {
+        Step::Ready { resumed_from } => {
+            lock.note(|progress| (progress.doing, progress.step) = (Doing::Training, resumed_from.unwrap_or(0)));
+            lock.publish();
+            return;
+        }
+        Step::Warning(_) => return,
+        Step::Training(event) => event,
+    };
+    pace.note(event);
+    lock.note(|progress| match event {
+        train::Event::Step(row) => {
+            progress.doing = Doing::Training;
+            progress.step = row.step + 1;
+            progress.loss = row.loss.is_finite().then_some(row.loss);
+            progress.tokens_per_second = Some(plan.total_batch_size as f64 / row.seconds);
+            progress.seconds_left = pace.seconds_left();
+            progress.rss_bytes = row.rss_bytes;
+        }
+        train::Event::Evaluating { .. } => progress.doing = Doing::Evaluating,
+        train::Event::Evaluated(row) => {
+            progress.doing = Doing::Training;
+            progress.val_bpb = row.val_bpb.or(progress.val_bpb);
+        }
+        train::Event::RolledBack(record) => progress.step = record.to_step,
+        _ => {}
+    });
+}
+
+/// Steps that an interrupted run has behind it.
+fn step_of(plan: &RunPlan, folder: &RunFolder) -> u64 {
+    match state_of(plan, folder) {
+        RunState::Interrupted { step } => step,
+        _ => 0,
     }
 }
 
@@ -355,13 +550,17 @@ fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Removes the files of an earlier run from its folder, checkpoints included, unless another process is at work there; whatever
-/// else lies there stays.
+/// Sessions of several processes begin at different times, as far as this tells.
+fn precisely_now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.9fZ").to_string()
+}
+
+/// Removes the files of an earlier run from its folder, which this process holds, checkpoints included; whatever else lies there
+/// stays.
 fn clear(folder: &RunFolder) -> Result<(), RunError> {
     if !folder.path().is_dir() {
         return Ok(());
     }
-    let _lock = RunLock::acquire(folder.path())?;
     Checkpoints::open(&folder.checkpoints())?.clear()?;
     for file in folder.files() {
         files::remove(&file).map_err(|error| ArtifactError::io("remove", &file, error))?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Device;
 
 use nanochat_artifacts::{Continued, canonical_json};
-use nanochat_engine::checkpoint::{CheckpointError, Checkpoints, Content, Loaded};
+use nanochat_engine::checkpoint::{CheckpointError, Checkpoints, Content, Loaded, RunLock};
 use nanochat_engine::train::{CheckpointSink, Snapshot, TrainError};
 use nanochat_plan::{OnDivergence, RunPlan};
 
@@ -34,6 +34,7 @@ pub(super) struct StoreSink<'a> {
     /// The newest scheduled checkpoint must be kept, whatever is saved at stops.
     rolls_back: bool,
     every: u64,
+    lock: Option<&'a RunLock>,
 }
 
 impl<'a> StoreSink<'a> {
@@ -52,7 +53,12 @@ impl<'a> StoreSink<'a> {
         ]);
         let keep = plan.checkpoint.keep.max(1) as usize;
         let rolls_back = plan.on_divergence == OnDivergence::Rollback;
-        Ok(Self { store, device, files, keep, rolls_back, every: plan.checkpoint.every })
+        Ok(Self { store, device, files, keep, rolls_back, every: plan.checkpoint.every, lock: None })
+    }
+
+    /// Refuses to save once another process has the run.
+    pub(super) fn owned_by(self, lock: &'a RunLock) -> Self {
+        Self { lock: Some(lock), ..self }
     }
 
     /// The same for a run that went on from checkpoints, which the next ones name.
@@ -77,6 +83,9 @@ impl<'a> StoreSink<'a> {
 
 impl CheckpointSink for StoreSink<'_> {
     fn save(&mut self, snapshot: &Snapshot<'_>, scheduled: bool) -> Result<(), TrainError> {
+        if let Some(lock) = self.lock {
+            lock.require()?;
+        }
         let keep = self.kept(snapshot.step, scheduled);
         let content = Content { tensors: &snapshot.tensors, state: &snapshot.state, files: &self.files };
         self.store.save_content(snapshot.step, &content, keep)?;

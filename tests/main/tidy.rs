@@ -160,9 +160,10 @@ fn only_the_command_line_prints() {
 const ROOMS: &[(&[&str], &[&str])] = &[
     (&["Command::new(\"git\")"], &["src/artifacts/git.rs"]),
     // Nothing is sent or fetched over a network elsewhere.
+    (&["tiny_http::"], &["src/serve/mod.rs"]),
     (&["ureq::", "TcpStream", "TcpListener", "UdpSocket", "UnixStream"], &["src/download/client.rs"]),
     // The shell sends a signal to a process group; `uv`, `venv` and `pip` make an environment that the user asked for;
-    // `nvidia-smi` is asked for the GPUs; a build script starts CUDA's compiler.
+    // `nvidia-smi` is asked for the GPUs; a build script starts CUDA's compiler; Slurm's programs; the user's `--on-finish`.
     (
         &["Command::new("],
         &[
@@ -171,7 +172,9 @@ const ROOMS: &[(&[&str], &[&str])] = &[
             "src/baseline/python.rs",
             "src/cuda/build.rs",
             "src/baseline/setup.rs",
+            "src/cluster/programs.rs",
             "src/engine/device/gpus.rs",
+            "src/run/hook.rs",
         ],
     ),
     (

@@ -104,6 +104,19 @@ pub enum CheckpointError {
         holder: String,
     },
 
+    /// Another process has taken the run over.
+    #[error("`{}` was taken over by another process, since this one stood still for too long", folder.display())]
+    #[diagnostic(help("nothing more is written here: the other process goes on from the last checkpoint"))]
+    Lost {
+        /// The folder.
+        folder: PathBuf,
+    },
+
+    /// The lease of a run can't be read or written.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lease(#[from] nanochat_artifacts::ArtifactError),
+
     /// A PyTorch file that can't be read or written.
     #[error(transparent)]
     #[diagnostic(transparent)]

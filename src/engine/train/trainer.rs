@@ -48,6 +48,11 @@ pub enum Event<'a> {
     Losses(&'a [f32]),
     /// One optimizer step is done.
     Step(&'a StepRow),
+    /// An evaluation begins.
+    Evaluating {
+        /// Steps done.
+        step: u64,
+    },
     /// An evaluation is done.
     Evaluated(&'a EvalRow),
     /// An evaluation failed; training goes on.
@@ -412,6 +417,7 @@ impl<'a> Trainer<'a> {
         if !(bpb_due || core_due) || self.history.evaluated(self.step) {
             return;
         }
+        observe(Event::Evaluating { step: self.step });
         let (row, failures) = self.evaluate(bpb_due, core_due);
         if row.val_bpb.is_some() || row.core_metric.is_some() {
             observe(Event::Evaluated(&row));

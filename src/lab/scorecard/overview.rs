@@ -1,11 +1,16 @@
 //! What `nanochat list` shows: experiments with their verdicts, and runs with their headline figures.
 
+use std::time::SystemTime;
+
 use serde::Serialize;
 
+use nanochat_artifacts::submissions::SubmissionFolder;
 use nanochat_artifacts::{
     ArtifactError, ExperimentFolder, ResultsRoot, RunDocuments, RunStatus, Scorecard, Verdict, read_document,
     read_experiment,
 };
+
+use crate::live::{self, LiveState};
 
 /// One experiment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -120,8 +125,11 @@ pub struct RunOverview {
     pub run_id: String,
     /// Seed.
     pub seed: Option<u64>,
-    /// `finished`, `interrupted`, `failed` or `planned`.
+    /// `finished`, `interrupted`, `failed` or `planned`; while somebody has it what it is doing: `queued`, `preparing`,
+    /// `training`, `evaluating`; and `left` when whoever had it shows no sign of life.
     pub status: &'static str,
+    /// The machine that has it now.
+    pub host: Option<String>,
     /// Steps done.
     pub steps: u64,
     /// Steps planned.
@@ -159,6 +167,7 @@ pub fn of_experiment(folder: &ExperimentFolder) -> Result<ExperimentOverview, Ar
         run_id: id.clone(),
         seed: None,
         status: "planned",
+        host: None,
         steps: 0,
         planned_steps: None,
         final_val_bpb: None,
@@ -166,6 +175,7 @@ pub fn of_experiment(folder: &ExperimentFolder) -> Result<ExperimentOverview, Ar
         elapsed_seconds: None,
         finished_at: None,
     }));
+    with_live_states(folder, &mut runs)?;
     Ok(ExperimentOverview {
         name: documents.record.name.clone(),
         description: documents.record.description.clone(),
@@ -183,6 +193,26 @@ pub fn of_experiment(folder: &ExperimentFolder) -> Result<ExperimentOverview, Ar
     })
 }
 
+/// What runs are doing that aren't finished.
+fn with_live_states(folder: &ExperimentFolder, runs: &mut [RunOverview]) -> Result<(), ArtifactError> {
+    let submissions = SubmissionFolder::of(folder)?;
+    let queued = submissions.read().submitted_runs(&submissions);
+    let now = SystemTime::now();
+    for run in runs.iter_mut().filter(|run| run.status != "finished") {
+        let live = live::of_run(&folder.run(&run.run_id)?, queued.contains(&run.run_id), now);
+        if !matches!(live.state, LiveState::Queued | LiveState::Left) && !live.state.is_running() {
+            continue;
+        }
+        run.status = live.state.name();
+        run.steps = run.steps.max(live.step);
+        run.planned_steps = run.planned_steps.or(live.steps);
+        run.host = live.host.filter(|_| live.state.is_running());
+        run.final_val_bpb = run.final_val_bpb.or(live.val_bpb);
+        run.tokens_per_second = live.tokens_per_second.or(run.tokens_per_second);
+    }
+    Ok(())
+}
+
 fn of_run(run: &RunDocuments) -> RunOverview {
     let summary = run.summary.as_ref();
     RunOverview {
@@ -194,6 +224,7 @@ fn of_run(run: &RunDocuments) -> RunOverview {
             Some(RunStatus::Failed) => "failed",
             None => "planned",
         },
+        host: None,
         steps: summary.map_or(0, |summary| summary.steps),
         planned_steps: Some(run.plan.num_iterations),
         final_val_bpb: summary.and_then(|summary| summary.final_val_bpb),
