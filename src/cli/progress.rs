@@ -32,6 +32,10 @@ impl Progress {
                     what.join(", ")
                 ));
             }
+            Event::Timing { block, attempt } => {
+                let again = if attempt > 1 { format!(", disturbed: attempt {attempt}") } else { String::new() };
+                self.0.line(&format!("timing       block {block}{again}"));
+            }
             Event::Ended { plan, summary } => self.end(plan, summary),
             Event::Failed { plan, error } => {
                 self.0.finish();

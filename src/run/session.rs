@@ -16,7 +16,7 @@ use nanochat_plan::{ArmPlan, DeviceKind, RunPlan};
 use super::execute::{self, Step};
 use super::inputs::{self, Compared};
 use super::resources::{Resources, open_device};
-use super::{Opened, RunError, RunState, Stop, failure, state_of, with_help};
+use super::{Opened, RunError, RunState, Stop, failure, state_of, timing, with_help};
 
 /// Options of an experiment's runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,6 +64,13 @@ pub enum Event<'a> {
         plan: &'a RunPlan,
         /// Which inputs differ.
         what: &'a [&'static str],
+    },
+    /// A block of the timing session begins.
+    Timing {
+        /// Its number, from 1.
+        block: u64,
+        /// Which attempt at it this is, from 1.
+        attempt: u64,
     },
     /// A run ended.
     Ended {
@@ -165,6 +172,11 @@ pub fn run_experiment(
             break;
         }
     }
+    if work.tally.is_whole() {
+        let mut tell = |block, attempt| observe(Event::Timing { block, attempt });
+        timing::time_cells(opened, &folder, options.force, &mut work.resources, stop, &mut tell)?;
+        work.tally.interrupted = stop.requested();
+    }
     let tally = work.tally;
     let scorecard = scorecard::update(&folder, root.project())?;
     let reports = report::update(root, &record.name, None)?;
@@ -202,6 +214,13 @@ struct Tally {
     already_done: usize,
     failed: Vec<(String, String)>,
     interrupted: bool,
+}
+
+impl Tally {
+    /// Every run is done.
+    fn is_whole(&self) -> bool {
+        self.failed.is_empty() && !self.interrupted
+    }
 }
 
 struct Work<'a, 'o> {

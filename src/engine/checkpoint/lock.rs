@@ -2,7 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nanochat_artifacts::files;
 
@@ -16,6 +16,7 @@ const FILE: &str = ".lock";
 #[derive(Debug)]
 pub struct RunLock {
     _file: File,
+    path: PathBuf,
 }
 
 impl RunLock {
@@ -38,7 +39,15 @@ impl RunLock {
         let noted =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         noted.map_err(CheckpointError::io("write the lock file", &path))?;
-        Ok(Self { _file: file })
+        Ok(Self { _file: file, path })
+    }
+
+    /// Removes the lock's file, of a folder that is being removed.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn remove(self) -> Result<(), CheckpointError> {
+        files::remove(&self.path).map_err(CheckpointError::io("remove the lock file", &self.path))
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::scorecard::compare::Comparison;
 use nanochat_artifacts::{
     ArmsRecord, BaselineResult, Bench, Document, Environment, ExperimentRecord, Export, Generation, NoiseRecord,
-    Scorecard, Summary,
+    Scorecard, Summary, TimingRecord,
 };
 use nanochat_experiment::config as spec;
 use nanochat_plan::{PlanSet, RunPlan};
@@ -46,7 +46,7 @@ impl Kind {
 }
 
 /// All kinds, in order of name.
-pub const KINDS: [Kind; 18] = [
+pub const KINDS: [Kind; 19] = [
     Kind { name: "arms", id: Some(ArmsRecord::SCHEMA), schema: of::<ArmsRecord> },
     Kind { name: "baseline", id: Some(BaselineResult::SCHEMA), schema: of::<BaselineResult> },
     Kind { name: "bench", id: Some(Bench::SCHEMA), schema: of::<Bench> },
@@ -65,6 +65,7 @@ pub const KINDS: [Kind; 18] = [
     Kind { name: "report_context", id: None, schema: of::<crate::report::Context> },
     Kind { name: "scorecard", id: Some(Scorecard::SCHEMA), schema: of::<Scorecard> },
     Kind { name: "summary", id: Some(Summary::SCHEMA), schema: of::<Summary> },
+    Kind { name: "timing", id: Some(TimingRecord::SCHEMA), schema: of::<TimingRecord> },
 ];
 
 /// The kind that a document's `schema` entry names.
