@@ -1,7 +1,10 @@
 //! Records the commit that the program is built from, and the versions of the libraries that decide its results.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+#[path = "src/artifacts/deciding.rs"]
+mod deciding;
 
 fn main() {
     println!("cargo:rerun-if-changed=src");
@@ -9,6 +12,23 @@ fn main() {
     println!("cargo:rerun-if-changed=Cargo.lock");
     record_commit();
     record_versions();
+    record_deciding_code();
+}
+
+/// Digest of the sources that decide figures.
+fn record_deciding_code() {
+    let mut files = Vec::new();
+    let mut open: Vec<PathBuf> = deciding::DECIDING.iter().map(PathBuf::from).collect();
+    while let Some(path) = open.pop() {
+        if let Ok(entries) = std::fs::read_dir(&path) {
+            open.extend(entries.flatten().map(|entry| entry.path()));
+        } else if let Some(name) =
+            path.to_str().map(|name| name.replace('\\', "/")).filter(|name| deciding::decides(name))
+        {
+            files.push((name, std::fs::read(&path).unwrap_or_default()));
+        }
+    }
+    println!("cargo:rustc-env=NANOCHAT_DECIDING_CODE={}", deciding::deciding_digest(files));
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

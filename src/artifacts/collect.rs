@@ -2,7 +2,7 @@
 
 use super::{
     ArmsRecord, ArtifactError, Environment, ExperimentFolder, ExperimentRecord, RunFolder, RunStatus, Summary,
-    read_document,
+    TimingRecord, read_document,
 };
 use nanochat_plan::RunPlan;
 
@@ -55,6 +55,8 @@ pub struct ExperimentDocuments {
     pub absent: Vec<String>,
     /// The arms, where the experiment has any.
     pub arms: Option<ArmsRecord>,
+    /// The timing session, where there is one.
+    pub timing: Option<TimingRecord>,
 }
 
 /// Reads `experiment.json` and the documents of every run that it names.
@@ -77,7 +79,8 @@ pub fn read_experiment(folder: &ExperimentFolder) -> Result<ExperimentDocuments,
         }
     }
     let arms = optional(read_document(&folder.arms()))?;
-    Ok(ExperimentDocuments { folder: folder.clone(), record, runs, absent, arms })
+    let timing = optional(read_document(&folder.timing()))?;
+    Ok(ExperimentDocuments { folder: folder.clone(), record, runs, absent, arms, timing })
 }
 
 /// Turns "isn't there" into none.

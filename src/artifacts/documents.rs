@@ -156,6 +156,9 @@ pub struct Environment {
     pub code_commit: Option<String>,
     /// Whether that checkout had no changes.
     pub code_clean: Option<bool>,
+    /// SHA-256 over the sources of the crates that decide results; not there in documents of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deciding_code_sha256: Option<String>,
     /// SHA-256 of the running executable: the same build gives the same bits.
     pub binary_sha256: String,
     /// Operating system and its version.

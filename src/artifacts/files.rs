@@ -156,6 +156,23 @@ pub fn remove_flat_folder(folder: &Path) -> io::Result<()> {
     fs::remove_dir(folder)
 }
 
+/// Removes a folder that is empty, and gives what lies in it otherwise. One that isn't there is removed already.
+///
+/// # Errors
+/// The folder is a link, or the system refuses.
+pub fn remove_empty_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    refuse_link(folder)?;
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let left = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    if left.is_empty() {
+        fs::remove_dir(folder)?;
+    }
+    Ok(left)
+}
+
 #[cfg(unix)]
 fn without_following(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;

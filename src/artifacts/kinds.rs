@@ -26,6 +26,7 @@ documents! {
     crate::NoiseRecord => "nanochat.noise/v1",
     crate::Export => "nanochat.export/v1",
     crate::ArmsRecord => "nanochat.arms/v1",
+    crate::TimingRecord => "nanochat.timing/v1",
     crate::ExperimentRecord => "nanochat.experiment_record/v1",
     crate::Bench => "nanochat.bench/v1",
     crate::Generation => "nanochat.generation/v1",

@@ -213,6 +213,11 @@ impl ExperimentFolder {
         self.path.join("arms.json")
     }
 
+    /// `timing.json`: the timing session that speed is judged from.
+    pub fn timing(&self) -> PathBuf {
+        self.path.join("timing.json")
+    }
+
     /// `noise.json`: what A/A runs of the experiment showed.
     pub fn noise(&self) -> PathBuf {
         self.path.join("noise.json")

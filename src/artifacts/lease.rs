@@ -50,9 +50,8 @@ impl Owner {
     }
 
     fn shortened(&self) -> Self {
-        let short = |text: &str| -> String {
-            text.chars().take(LONGEST_FIELD / 4).filter(|c| !c.is_control()).collect()
-        };
+        let short =
+            |text: &str| -> String { text.chars().take(LONGEST_FIELD / 4).filter(|c| !c.is_control()).collect() };
         Self {
             host: short(&self.host),
             pid: self.pid,
@@ -179,6 +178,18 @@ pub struct Held {
 pub fn current(folder: &Path) -> Result<Option<Seen>, ArtifactError> {
     let Some(generation) = highest(folder)? else { return Ok(None) };
     look(folder, generation)
+}
+
+/// Removes what leases have left in a folder that is being removed.
+///
+/// # Errors
+/// The folder can't be listed, or the system refuses.
+pub fn remove(folder: &Path) -> Result<(), ArtifactError> {
+    let leases = generations(folder)?.into_iter().map(|generation| path_of(folder, generation));
+    for path in leases.chain([folder.join(OWNERS)]) {
+        files::remove(&path).map_err(|error| ArtifactError::io("remove", &path, error))?;
+    }
+    Ok(())
 }
 
 /// Takes the lease of a run's folder. One that was released or has expired is free. `has_lock` says that this process holds the
@@ -487,7 +498,9 @@ mod tests {
                 let (folder, inside, taken) = (folder.path(), &inside, &taken);
                 scope.spawn(move || {
                     for _ in 0..40 {
-                        let Ok(held) = take(folder, &owner(&format!("host{number}")), EXPIRES_AFTER, false) else { continue };
+                        let Ok(held) = take(folder, &owner(&format!("host{number}")), EXPIRES_AFTER, false) else {
+                            continue;
+                        };
                         use std::sync::atomic::Ordering::SeqCst;
                         assert_eq!(inside.fetch_add(1, SeqCst), 0, "two holders at once");
                         taken.fetch_add(1, SeqCst);

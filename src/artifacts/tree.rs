@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::git::{Git, Object, Objects};
 use super::{
-    ArtifactError, Document, Environment, ExperimentRecord, LONGEST_DOCUMENT, LONGEST_TABLE, RunDocuments, RunFolder,
-    StepRow, Summary, check_name, files, layout, parse_document, rows::Table, write_atomic,
+    ArtifactError, DECIDING, Document, Environment, ExperimentRecord, LONGEST_DOCUMENT, LONGEST_TABLE, RunDocuments,
+    RunFolder, StepRow, Summary, check_name, decides, deciding_digest, files, layout, parse_document, rows::Table,
+    write_atomic,
 };
 use nanochat_plan::RunPlan;
 
@@ -177,6 +178,24 @@ impl Tree {
             write_atomic(&target, &reader.file(&path, LONGEST_SPEC)?.unwrap_or_default())?;
         }
         Ok(Some(Specs::Copied(copy, Path::new("experiments").to_path_buf())))
+    }
+
+    /// Digest of the sources that decide figures, of a commit that holds this program; none where it doesn't, and for a folder.
+    ///
+    /// # Errors
+    /// Git objects that can't be read.
+    pub fn deciding_code(&self) -> Result<Option<String>, ArtifactError> {
+        let Self::Commit { repository, commit, .. } = self else { return Ok(None) };
+        let listed = [&["ls-tree", "-r", "-z", "--name-only", commit, "--"][..], &DECIDING].concat();
+        let listed = Git::at(repository).output(&listed)?;
+        let listed = String::from_utf8_lossy(&listed);
+        let mut reader = self.reader()?;
+        let mut files = Vec::new();
+        for path in listed.split('\0').filter(|path| !path.is_empty() && decides(path)) {
+            files.push((path.to_string(), reader.file(path, LONGEST_DOCUMENT)?.unwrap_or_default()));
+        }
+        let is_program = files.iter().any(|(path, _)| path == "src/kernels/lib.rs");
+        Ok(is_program.then(|| deciding_digest(files)))
     }
 
     /// Folders that hold a record, by experiment name; paths as [`Reader::file`] takes them.

@@ -139,7 +139,7 @@ pub(super) fn environment(plan: &RunPlan, python: &python::Environment, hardware
     let own = run::environment(plan, hardware_matches);
     let threads = super::Variant::of(plan).threads;
     let gpus = if plan.device == DeviceKind::Cpu { Vec::new() } else { python.accelerators.clone() };
-    Environment { libraries: python.versions(), threads, gpus, ..own }
+    Environment { libraries: python.versions(), threads, gpus, deciding_code_sha256: None, ..own }
 }
 
 /// Why a finished run doesn't count under its seed; none where it does. `others`: what the arm's runs under other seeds

@@ -8,7 +8,7 @@ use super::limits::{self, median};
 use super::phases::{self, PhaseClock, Seconds};
 use super::{BenchError, Subject};
 use crate::hardware::process_age_seconds;
-use crate::run::open_device;
+use crate::run::{open_device, without_interruptions};
 use nanochat_artifacts::{Bench, BenchEvaluation, BenchFigure, Better, Measured, loss_trace_sha256};
 use nanochat_engine::device::memory;
 use nanochat_engine::engines::{self, Setup};
@@ -144,16 +144,6 @@ fn figures(achieved_gflops: f64, gemm_gflops: f64, loss: f64) -> Vec<BenchFigure
         BenchFigure::new("share of that (MFU)", "", Better::Higher, achieved_gflops / gemm_gflops),
         BenchFigure::new("loss of the last step", "nats", Better::Neither, loss),
     ]
-}
-
-/// The plan with nothing between its steps.
-fn without_interruptions(plan: &RunPlan) -> RunPlan {
-    let mut plan = plan.clone();
-    plan.eval.every = 0;
-    plan.eval.core = None;
-    plan.checkpoint.every = 0;
-    plan.wall_clock_seconds = None;
-    plan
 }
 
 /// Trains, and evaluates when asked to.

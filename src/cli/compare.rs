@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::annotations::{Level, annotate, file};
 use super::{CliError, CliResult, Exit};
-use crate::run::stale;
+use crate::run::{judging, made_by_other_code, stale};
 use nanochat_artifacts::{Bench, Tree, Verdict, write_atomic};
 use nanochat_lab::report;
 use nanochat_lab::scorecard::compare::{Comparison, compare, gate};
@@ -18,9 +19,17 @@ pub struct Args {
     /// The later results: a folder or a git revision, the work tree's `results/` when left out; or a benchmark.
     after: Option<String>,
     /// Exit with 3 when a verdict fails, 4 when one is inconclusive, 5 when nothing could be compared, 6 when something
-    /// changed and wasn't judged or results are stale against their spec.
+    /// changed and wasn't judged, results are stale against their spec, or rules or inputs changed that a person must
+    /// approve.
     #[arg(long)]
     gate: bool,
+    /// A person has approved the changes of rules and inputs that are shown first: the later side's rules judge, and the
+    /// gate doesn't wait for them any more.
+    #[arg(long)]
+    approved: bool,
+    /// With `--gate`: results that other code made than there is now count as stale.
+    #[arg(long)]
+    require_fresh: bool,
     /// Folder whose templates take the place of the built-in ones of the same name.
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
@@ -44,6 +53,8 @@ enum CompareFormat {
     Html,
     /// JSON for scripts.
     Json,
+    /// Annotations of GitHub Actions.
+    Github,
 }
 
 pub fn execute(args: Args) -> CliResult {
@@ -53,18 +64,31 @@ pub fn execute(args: Args) -> CliResult {
         return benches(&args, &before, &after);
     }
     let (before, after) = sides(&args)?;
-    let mut comparison = compare(&before, &after).map_err(|error| match error {
+    let judging = judging(&before, &after, args.approved).map_err(CliError::failed)?;
+    let mut comparison = compare(&before, &after, &judging).map_err(|error| match error {
         ScorecardError::NothingThere { .. } => CliError::invalid(error),
         other => CliError::failed(other),
     })?;
     comparison.stale = stale(&after).map_err(CliError::failed)?;
+    let other_code = made_by_other_code(&after).map_err(CliError::failed)?;
+    if args.require_fresh {
+        comparison.stale.extend(other_code);
+    } else {
+        comparison.other_code = other_code;
+    }
     let text = match args.format {
         CompareFormat::Text => text(&comparison),
         CompareFormat::Json => super::output::json_text(&comparison)?,
+        CompareFormat::Github => {
+            annotations(&comparison);
+            String::new()
+        }
         CompareFormat::Markdown => rendered(&comparison, &args)?.markdown,
         CompareFormat::Html => rendered(&comparison, &args)?.html,
     };
-    give(&args, &text)?;
+    if args.format != CompareFormat::Github {
+        give(&args, &text)?;
+    }
     Ok(if args.gate { exit(gate(&comparison)) } else { Exit::Done })
 }
 
@@ -104,7 +128,7 @@ fn benches(args: &Args, before: &Bench, after: &Bench) -> CliResult {
         return Err(CliError::usage(what, Some("name two that `nanochat bench` wrote for the same thing")));
     };
     let text = match args.format {
-        CompareFormat::Text => bench_text(&comparison),
+        CompareFormat::Text | CompareFormat::Github => bench_text(&comparison),
         CompareFormat::Json => super::output::json_text(&comparison)?,
         CompareFormat::Markdown | CompareFormat::Html => {
             let rendered = report::render_bench_comparison(&comparison, args.templates.as_deref());
@@ -212,6 +236,8 @@ fn text(comparison: &Comparison) -> String {
         }
     }
     let mut text = format!("{} → {}\n", comparison.before, comparison.after);
+    let approved = if comparison.approved { "approved" } else { "a person must approve" };
+    comparison.approvals.iter().for_each(|one| text.push_str(&format!("{approved}: {one}\n")));
     comparison.answer.iter().for_each(|answer| text.push_str(&format!("{answer}.\n")));
     if touched().next().is_some() {
         super::terminal::fit(&mut table, &["runs", "ratio", "before", "after", "speed"]);
@@ -222,6 +248,9 @@ fn text(comparison: &Comparison) -> String {
     }
     for stale in &comparison.stale {
         text.push_str(&format!("stale: {}: {}\n", stale.experiment, stale.reason));
+    }
+    for other in &comparison.other_code {
+        text.push_str(&format!("warning: {}: {}\n", other.experiment, other.reason));
     }
     for (what, experiments) in [("appeared", &comparison.appeared), ("vanished", &comparison.vanished)] {
         experiments.iter().for_each(|name| text.push_str(&format!("{what}: {name}\n")));
@@ -242,6 +271,38 @@ fn text(comparison: &Comparison) -> String {
         }
     }
     text
+}
+
+/// What keeps the gate from being green, and the answer, beside the files that they are about.
+fn annotations(comparison: &Comparison) {
+    let card = |experiment: &str| file(&format!("results/{experiment}/scorecard.json"));
+    for one in &comparison.approvals {
+        let level = if comparison.approved { Level::Notice } else { Level::Warning };
+        let place = one.experiment.as_ref().map(|name| file(&format!("results/{name}/experiment.json")));
+        annotate(level, &place.unwrap_or_default(), "a person must approve", &one.to_string());
+    }
+    for experiment in comparison.experiments.iter().filter(|one| !comparison.untouched.contains(&one.name)) {
+        for cell in &experiment.cells {
+            for judgement in [&cell.quality, &cell.speed] {
+                let level = match judgement.verdict() {
+                    Verdict::Fail => Level::Error,
+                    Verdict::Inconclusive => Level::Warning,
+                    _ => continue,
+                };
+                let title = format!("{}: {}", cell.label, word(judgement.verdict()));
+                annotate(level, &card(&experiment.name), &title, &judgement.reason);
+            }
+        }
+        if let Some(reason) = &experiment.unjudged {
+            annotate(Level::Warning, &card(&experiment.name), "changed and not judged", reason);
+        }
+    }
+    for (title, all) in [("stale", &comparison.stale), ("made by other code", &comparison.other_code)] {
+        all.iter().for_each(|one| annotate(Level::Warning, &card(&one.experiment), title, &one.reason));
+    }
+    if let Some(answer) = &comparison.answer {
+        annotate(Level::Notice, "", "nanochat compare", answer);
+    }
 }
 
 fn change(change: &Change) -> String {

@@ -4,6 +4,7 @@
 #[macro_use]
 mod output;
 
+mod annotations;
 mod arm;
 mod arm_places;
 mod bar;
@@ -27,22 +28,23 @@ mod init;
 mod input;
 mod leaderboard;
 mod list;
+mod merge;
 mod metrics;
 mod names;
-mod merge;
 mod noise;
 mod outside;
 mod parity;
 mod plan;
 mod plan_text;
 mod progress;
+mod prune;
 mod report;
 mod run;
 mod schema;
 mod signals;
 mod site;
-mod terminal;
 mod slurm;
+mod terminal;
 mod tokenizer;
 mod validate;
 mod verdict_text;
@@ -75,6 +77,8 @@ enum Command {
     Validate(validate::Args),
     /// Recompute every scorecard and report from the raw artifacts
     Verify(verify::Args),
+    /// Remove the folders of runs that no spec plans any more
+    Prune(prune::Args),
     /// Write or check the JSON schemas
     Schema(schema::Args),
     /// Render reports from a scorecard
@@ -142,6 +146,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Plan(args) => plan::execute(args),
         Command::Validate(args) => validate::execute(args),
         Command::Verify(args) => verify::execute(args),
+        Command::Prune(args) => prune::execute(args),
         Command::Schema(args) => schema::execute(args),
         Command::Report(args) => report::execute(args),
         Command::Compare(args) => compare::execute(args),

@@ -35,6 +35,10 @@ impl Progress {
                     what.join(", ")
                 ));
             }
+            Event::Timing { block, attempt } => {
+                let again = if attempt > 1 { format!(", disturbed: attempt {attempt}") } else { String::new() };
+                self.0.line(&format!("timing       block {block}{again}"));
+            }
             Event::Ended { plan, summary } => self.end(plan, summary),
             Event::Failed { plan, error } => {
                 self.0.finish();
@@ -86,7 +90,12 @@ impl Progress {
                     "warning      {reason} at step {from}: back to step {to}, continuing with the data after step {from}"
                 ));
             }
-            RunStep::Training(train::Event::Evaluating { .. } | train::Event::Phase(_) | train::Event::MicroStep(_) | train::Event::Losses(_)) => {}
+            RunStep::Training(
+                train::Event::Evaluating { .. }
+                | train::Event::Phase(_)
+                | train::Event::MicroStep(_)
+                | train::Event::Losses(_),
+            ) => {}
         }
     }
 

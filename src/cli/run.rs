@@ -11,8 +11,8 @@ use super::progress::{Progress, thousands};
 use super::signals::stop_runs;
 use super::slurm::{self, SlurmArgs};
 use super::{CliError, CliResult, Exit, Format, terminal, verdict_text};
-use crate::cluster;
 use crate::baseline::{Arms, BaselineArm, Session, Wanted};
+use crate::cluster;
 use crate::run::{
     ForeignArms, Judged, MachineCheck, Opened, Options, OtherArm, Others, Outcome, Part, Scope, Shard, Stop,
     run_experiment, run_hook,

@@ -8,6 +8,7 @@ use nanochat_experiment::LoadOptions;
 use nanochat_experiment::config::{Diagnostic, Severity, SpecErrors};
 use nanochat_lab::schemas::{self, Validated};
 
+use super::annotations::{Level, annotate, file as file_of};
 use super::context::vocabulary_size;
 use super::output::plain_json;
 use super::{CliError, CliResult, Exit};
@@ -108,27 +109,15 @@ fn print_json(validated: &[Validated], errors: usize) -> Result<(), CliError> {
 
 fn print_github(validated: &[Validated]) {
     for (file, found) in validated.iter().flat_map(|file| file.diagnostics.iter().map(move |found| (file, found))) {
-        let level = if found.severity == Severity::Error { "error" } else { "warning" };
+        let level = if found.severity == Severity::Error { Level::Error } else { Level::Warning };
         let place = match &found.place {
             Some(place) => {
                 let (line, column) = place.line_column();
-                format!("file={},line={line},col={column}", property(place.source().name()))
+                format!("{},line={line},col={column}", file_of(place.source().name()))
             }
-            None => format!("file={}", property(&file.path.display().to_string())),
+            None => file_of(&file.path.display().to_string()),
         };
         let help = found.help.as_ref().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
-        let command =
-            format!("::{level} {place},title={}::{}", property(found.code), data(&format!("{}{help}", found.message)));
-        super::output::text(&(super::outside::command(&command) + "\n"));
+        annotate(level, &place, found.code, &format!("{}{help}", found.message));
     }
-}
-
-/// Text after the `::` of a workflow command.
-fn data(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
-}
-
-/// Text within the properties of a workflow command.
-fn property(text: &str) -> String {
-    data(text).replace(':', "%3A").replace(',', "%2C")
 }

@@ -5,6 +5,7 @@
 
 mod engine;
 mod fit;
+mod load;
 mod machine;
 mod measure;
 mod place;
@@ -13,6 +14,7 @@ mod profile;
 
 pub use engine::gpu_engine;
 pub use fit::{TooLarge, fits};
+pub use load::{ProcessorTime, boot, calibration, processor_time};
 pub use machine::{Machine, this_machine};
 pub use measure::{
     DeviceRates, GPU_FLOATS, GPU_SIDE, Rates, copy_gbs, device_copy_gbs, device_tflops, measure, measure_device,

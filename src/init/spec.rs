@@ -213,7 +213,10 @@ fn judged(text: &mut String, question: &Question) {
 fn data(data: &DataPlan) -> String {
     match data {
         DataPlan::Synthetic { seed, bytes } => format!("{{ source: synthetic, seed: {seed}, bytes: {bytes} }}"),
-        DataPlan::Parquet { path } => format!("{{ source: parquet, path: {} }}", quoted(path)),
+        DataPlan::Parquet { path, field } => {
+            let field = field.as_ref().map(|field| format!(", field: {}", quoted(field))).unwrap_or_default();
+            format!("{{ source: parquet, path: {}{field} }}", quoted(path))
+        }
         DataPlan::Jsonl { path, field } => {
             format!("{{ source: jsonl, path: {}, field: {} }}", quoted(path), quoted(field))
         }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use nanochat_artifacts::{
     ArmsRecord, BaselineResult, Document, ExperimentDocuments, ExperimentFolder, ExperimentRecord, LONGEST_DOCUMENT,
-    NoiseEntry, NoiseRecord, ResultsRoot, RunDocuments, RunTotals, Scorecard, Summary, Tables, canonical_json,
-    file_sha256, files, loss_trace_sha256, parse_document, read_experiment,
+    NoiseEntry, NoiseRecord, ResultsRoot, RunDocuments, RunTotals, Scorecard, Summary, Tables, TimingRecord,
+    canonical_json, file_sha256, files, loss_trace_sha256, parse_document, read_experiment,
 };
 use nanochat_plan::{configuration_hash, plan_hash};
 
@@ -108,6 +108,9 @@ impl Check<'_> {
         if files::is_there(&folder.arms()) {
             self.document::<ArmsRecord>(&folder.arms());
         }
+        if files::is_there(&folder.timing()) {
+            self.document::<TimingRecord>(&folder.timing());
+        }
         let documents = match read_experiment(folder) {
             Ok(documents) => documents,
             Err(error) => return self.blame(folder.path(), error.to_string()),
@@ -130,7 +133,7 @@ impl Check<'_> {
                 for run in runs.iter().filter(|run| !planned.contains(&run.name())) {
                     self.blame(
                         run.path(),
-                        "is not among the experiment's runs; delete it, or run the experiment that planned it",
+                        "is not among the experiment's runs; `nanochat prune` removes what no spec plans, or run the experiment that planned it",
                     );
                 }
             }

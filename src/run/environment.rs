@@ -8,6 +8,9 @@ use nanochat_plan::{DeviceKind, RunPlan};
 
 use crate::hardware;
 
+/// Digest of this build's code that decides figures.
+pub const DECIDING_CODE: &str = env!("NANOCHAT_DECIDING_CODE");
+
 /// Describes this machine and this program.
 pub fn environment(plan: &RunPlan, hardware_matches: bool) -> Environment {
     let machine = hardware::this_machine();
@@ -24,6 +27,7 @@ pub fn environment(plan: &RunPlan, hardware_matches: bool) -> Environment {
         program_version: env!("CARGO_PKG_VERSION").to_string(),
         code_commit: option_env!("NANOCHAT_CODE_COMMIT").map(str::to_string),
         code_clean: option_env!("NANOCHAT_CODE_CLEAN").map(|clean| clean == "true"),
+        deciding_code_sha256: Some(DECIDING_CODE.to_string()),
         binary_sha256: binary_sha256().to_string(),
         os: machine.os.clone(),
         arch: machine.arch.clone(),

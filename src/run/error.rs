@@ -93,6 +93,15 @@ pub enum RunError {
         /// Its folder.
         path: String,
     },
+    /// What a spec plans isn't known.
+    #[error("`{path}` can't be read, so what it plans isn't known: {reason}")]
+    #[diagnostic(help("`nanochat validate` says what is wrong with it"))]
+    UnreadSpec {
+        /// The spec.
+        path: String,
+        /// Why.
+        reason: String,
+    },
     /// The device can't be used.
     #[error(transparent)]
     #[diagnostic(transparent)]

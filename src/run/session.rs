@@ -21,7 +21,7 @@ use super::inputs::{self, Compared};
 use super::pace::Pace;
 use super::part::Part;
 use super::resources::{Resources, open_device};
-use super::{Opened, RunError, RunState, Stop, failure, state_of, with_help};
+use super::{Opened, RunError, RunState, Stop, failure, state_of, timing, with_help};
 
 /// Between two looks at a run that another process has.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
@@ -85,6 +85,13 @@ pub enum Event<'a> {
         plan: &'a RunPlan,
         /// Which inputs differ.
         what: &'a [&'static str],
+    },
+    /// A block of the timing session begins.
+    Timing {
+        /// Its number, from 1.
+        block: u64,
+        /// Which attempt at it this is, from 1.
+        attempt: u64,
     },
     /// A run ended.
     Ended {
@@ -174,7 +181,7 @@ pub fn run_experiment(
     let folder = root.experiment(&record.name)?;
     // Where the report will lie is looked at before the work, not after it.
     root.report_markdown(&record.name)?;
-    let (judges, options_part) = (options.part.judges(), options.part.clone());
+    let (judges, force, options_part) = (options.part.judges(), options.force, options.part.clone());
     let own: Vec<&RunPlan> = plans.iter().filter(|plan| options.part.has(&plan.run_id)).collect();
     refuse_absent_device(&own, &folder, options.force)?;
     if judges {
@@ -201,6 +208,11 @@ pub fn run_experiment(
         if !work.run_plan(plan, place, observe)? {
             break;
         }
+    }
+    if options_part == Part::Whole && work.tally.is_whole() {
+        let mut tell = |block, attempt| observe(Event::Timing { block, attempt });
+        timing::time_cells(opened, &folder, force, &mut work.resources, stop, &mut tell)?;
+        work.tally.interrupted = stop.requested();
     }
     let mut tally = work.tally;
     let mut unfinished = Vec::new();
@@ -275,6 +287,13 @@ enum Next {
     Run,
     /// It starts over.
     Over,
+}
+
+impl Tally {
+    /// Every run is done.
+    fn is_whole(&self) -> bool {
+        self.failed.is_empty() && !self.interrupted
+    }
 }
 
 struct Work<'a, 'o> {

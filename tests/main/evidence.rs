@@ -110,58 +110,107 @@ fn the_leaderboard_leaves_out_what_git_ignores() {
     }
 }
 
-/// The workflow posts what `compare` prints, finds it again by the marker, and knows the exit codes.
+fn workflow(name: &str) -> (serde_yaml::Value, String) {
+    let text = std::fs::read_to_string(root().join(".github/workflows").join(name)).expect("the workflow");
+    (serde_yaml::from_str(&text).expect("YAML"), text)
+}
+
+/// The step of a job with this id.
+fn script(name: &str, id: &str) -> String {
+    let (workflow, _) = workflow(name);
+    let job = name.trim_end_matches(".yml");
+    let steps = workflow["jobs"][job]["steps"].as_sequence().expect("steps");
+    let step = steps.iter().find(|step| step["id"] == id).expect("the step");
+    step["run"].as_str().expect("a script").to_string()
+}
+
+/// The workflow posts what `compare` prints, and finds it again by the marker.
 #[test]
 fn the_workflow_knows_the_program() {
-    let text = std::fs::read_to_string(root().join(".github/workflows/compare.yml")).expect("the workflow");
-    let workflow: serde_yaml::Value = serde_yaml::from_str(&text).expect("YAML");
-    assert!(workflow["jobs"]["compare"]["steps"].is_sequence());
     let project = recorded();
     let ran = project.run(&["compare", "results", "results", "--gate", "--format", "markdown"]).exits(0);
     let marker = "<!-- nanochat-compare -->";
-    assert!(ran.stdout().trim_end().ends_with(marker) && text.contains(marker));
+    assert!(ran.stdout().trim_end().ends_with(marker) && workflow("comment.yml").1.contains(marker));
+}
+
+/// Workflows pin what they use by full commit, end, and give a pull request's job no right to write or to run its own code.
+#[test]
+fn workflows_give_strangers_nothing() {
+    for name in ["ci.yml", "comment.yml", "compare.yml"] {
+        let (parsed, text) = workflow(name);
+        for line in text.lines().filter(|line| line.contains("uses: ")) {
+            let commit = line.split('@').nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+            let is_full = commit.len() == 40 && commit.chars().all(|c| c.is_ascii_hexdigit());
+            assert!(is_full, "{name}: {line}");
+        }
+        for (job, entry) in parsed["jobs"].as_mapping().expect("jobs") {
+            assert!(entry["timeout-minutes"].is_number(), "{name}: {job:?} has no time limit");
+        }
+        for line in text.lines().filter(|line| line.contains("cargo build") || line.contains("cargo run")) {
+            assert!(line.contains("--locked"), "{name}: {line}");
+        }
+        assert!(!text.contains("pull_request_target"), "{name}");
+    }
+    let (compare, text) = workflow("compare.yml");
+    assert!(!text.contains(": write") && !text.contains("GH_TOKEN"), "the job that reads a stranger's files");
+    let steps = compare["jobs"]["compare"]["steps"].as_sequence().expect("steps");
+    let folder = |step: &serde_yaml::Value| step["working-directory"].as_str().unwrap_or_default().to_string();
+    for step in steps {
+        let run = step["run"].as_str().unwrap_or_default();
+        assert!(!run.contains("cargo") || folder(step) == "base", "{run}");
+    }
+    let (_, comment) = workflow("comment.yml");
+    assert!(!comment.contains("actions/checkout"), "the job with rights has no code of the pull request");
+}
+
+#[cfg(unix)]
+fn executable(project: &Project, name: &str, text: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = project.write(name, text);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    path
 }
 
 /// Runs the workflow's script that posts the comment against a stand-in for GitHub's program.
 #[cfg(unix)]
 #[test]
 fn the_comment_is_posted_once_and_then_updated() {
-    use std::os::unix::fs::PermissionsExt;
     let project = Project::new();
-    project.write("comment.md", "a stranger's");
-    project.write("temp/comment.md", "first\n<!-- nanochat-compare -->\n");
-    let gh = project.write(
+    executable(
+        &project,
         "bin/gh",
-        "#!/bin/sh\n# The list of comments, else what was asked is written down.\n\
-         case \"$*\" in\n  *--method*) echo \"$@\" >> asked ;;\n  *) cat comments ;;\nesac\n",
+        "#!/bin/sh\n# What was asked for: the pull request, its files, its comments; else what is sent is written down.\n\
+         case \"$*\" in\n  *--method*) echo \"$@\" >> asked; cat temp/comparison/comment.md > sent ;;\n\
+         *head.sha*) cat head ;;\n  *filename*) cat changed ;;\n  *) cat comments ;;\nesac\n",
     );
-    std::fs::set_permissions(gh, std::fs::Permissions::from_mode(0o755)).expect("executable");
-    let text = std::fs::read_to_string(root().join(".github/workflows/compare.yml")).expect("the workflow");
-    let workflow: serde_yaml::Value = serde_yaml::from_str(&text).expect("YAML");
-    let steps = workflow["jobs"]["compare"]["steps"].as_sequence().expect("steps");
-    let post = steps.iter().find(|step| step["id"] == "post").expect("the step that posts");
-    let script = post["run"].as_str().expect("a script");
     let path = format!("{}:{}", project.path().join("bin").display(), std::env::var("PATH").unwrap_or_default());
-    let run = |comments: &str| {
-        project.write("comments", comments);
-        project.write("asked", "");
+    let run = |comments: &str, number: &str, head: &str, changed: &str| {
+        project.write("temp/comparison/comment.md", "first\n<!-- nanochat-compare -->\n");
+        project.write("temp/comparison/number", number);
+        for (file, text) in [("comments", comments), ("head", head), ("changed", changed), ("asked", "")] {
+            project.write(file, text);
+        }
         let status = Command::new("bash")
-            .args(["-euo", "pipefail", "-c", script])
+            .args(["-euo", "pipefail", "-c", &script("comment.yml", "post")])
             .current_dir(project.path())
             .env("PATH", &path)
             .env("REPOSITORY", "owner/name")
-            .env("RUNNER_TEMP", project.path().join("temp"))
-            .env("NUMBER", "7")
+            .env("RUNNER_TEMP", "temp")
+            .env("HEAD_SHA", "abc")
             .status();
-        assert!(status.expect("bash starts").success());
-        std::fs::read_to_string(project.path().join("asked")).expect("read")
+        (status.expect("bash starts").success(), std::fs::read_to_string(project.path().join("asked")).expect("read"))
     };
-    let first = run("");
-    assert!(first.contains("--method POST repos/owner/name/issues/7/comments"), "{first}");
-    assert!(first.contains("temp/comment.md"), "{first}");
-    let second = run("1234\n");
-    assert!(second.contains("--method PATCH repos/owner/name/issues/comments/1234"), "{second}");
+    let (done, first) = run("", "7", "abc", "results/a\n");
+    assert!(done && first.contains("--method POST repos/owner/name/issues/7/comments"), "{first}");
+    let (done, second) = run("1234\n", "7\n", "abc", "src/a\n");
+    assert!(done && second.contains("--method PATCH repos/owner/name/issues/comments/1234"), "{second}");
     assert_eq!(second.lines().count(), 1, "{second}");
+    // Another pull request's number, a number that is none, and a workflow that the pull request wrote itself.
+    assert_eq!(run("", "8", "def", ""), (true, String::new()));
+    assert_eq!(run("", "7; id", "abc", ""), (false, String::new()));
+    let (done, warned) = run("", "7", "abc", ".github/workflows/compare.yml\n");
+    let sent = std::fs::read_to_string(project.path().join("sent")).expect("read");
+    assert!(done && warned.contains("POST") && sent.contains("is not posted") && !sent.contains("first"), "{sent}");
 }
 
 /// Runs the workflow's script that compares against a stand-in for the program: a `comment.md` in the checkout is not
@@ -169,28 +218,27 @@ fn the_comment_is_posted_once_and_then_updated() {
 #[cfg(unix)]
 #[test]
 fn the_workflow_takes_no_comment_from_the_checkout() {
-    use std::os::unix::fs::PermissionsExt;
-    let text = std::fs::read_to_string(root().join(".github/workflows/compare.yml")).expect("the workflow");
-    let workflow: serde_yaml::Value = serde_yaml::from_str(&text).expect("YAML");
-    let steps = workflow["jobs"]["compare"]["steps"].as_sequence().expect("steps");
-    let script = steps.iter().find(|step| step["id"] == "compare").expect("the step that compares")["run"].as_str();
-    for (code, writes) in [(0, true), (3, true), (5, true), (1, false), (1, true), (2, false), (134, true)] {
+    let cases = [(0, true), (3, true), (5, true), (6, true), (1, false), (1, true), (2, false), (134, true)];
+    for (code, writes) in cases {
         let project = Project::new();
         project.write("comment.md", "a stranger's");
-        project.write("temp/left", "");
+        project.write("temp/comparison/comment.md", "a stranger's");
         let wrote = if writes { "for last; do true; done; echo ours > \"$last\"\n" } else { "" };
-        let program = project.write("target/release/nanochat", &format!("#!/bin/sh\n{wrote}exit {code}\n"));
-        std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        let judge = format!("#!/bin/sh\ncase \"$*\" in *github*) exit 0 ;; esac\n{wrote}exit {code}\n");
+        let judge = executable(&project, "judge", &judge);
         let (summary, output) = (project.write("summary", ""), project.write("output", ""));
         let status = Command::new("bash")
-            .args(["-euo", "pipefail", "-c", script.expect("a script")])
+            .args(["-euo", "pipefail", "-c", &script("compare.yml", "compare")])
             .current_dir(project.path())
             .env("RUNNER_TEMP", project.path().join("temp"))
             .env("GITHUB_STEP_SUMMARY", &summary)
             .env("GITHUB_OUTPUT", &output)
+            .env("JUDGE", judge)
             .env("BASE", "HEAD")
+            .env("APPROVED", "")
+            .env("NUMBER", "7")
             .status();
-        let is_verdict = [0, 3, 4, 5].contains(&code);
+        let is_verdict = [0, 3, 4, 5, 6].contains(&code);
         assert_eq!(status.expect("bash starts").code(), Some(if is_verdict { 0 } else { code }), "{code}");
         let shown = std::fs::read_to_string(summary).expect("read");
         assert_eq!(shown, if is_verdict { "ours\n" } else { "" }, "{code}");
@@ -222,7 +270,7 @@ fn a_branch_that_changes_a_learning_rate_is_judged() {
         return;
     }
     project.write(".gitignore", "checkpoints/\nlog.jsonl\n");
-    claiming("0.002", "quality: { tolerance: { absolute: 0.001 } }\n", 12);
+    claiming("0.002", "quality: { claim: better }\nruleset: v2\n", 12);
     run();
     commit("before");
     claiming("0.3", "quality: { claim: better }\nruleset: v2\n", 12);
@@ -233,12 +281,25 @@ fn a_branch_that_changes_a_learning_rate_is_judged() {
     assert!(told.contains("tiny: matrix_lr 0.3 is better than 0.002: "), "{told}");
     assert!(told.contains("3 seeds each.") && told.contains("95% interval"), "{told}");
     assert!(told.contains("(changed: optimizer.matrix_lr 0.002 → 0.3)"), "{told}");
-    // The other way round it is worse, and the earlier spec's rules (v1) claim no worse, within 0.001.
+    // The other way round it is worse.
     let back = project.run(&["compare", "HEAD", "HEAD~1", "--gate"]).exits(3).stdout();
     assert!(back.contains("tiny: matrix_lr 0.002 is worse than 0.3: "), "{back}");
     // Nobody touched anything.
     let same = project.run(&["compare", "HEAD..HEAD", "--gate"]).exits(0).stdout();
     assert!(same.contains("nothing changed: 1 experiment is as it was.") && same.contains("untouched: tiny"), "{same}");
+
+    // A change that claims less waits for a person, and names what it claims less.
+    claiming("0.3", "quality: { claim: off }\nruleset: v2\n", 12);
+    run();
+    commit("no claim");
+    let waits = project.run(&["compare", "HEAD~2..HEAD", "--gate"]).exits(6).stdout();
+    assert!(waits.contains("a person must approve: tiny: quality.claim better → off"), "{waits}");
+    assert!(waits.contains("tiny: matrix_lr 0.3 is better than 0.002: "), "by the earlier side's rules: {waits}");
+    let approved = project.run(&["compare", "HEAD~2..HEAD", "--gate", "--approved"]).exits(0).stdout();
+    assert!(approved.contains("approved: tiny: quality.claim better → off"), "{approved}");
+    claiming("0.3", "quality: { claim: better }\nruleset: v2\n", 12);
+    run();
+    commit("the claim again");
 
     // The spec goes on, the results don't.
     claiming("0.4", "quality: { claim: better }\nruleset: v2\n", 12);

@@ -28,6 +28,7 @@ pub struct RunLock {
     heart: Option<JoinHandle<()>>,
     // Dropped last: who gets the lock finds the lease released.
     _file: File,
+    path: PathBuf,
 }
 
 #[derive(Debug)]
@@ -74,12 +75,13 @@ impl RunLock {
                 return Err(CheckpointError::Io { action: "lock", path, source });
             }
         };
-        let held = lease::take(folder, &this_process(job), EXPIRES_AFTER, has_lock).map_err(|refused| match refused {
-            NotTaken::Held(seen) => {
-                CheckpointError::Locked { folder: folder.to_path_buf(), holder: remote_holder(Some(&seen)) }
-            }
-            NotTaken::Refused(error) => CheckpointError::Lease(error),
-        })?;
+        let held =
+            lease::take(folder, &this_process(job), EXPIRES_AFTER, has_lock).map_err(|refused| match refused {
+                NotTaken::Held(seen) => {
+                    CheckpointError::Locked { folder: folder.to_path_buf(), holder: remote_holder(Some(&seen)) }
+                }
+                NotTaken::Refused(error) => CheckpointError::Lease(error),
+            })?;
         let noted =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         noted.map_err(CheckpointError::io("write the lock file", &path))?;
@@ -93,7 +95,7 @@ impl RunLock {
         let beating = shared.clone();
         let heart = std::thread::Builder::new().name("lease".into()).spawn(move || beating.beat());
         let heart = heart.map_err(CheckpointError::io("start the thread that renews the lease of", folder))?;
-        Ok(Self { shared, heart: Some(heart), _file: file })
+        Ok(Self { shared, heart: Some(heart), _file: file, path })
     }
 
     /// Notes how far the run is; the lease says so at its next renewal.
@@ -134,6 +136,18 @@ impl RunLock {
             true => Err(CheckpointError::Lost { folder: self.shared.folder.clone() }),
             false => Ok(()),
         }
+    }
+
+    /// Removes the lock's file and the lease, of a folder that is being removed.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn remove(self) -> Result<(), CheckpointError> {
+        let (path, folder) = (self.path.clone(), self.shared.folder.clone());
+        drop(self);
+        files::remove(&path).map_err(CheckpointError::io("remove the lock file", &path))?;
+        lease::remove(&folder)
+            .map_err(|error| CheckpointError::io("remove the lease in", &folder)(io::Error::other(error)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::context::{IntervalView, Limits, interval};
+use super::context::{IntervalView, Limits, intervals};
 use super::{Rendered, ReportError, render_both, templates};
 use crate::scorecard::compare::Comparison;
 use nanochat_artifacts::{Judgement, Verdict};
@@ -20,6 +20,10 @@ pub struct ComparisonContext {
     pub after: String,
     /// What changed in quality, in one sentence.
     pub answer: Option<String>,
+    /// Changes of rules and inputs, and removed results, that a person must approve; each in one phrase.
+    pub approvals: Vec<String>,
+    /// A person has approved them.
+    pub approved: bool,
     /// The worst verdict on quality.
     pub quality: Verdict,
     /// The worst verdict on speed.
@@ -28,6 +32,8 @@ pub struct ComparisonContext {
     pub untouched: Vec<String>,
     /// Changes without a verdict, and results that are stale against their spec.
     pub unjudged: Vec<String>,
+    /// Results that other code made than there is now.
+    pub other_code: Vec<String>,
     /// One entry a matrix cell that both sides have, of experiments that somebody touched.
     pub rows: Vec<ComparisonRow>,
     /// Experiments, and runs as `experiment/run`, that only the later side has.
@@ -87,10 +93,16 @@ fn context(comparison: &Comparison) -> ComparisonContext {
             identical: cell.identical,
             quality: cell.quality.clone(),
             speed: cell.speed.clone(),
-            quality_interval: interval(&cell.quality),
-            speed_interval: interval(&cell.speed),
+            quality_interval: None,
+            speed_interval: None,
         })
     });
+    let mut rows: Vec<ComparisonRow> = rows.collect();
+    let quality = intervals(&rows.iter().map(|row| &row.quality).collect::<Vec<_>>());
+    let speed = intervals(&rows.iter().map(|row| &row.speed).collect::<Vec<_>>());
+    for (row, (quality, speed)) in rows.iter_mut().zip(quality.into_iter().zip(speed)) {
+        (row.quality_interval, row.speed_interval) = (quality, speed);
+    }
     let named = |get: fn(&crate::scorecard::compare::ComparedExperiment) -> &Vec<String>, whole: &[String]| {
         let runs =
             comparison.experiments.iter().flat_map(|one| get(one).iter().map(|run| format!("{}/{run}", one.name)));
@@ -100,11 +112,14 @@ fn context(comparison: &Comparison) -> ComparisonContext {
         before: comparison.before.clone(),
         after: comparison.after.clone(),
         answer: comparison.answer.clone(),
+        approvals: comparison.approvals.iter().map(ToString::to_string).collect(),
+        approved: comparison.approved,
         quality: comparison.quality,
         speed: comparison.speed,
         untouched: comparison.untouched.clone(),
         unjudged,
-        rows: rows.collect(),
+        other_code: comparison.other_code.iter().map(|one| format!("{}: {}", one.experiment, one.reason)).collect(),
+        rows,
         appeared: named(|one| &one.appeared, &comparison.appeared),
         vanished: named(|one| &one.vanished, &comparison.vanished),
         limits: Limits::LADDER[0],

@@ -7,7 +7,7 @@ use super::named_arms::{NamedArm, named_arms};
 use super::plot::{self, Plot};
 use super::provenance::{self, Arm, Provenance};
 use super::{ReportError, Sources};
-use crate::scorecard::{self, Curve, DRAWN_RUNS};
+use crate::scorecard::{self, Curve, DRAWN_RUNS, HeatMap};
 use nanochat_artifacts::{
     CellSummary, Judgement, Ranking, RunDocuments, RunStatus, SpeedBlock, SpeedComparison, Verdict,
 };
@@ -41,6 +41,10 @@ pub struct Context {
     pub planned: u64,
     /// Number of runs finished.
     pub finished: u64,
+    /// What a sweep shows: by each axis, by FLOPs, and as means over seeds.
+    pub sweeps: Vec<Plot>,
+    /// The metric over two axes.
+    pub heat: Option<HeatView>,
     /// Line charts.
     pub plots: Vec<Plot>,
     /// The curve for Markdown.
@@ -66,6 +70,28 @@ pub struct VerdictView {
     pub judgement: Judgement,
     /// Its interval as a drawing.
     pub interval: Option<IntervalView>,
+}
+
+/// The metric over two axes, with a shade for each figure.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct HeatView {
+    /// Axis of the rows.
+    pub row_axis: String,
+    /// Axis of the columns.
+    pub column_axis: String,
+    /// Values of the columns.
+    pub columns: Vec<String>,
+    /// The rows.
+    pub rows: Vec<HeatRow>,
+}
+
+/// A row of such a map.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct HeatRow {
+    /// Value of the row's axis.
+    pub label: String,
+    /// The figure in each column, and how good it is: 0 for the worst and 100 for the best of the map.
+    pub figures: Vec<Option<(f64, f64)>>,
 }
 
 /// The intervals of a cell as drawings.
@@ -186,6 +212,7 @@ pub(super) fn build(sources: &Sources) -> Result<Context, ReportError> {
     let verdict =
         |name, judgement: &Judgement| VerdictView { name, judgement: judgement.clone(), interval: interval(judgement) };
     let curves = scorecard::curves(documents, &card.cells, sources.baseline.as_ref())?;
+    let (charts, heat) = scorecard::sweep(documents, &card.cells);
     let note = match curves.left_out {
         0 => String::new(),
         more => format!("The first {DRAWN_RUNS} runs; {more} more are in the table."),
@@ -207,16 +234,14 @@ pub(super) fn build(sources: &Sources) -> Result<Context, ReportError> {
         .filter(|view| view.judgement.verdict() != Verdict::Off)
         .collect(),
         cells: card.cells.clone(),
-        cell_intervals: card
-            .cells
-            .iter()
-            .map(|cell| CellIntervals { quality: interval(&cell.quality), speed: interval(&cell.speed) })
-            .collect(),
+        cell_intervals: cell_intervals(&card.cells),
         timed: timed(&card.cells),
         blocks: blocks(&card.cells),
         runs: documents.runs.iter().map(|run| run_view(run, &card.cells)).collect(),
         planned: card.planned,
         finished: card.finished,
+        sweeps: charts.iter().chain(&curves.means).filter_map(plot::lay_out_sweep).collect(),
+        heat: heat.as_ref().map(heat_view),
         plots: curves.charts.iter().filter_map(|chart| plot::lay_out(chart, &note)).collect(),
         curve: curves.curve,
         arms: provenance::arms(sources),
@@ -253,13 +278,49 @@ fn blocks(cells: &[CellSummary]) -> Vec<BlockView> {
     cells.iter().flat_map(|cell| cell.speed_variants.iter().flat_map(move |one| of_variant(cell, one))).collect()
 }
 
-/// Places an interval on a line that shows the neutral value, the bound and both ends with some air.
-pub(super) fn interval(judgement: &Judgement) -> Option<IntervalView> {
+fn cell_intervals(cells: &[CellSummary]) -> Vec<CellIntervals> {
+    let quality = intervals(&cells.iter().map(|cell| &cell.quality).collect::<Vec<_>>());
+    let speed = intervals(&cells.iter().map(|cell| &cell.speed).collect::<Vec<_>>());
+    quality.into_iter().zip(speed).map(|(quality, speed)| CellIntervals { quality, speed }).collect()
+}
+
+fn heat_view(map: &HeatMap) -> HeatView {
+    let all = || map.rows.iter().flat_map(|(_, figures)| figures.iter().flatten().copied());
+    let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
+    let goodness = |figure: f64| if high > low { (100.0 * (high - figure) / (high - low)).round() } else { 50.0 };
+    let row = |(label, figures): &(String, Vec<Option<f64>>)| HeatRow {
+        label: label.clone(),
+        figures: figures.iter().map(|figure| figure.map(|figure| (figure, goodness(figure)))).collect(),
+    };
+    HeatView {
+        row_axis: map.row_axis.clone(),
+        column_axis: map.column_axis.clone(),
+        columns: map.columns.clone(),
+        rows: map.rows.iter().map(row).collect(),
+    }
+}
+
+/// Ends, estimate, no difference, and bound of an interval.
+fn marks(judgement: &Judgement) -> Option<[f64; 5]> {
     let (low, high) = judgement.interval()?;
     let value = judgement.difference().or(judgement.ratio())?;
     let neutral = if judgement.ratio().is_some() { 1.0 } else { 0.0 };
-    let bound = judgement.bound?.effective();
-    let all = [low, high, value, neutral, bound];
+    Some([low, high, value, neutral, judgement.bound?.effective()])
+}
+
+/// Places an interval on a line that shows the neutral value, the bound and both ends with some air.
+pub(super) fn interval(judgement: &Judgement) -> Option<IntervalView> {
+    intervals(&[judgement]).pop().flatten()
+}
+
+/// Places intervals on lines of one scale, so that they can be compared by eye.
+pub(super) fn intervals(judgements: &[&Judgement]) -> Vec<Option<IntervalView>> {
+    let all: Vec<f64> = judgements.iter().filter_map(|judgement| marks(judgement)).flatten().collect();
+    judgements.iter().map(|judgement| on_scale(judgement, &all)).collect()
+}
+
+fn on_scale(judgement: &Judgement, all: &[f64]) -> Option<IntervalView> {
+    let [low, high, value, neutral, bound] = marks(judgement)?;
     let least = all.iter().copied().fold(f64::INFINITY, f64::min);
     let most = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let air = 0.08 * (most - least).max(f64::MIN_POSITIVE);

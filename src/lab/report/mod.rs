@@ -29,7 +29,7 @@ use nanochat_artifacts::{
 
 pub use bench::render_bench_comparison;
 pub use comparison::{ComparisonContext, ComparisonRow, render_comparison};
-pub use context::{BlockView, Context, IntervalView, Limits, RunView, TimedView, VerdictView};
+pub use context::{BlockView, Context, HeatRow, HeatView, IntervalView, Limits, RunView, TimedView, VerdictView};
 pub use leaderboard::{leaderboard, refresh_leaderboard, write_leaderboard};
 pub use named_arms::{ArmFailure, DiffView, NamedArm};
 pub use plot::{Plot, Point, Series, Tick};

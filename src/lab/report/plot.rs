@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::text;
-use crate::scorecard::{Chart, Line};
+use crate::scorecard::{Chart, Line, SweepChart, SweepLine, SweepPoint};
 
 /// Width of the drawing, in its own units.
 pub(super) const WIDTH: f64 = 480.0;
@@ -64,6 +64,14 @@ pub struct Series {
     pub points: String,
     /// Points that answer to the pointer.
     pub hover: Vec<Point>,
+    /// Whether its points are shown too.
+    pub dotted: bool,
+    /// Whether it is a fit and no measurement.
+    pub fitted: bool,
+    /// The band around it as coordinates for an SVG polygon.
+    pub band: Option<String>,
+    /// Intervals of its points: horizontal place, upper and lower end.
+    pub bars: Vec<(f64, f64, f64)>,
 }
 
 /// A point that answers to the pointer.
@@ -75,6 +83,88 @@ pub struct Point {
     pub y: f64,
     /// What it says.
     pub title: String,
+}
+
+/// Lays a chart of a sweep out; none when there is nothing to draw.
+pub(super) fn lay_out_sweep(chart: &SweepChart) -> Option<Plot> {
+    let all = || chart.lines.iter().flat_map(|line| line.points.iter());
+    let ends = |point: &SweepPoint| point.interval.map_or([point.y, point.y], |(low, high)| [low, high]);
+    let on_axis = |x: f64| if chart.log_x { x.log10() } else { x };
+    let x = Scale::over(all().map(|p| on_axis(p.x)), LEFT, WIDTH - RIGHT, false, chart.x_values.is_empty())?;
+    let y = Scale::over(all().flat_map(ends), HEIGHT - BOTTOM, TOP, false, false)?;
+    let place = |a: f64, b: f64| (tenths(x.place(on_axis(a))), tenths(y.place(b)));
+    let words = |points: &[(f64, f64)]| points.iter().map(|(a, b)| format!("{a},{b}")).collect::<Vec<_>>().join(" ");
+    let series = |line: &SweepLine| {
+        let points: Vec<(f64, f64)> = line.points.iter().map(|p| place(p.x, p.y)).collect();
+        let side = |upper: bool| {
+            let end =
+                move |p: &SweepPoint| Some(place(p.x, p.interval.map(|(low, high)| if upper { high } else { low })?));
+            line.points.iter().map(end).collect::<Option<Vec<_>>>()
+        };
+        let band = line.banded.then(|| side(true).zip(side(false))).flatten();
+        let band =
+            band.map(|(upper, lower)| words(&upper.into_iter().chain(lower.into_iter().rev()).collect::<Vec<_>>()));
+        let bar =
+            |p: &SweepPoint| p.interval.map(|(low, high)| (place(p.x, p.y).0, place(p.x, high).1, place(p.x, low).1));
+        let title = |p: &SweepPoint| {
+            let interval =
+                p.interval.map(|(low, high)| format!(", {} to {}", figure(low), figure(high))).unwrap_or_default();
+            let name = if line.name.is_empty() { String::new() } else { format!("{}: ", line.name) };
+            format!("{name}{} bpb{interval} at {} {}", figure(p.y), text::short(p.x), chart.x_label)
+        };
+        let hover = line.points.iter().filter(|_| !line.fitted).map(|p| {
+            let (x, y) = place(p.x, p.y);
+            Point { x, y, title: title(p) }
+        });
+        Series {
+            name: line.name.clone(),
+            colour: line.colour,
+            baseline: false,
+            points: words(&points),
+            hover: hover.collect(),
+            dotted: !line.banded,
+            fitted: line.fitted,
+            band,
+            bars: line.points.iter().filter(|_| !line.banded).filter_map(bar).collect(),
+        }
+    };
+    let named = |value: &f64| Tick { at: tenths(x.place(on_axis(*value))), label: text::short(*value) };
+    let x_ticks = match (chart.x_values.is_empty(), chart.log_x) {
+        (false, _) => apart(chart.x_values.iter().map(named).collect()),
+        (true, true) => decades(&x).iter().map(named).collect(),
+        (true, false) => x.ticks(),
+    };
+    Some(Plot {
+        title: chart.title.clone(),
+        x_label: chart.x_label.clone(),
+        y_label: "bpb".to_string(),
+        note: chart.note.clone(),
+        width: WIDTH,
+        height: HEIGHT,
+        area: (LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM),
+        x_ticks,
+        y_ticks: y.ticks(),
+        series: chart.lines.iter().map(series).collect(),
+    })
+}
+
+/// Ticks that don't run into each other.
+fn apart(ticks: Vec<Tick>) -> Vec<Tick> {
+    let mut kept: Vec<Tick> = Vec::new();
+    for tick in ticks {
+        if kept.last().is_none_or(|last| tick.at - last.at >= 30.0) {
+            kept.push(tick);
+        }
+    }
+    kept
+}
+
+/// Powers of ten on a logarithmic scale, with 2 and 5 times them where there are few.
+fn decades(scale: &Scale) -> Vec<f64> {
+    let (low, high) = (scale.low.floor() as i32, scale.high.ceil() as i32);
+    let factors: &[f64] = if scale.high - scale.low > 4.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let all = (low..=high).flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)));
+    all.filter(|value| (scale.low..=scale.high).contains(&value.log10())).collect()
 }
 
 /// Lays a chart out; none when there is nothing to draw.
@@ -121,7 +211,17 @@ fn series(line: &Line, x: &Scale, y: &Scale, chart: &Chart) -> Series {
             ),
         })
         .collect();
-    Series { name: line.name.clone(), colour: line.colour, baseline: line.baseline, points: points.join(" "), hover }
+    Series {
+        name: line.name.clone(),
+        colour: line.colour,
+        baseline: line.baseline,
+        points: points.join(" "),
+        hover,
+        dotted: false,
+        fitted: false,
+        band: None,
+        bars: Vec::new(),
+    }
 }
 
 /// Four to five significant digits for the pointer.

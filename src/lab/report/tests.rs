@@ -319,7 +319,8 @@ fn comparisons_are_rendered() {
     old.write_record();
     new.write_record();
     let tree = |project: &Project| Tree::folder(&project.path().join("results")).expect("a folder");
-    let mut comparison = crate::scorecard::compare::compare(&tree(&old), &tree(&new)).expect("compared");
+    let mut comparison =
+        crate::scorecard::compare::compare(&tree(&old), &tree(&new), &Default::default()).expect("compared");
     (comparison.before, comparison.after) = ("main (0123456789ab)".into(), "HEAD (ba9876543210)".into());
     let report = render_comparison(&comparison, None).expect("rendered");
     insta::assert_snapshot!("comparison", report.markdown);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::scorecard::compare::Comparison;
 use nanochat_artifacts::{
     ArmsRecord, BaselineResult, Bench, Document, Environment, ExperimentRecord, Export, Generation, NoiseRecord,
-    Scorecard, Summary,
+    Scorecard, Summary, TimingRecord,
 };
 use nanochat_experiment::config as spec;
 use nanochat_plan::{PlanSet, RunPlan};
@@ -46,7 +46,7 @@ impl Kind {
 }
 
 /// All kinds, in order of name.
-pub const KINDS: [Kind; 20] = [
+pub const KINDS: [Kind; 21] = [
     Kind { name: "arms", id: Some(ArmsRecord::SCHEMA), schema: of::<ArmsRecord> },
     Kind { name: "baseline", id: Some(BaselineResult::SCHEMA), schema: of::<BaselineResult> },
     Kind { name: "bench", id: Some(Bench::SCHEMA), schema: of::<Bench> },
@@ -67,6 +67,7 @@ pub const KINDS: [Kind; 20] = [
     Kind { name: "site_index_context", id: None, schema: of::<crate::report::SiteIndex> },
     Kind { name: "site_page_context", id: None, schema: of::<crate::report::SitePage> },
     Kind { name: "summary", id: Some(Summary::SCHEMA), schema: of::<Summary> },
+    Kind { name: "timing", id: Some(TimingRecord::SCHEMA), schema: of::<TimingRecord> },
 ];
 
 /// The kind that a document's `schema` entry names.

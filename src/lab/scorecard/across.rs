@@ -1,4 +1,4 @@
-//! Before and after across plans (rules v2): the change of the plan is the treatment, judged on the later spec's claim.
+//! Before and after across plans (rules v2): the change of the plan is the treatment, judged on the claim of the side whose rules hold.
 //!
 //! All finished runs of a cell on both sides count, by the evidence of rules v2. Only another budget, data, tokenizer or
 //! evaluation keeps two sides from being compared. A cell whose plan didn't change is judged as no worse than before.
@@ -14,7 +14,7 @@ use nanochat_artifacts::ExperimentRecord;
 
 /// One cell's runs before and after.
 pub(super) struct Across<'a> {
-    /// The later side's record.
+    /// The record whose rules hold.
     pub record: &'a ExperimentRecord,
     /// Runs of the earlier side.
     pub earlier: &'a [&'a RunDocuments],

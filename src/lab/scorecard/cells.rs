@@ -10,10 +10,10 @@ use super::quality::Metric;
 use super::statistics::{self, rounded};
 use super::{
     BaselineEvidence, CONFIDENCE, Rules, ScorecardError, arms, control, drift, fallbacks, quality, ranking,
-    reproducibility, speed,
+    reproducibility, speed, timing,
 };
 use nanochat_artifacts::{
-    CellSummary, ExperimentDocuments, ExperimentRecord, Judgement, Ranking, RunDocuments, Tables, Verdict,
+    CellSummary, ExperimentDocuments, ExperimentRecord, Judgement, Ranking, RunDocuments, SpeedClaim, Tables, Verdict,
 };
 use nanochat_plan::{ARM_AXIS, RunPlan};
 
@@ -133,8 +133,14 @@ fn judge(
         Some((claims, place)) => claims.quality(place),
     };
     let answer = answer.filter(|_| !control);
-    let timed = speed::judge(runs, &record.speed, baseline, commit, tables)?;
-    let (speed, speed_variants) = if claims.is_some() { claims::speed(&record.speed, timed) } else { timed };
+    let in_session = claims.and_then(|(claims, place)| timed_together(claims, place, documents));
+    let (speed, speed_variants) = match in_session {
+        Some(timed) => timed,
+        None => {
+            let timed = speed::judge(runs, &record.speed, baseline, commit, tables)?;
+            if claims.is_some() { claims::speed(&record.speed, timed) } else { timed }
+        }
+    };
     let (quality, speed) = (fallbacks::named(quality, runs, documents), fallbacks::named(speed, runs, documents));
     let (quality, speed, speed_variants) = match control {
         true => (itself(quality), itself(speed), Vec::new()),
@@ -163,6 +169,15 @@ fn judge(
         tokens_per_second: statistics::median(&rates).map(rounded),
         peak_rss_bytes: summaries().map(|summary| summary.peak_memory_bytes()).max(),
     })
+}
+
+/// Speed from the experiment's timing session; none where it has none, or claims nothing of speed.
+fn timed_together(claims: &Claims<'_>, place: usize, documents: &ExperimentDocuments) -> Option<speed::Judged> {
+    let (record, rule) = (documents.timing.as_ref()?, &documents.record.speed);
+    let claim = rule.claim.filter(|claim| *claim != SpeedClaim::Off)?;
+    let control = claims.controls.get(place).copied().flatten()?;
+    let (runs, others) = (claims.cells.get(place)?, claims.cells.get(control)?);
+    Some(timing::judge(record, rule, claim, runs, others))
 }
 
 /// The judgement of the control, which isn't held against itself.

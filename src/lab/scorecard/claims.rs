@@ -307,7 +307,7 @@ fn claimed(claim: QualityClaim, tolerance: f64, verdict: Verdict) -> String {
     format!("claimed {what}{bound}, {is}")
 }
 
-/// Speed by the claim: blocks of one session decide, anything else is context. `judged` is what the runs show.
+/// Blocks of one session decide by the claim: blocks of one session decide, anything else is context. `judged` is what the runs show.
 pub(super) fn speed(rule: &SpeedRule, judged: speed::Judged) -> speed::Judged {
     let (judgement, variants) = judged;
     let claim = rule.claim.unwrap_or(SpeedClaim::Off);
@@ -321,7 +321,7 @@ pub(super) fn speed(rule: &SpeedRule, judged: speed::Judged) -> speed::Judged {
     (fastest.unwrap_or(judgement), variants)
 }
 
-fn by_blocks(rule: &SpeedRule, claim: SpeedClaim, compared: &SpeedComparison) -> Judgement {
+pub(super) fn by_blocks(rule: &SpeedRule, claim: SpeedClaim, compared: &SpeedComparison) -> Judgement {
     let judgement = compared.judgement.clone();
     let blocks: Vec<(f64, f64)> = compared
         .blocks
@@ -334,7 +334,7 @@ fn by_blocks(rule: &SpeedRule, claim: SpeedClaim, compared: &SpeedComparison) ->
             .map(|ratio| format!("; the ratio {ratio:.4} of separate runs is context"))
             .unwrap_or_default();
         let reason = format!(
-            "speed is judged from blocks of one session, which `arms` or `--with-baseline` make, and there are none{seen}"
+            "speed is judged from blocks of one session, and there are none: `nanochat run` makes one of cells that are compared with a cell, `arms` and `--with-baseline` do{seen}"
         );
         return Judgement { outcome: Outcome::Missing(None), reason, ..judgement };
     }

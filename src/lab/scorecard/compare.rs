@@ -1,8 +1,8 @@
 //! Before and after: two sets of results of the same experiments, matched by experiment, matrix cell, seed and repeat.
 //!
-//! Where a plan changed, or the later side's rules are v2, the change is the treatment ([`super::across`]). Runs of one plan
-//! under rules v1 are judged as an experiment is judged against the baseline: quality as non-inferiority within the
-//! experiment's own tolerance, paired by seed; speed as a ratio on one machine, no slower than before. Says what appeared and
+//! The earlier side's rules judge; what the later side says otherwise is for a person to approve ([`super::approvals`]). Where a
+//! plan changed, or the rules are v2, the change is the treatment ([`super::across`]). Runs of one plan under rules v1 are
+//! judged as an experiment is judged against the baseline: quality as non-inferiority within the experiment's own tolerance, paired by seed; speed as a ratio on one machine, no slower than before. Says what appeared and
 //! what vanished, what nobody touched, and what changed without a verdict.
 
 use std::collections::BTreeMap;
@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::across::Across;
+use super::approvals::{Approval, Both, Judging};
 use super::arms::Arm;
 use super::quality::{self, plural};
 use super::statistics::{self, Estimated, rounded};
 use super::{CONFIDENCE, RUNS_FOR_INTERVAL, ScorecardError, severity, speed};
 use nanochat_artifacts::{
-    Bound, Finding, Judgement, Method, Outcome, QualityClaim, RunDocuments, Snapshot, StepRow, Summary, Tree, Verdict,
-    steady_steps,
+    Bound, ExperimentRecord, Finding, Judgement, Method, Outcome, QualityClaim, RunDocuments, Snapshot, StepRow,
+    Summary, Tree, Verdict, steady_steps,
 };
 
 /// A comparison of two sets of results.
@@ -33,6 +34,12 @@ pub struct Comparison {
     pub after: String,
     /// What changed in quality, in one sentence.
     pub answer: Option<String>,
+    /// What a person must approve: changes of rules and inputs, and results that were removed. The earlier side's rules judge.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
+    /// A person has approved them: the later side's rules judge.
+    #[serde(default)]
+    pub approved: bool,
     /// The worst verdict on quality.
     pub quality: Verdict,
     /// The worst verdict on speed.
@@ -43,6 +50,9 @@ pub struct Comparison {
     pub untouched: Vec<String>,
     /// Results of the later side that their spec no longer plans.
     pub stale: Vec<Stale>,
+    /// Results of the later side that other code made than there is now: a warning.
+    #[serde(default)]
+    pub other_code: Vec<Stale>,
     /// Experiments only on the later side.
     pub appeared: Vec<String>,
     /// Experiments only on the earlier side.
@@ -105,18 +115,23 @@ impl nanochat_artifacts::Document for Comparison {
 ///
 /// # Errors
 /// Documents that can't be read, and two sides without any results.
-pub fn compare(before: &Tree, after: &Tree) -> Result<Comparison, ScorecardError> {
+pub fn compare(before: &Tree, after: &Tree, judging: &Judging) -> Result<Comparison, ScorecardError> {
     let (mut old, new) = (before.experiments()?, after.experiments()?);
     if old.is_empty() && new.is_empty() {
         return Err(ScorecardError::NothingThere { before: before.label(), after: after.label() });
     }
+    let approvals = Both { before: (before, &old), after: (after, &new), judging }.approvals()?;
     let mut experiments = Vec::new();
     let (mut appeared, mut untouched) = (Vec::new(), Vec::new());
     for (name, later) in &new {
         match old.remove(name) {
             None => appeared.push(name.clone()),
             Some(earlier) => {
-                let sides = Sides { before, after, earlier: &earlier, later };
+                let rules = match judging.approved {
+                    true => &later.record,
+                    false => judging.rules.get(name).unwrap_or(&earlier.record),
+                };
+                let sides = Sides { before, after, earlier: &earlier, later, rules };
                 if sides.are_untouched() {
                     untouched.push(name.clone());
                 }
@@ -134,11 +149,14 @@ pub fn compare(before: &Tree, after: &Tree) -> Result<Comparison, ScorecardError
         before: before.label(),
         after: after.label(),
         answer: None,
+        approvals,
+        approved: judging.approved,
         quality: worst(|cell| &cell.quality),
         speed: worst(|cell| &cell.speed),
         experiments,
         untouched,
         stale: Vec::new(),
+        other_code: Vec::new(),
         appeared,
         vanished: old.into_keys().collect(),
     };
@@ -169,6 +187,11 @@ fn answer(comparison: &Comparison) -> Option<String> {
     Some(format!("{place}: {sentence}{more}"))
 }
 
+/// Whether a person must approve something and hasn't.
+fn awaits_approval(comparison: &Comparison) -> bool {
+    !comparison.approved && !comparison.approvals.is_empty()
+}
+
 /// What `--gate` makes of a comparison.
 pub fn gate(comparison: &Comparison) -> super::Gate {
     let cells = || comparison.experiments.iter().flat_map(|one| one.cells.iter());
@@ -178,7 +201,10 @@ pub fn gate(comparison: &Comparison) -> super::Gate {
         super::Gate::Failed
     } else if any(Verdict::Inconclusive) {
         super::Gate::Inconclusive
-    } else if !comparison.stale.is_empty() || touched(comparison).any(|one| one.unjudged.is_some()) {
+    } else if !comparison.stale.is_empty()
+        || awaits_approval(comparison)
+        || touched(comparison).any(|one| one.unjudged.is_some())
+    {
         super::Gate::Unjudged
     } else if any(Verdict::Pass) || (cells().count() > 0 && cells().all(off)) {
         super::Gate::Passed
@@ -193,6 +219,8 @@ struct Sides<'a> {
     after: &'a Tree,
     earlier: &'a Snapshot,
     later: &'a Snapshot,
+    /// What is claimed, by which rules.
+    rules: &'a ExperimentRecord,
 }
 
 /// A run on both sides, both finished.
@@ -256,7 +284,7 @@ impl<'a> Sides<'a> {
             return None;
         }
         let lacks = |judgement: &Judgement| matches!(judgement.verdict(), Verdict::Missing | Verdict::NotComparable);
-        let claims_speed = self.later.record.ruleset != super::V1;
+        let claims_speed = self.rules.ruleset != super::V1;
         let lacking = cells.iter().find_map(|cell| {
             let judgements = [Some(&cell.quality), Some(&cell.speed).filter(|_| claims_speed)];
             let found = judgements.into_iter().flatten().find(|judgement| lacks(judgement))?;
@@ -272,12 +300,12 @@ impl<'a> Sides<'a> {
         if earlier.is_empty() {
             return Ok(None);
         }
-        let across = Across { record: &self.later.record, earlier: &earlier, later: runs };
+        let across = Across { record: self.rules, earlier: &earlier, later: runs };
         if across.applies() {
             return self.across(label, &across).map(Some);
         }
         let (pairs, problem) = pairs(&earlier, runs);
-        let rule = &self.later.record.quality;
+        let rule = &self.rules.quality;
         let undecided_both = |outcome: Outcome, reason: &str| ComparedCell {
             label: label.to_string(),
             changes: Vec::new(),
@@ -309,7 +337,7 @@ impl<'a> Sides<'a> {
             |pair: &Pair<'_>| pair.old.weights_sha256.is_some() && pair.old.weights_sha256 == pair.new.weights_sha256;
         let identical = !pairs.is_empty() && pairs.len() == across.later.len() && pairs.iter().all(weights);
         // The same weights are no worse; they are no better either, when a change claims to be.
-        let no_worse = match self.later.record.quality.claim {
+        let no_worse = match self.rules.quality.claim {
             Some(QualityClaim::Off) => false,
             Some(QualityClaim::Better) => across.changes().is_empty(),
             _ => true,
@@ -318,7 +346,7 @@ impl<'a> Sides<'a> {
             true => (self.quality(&pairs, identical), None),
             false => across.quality(),
         };
-        let speed = match self.later.record.ruleset == super::V1 {
+        let speed = match self.rules.ruleset == super::V1 {
             true => Judgement::undecided(
                 "tokens_per_second",
                 Outcome::NotComparable(None),
@@ -330,7 +358,7 @@ impl<'a> Sides<'a> {
     }
 
     fn quality(&self, pairs: &[Pair<'_>], identical: bool) -> Judgement {
-        let rule = &self.later.record.quality;
+        let rule = &self.rules.quality;
         let metric = rule.metric;
         let arm = |get: &dyn Fn(&Pair<'_>) -> Option<f64>| {
             let mut values: BTreeMap<u64, f64> = BTreeMap::new();
@@ -490,7 +518,7 @@ fn plan_difference(earlier: &RunDocuments, later: &RunDocuments) -> Option<Strin
     Some(format!("{}{more}", changed.iter().take(3).cloned().collect::<Vec<_>>().join(", ")))
 }
 
-fn flatten(key: &str, value: &Value, into: &mut BTreeMap<String, String>) {
+pub(super) fn flatten(key: &str, value: &Value, into: &mut BTreeMap<String, String>) {
     match value {
         Value::Object(entries) => {
             for (name, value) in entries {

@@ -9,13 +9,15 @@ use nanochat_artifacts::{
 };
 
 use super::drift::EVALUATIONS_NEEDED;
-use super::variants;
+use super::{SweepChart, SweepLine, SweepPoint, statistics, variants};
 
 /// Everything that a report draws.
 #[derive(Debug, Clone)]
 pub struct Curves {
     /// Line charts.
     pub charts: Vec<Chart>,
+    /// Means over seeds, where cells have several.
+    pub means: Option<SweepChart>,
     /// The curve for Markdown.
     pub curve: Option<Curve>,
     /// Number of runs beyond the first [`DRAWN_RUNS`].
@@ -88,7 +90,7 @@ pub fn curves(
     let runs = drawable().take(DRAWN_RUNS).map(|run| Drawn::new(run, cells, &tables));
     let drawn = Drawings { runs: runs.collect::<Result<_, _>>()?, baselines: one_of_each_variant(baseline) };
     let left_out = drawable().count() - drawn.runs.len();
-    Ok(Curves { charts: drawn.charts(), curve: drawn.curve(cells), left_out })
+    Ok(Curves { charts: drawn.charts(), means: drawn.means(cells), curve: drawn.curve(cells), left_out })
 }
 
 /// Number and label of the cell that a run belongs to.
@@ -145,6 +147,32 @@ impl<'a> Drawn<'a> {
 }
 
 impl Drawings<'_> {
+    /// The mean of each cell over its seeds, with a band of one standard deviation, at the steps that all of them evaluated.
+    fn means(&self, cells: &[CellSummary]) -> Option<SweepChart> {
+        let of_cell = |(colour, cell): (usize, &CellSummary)| {
+            let runs: Vec<&Drawn<'_>> = self.runs.iter().filter(|drawn| drawn.colour == colour).collect();
+            let first = runs.first().filter(|_| runs.len() > 1)?;
+            let at = |mark: &Measured| {
+                let same = |drawn: &&Drawn<'_>| drawn.bpb.iter().find(|m| m.step == mark.step).map(|m| m.bpb);
+                let values = runs.iter().map(same).collect::<Option<Vec<f64>>>()?;
+                let (y, reach) = (statistics::mean(&values)?, statistics::variance(&values)?.sqrt());
+                Some(SweepPoint { x: mark.tokens as f64, y, interval: Some((y - reach, y + reach)) })
+            };
+            let points: Vec<SweepPoint> = first.settled().iter().filter_map(at).collect();
+            let name = format!("{}, {} seeds", cell.label, runs.len());
+            (points.len() > 1).then(|| SweepLine { name, colour, points, banded: true, ..SweepLine::default() })
+        };
+        let lines: Vec<SweepLine> = cells.iter().enumerate().filter_map(of_cell).collect();
+        (!lines.is_empty()).then(|| SweepChart {
+            title: "Validation bits per byte, mean over seeds".into(),
+            x_label: "tokens".into(),
+            log_x: false,
+            x_values: Vec::new(),
+            lines,
+            note: "The band is one standard deviation over the seeds to each side.".into(),
+        })
+    }
+
     fn charts(&self) -> Vec<Chart> {
         let by_tokens = self.bpb_by_tokens();
         let mut charts = vec![chart("Validation bits per byte", "tokens", "bpb", false, &by_tokens)];

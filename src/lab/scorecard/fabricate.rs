@@ -357,6 +357,7 @@ fn environment(wanted: &Wanted) -> Environment {
         program_version: "0.1.0".into(),
         code_commit: Some("1234567890abcdef1234567890abcdef12345678".into()),
         code_clean: Some(true),
+        deciding_code_sha256: None,
         binary_sha256: wanted.binary.clone(),
         os: "Linux 6.1".into(),
         arch: "x86_64".into(),

@@ -1,7 +1,7 @@
 //! The leaderboard: all matrix cells of all experiments, and the recorded baselines, best first among those whose bits per
 //! byte can be compared: same data, tokenizer and evaluation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -11,8 +11,14 @@ use nanochat_artifacts::{
     RunDocuments, RunStatus, Scorecard, Verdict, read_document, read_experiment,
 };
 
+use nanochat_experiment::{self as experiment, LoadOptions};
+use nanochat_plan::{DataPlan, RunPlan, TokenizerPlan};
+
 use super::statistics;
 use super::variants;
+
+/// How the names of profiles end that only show whether training works.
+const SMOKE: &str = "smoke";
 
 /// What the template `leaderboard.md` is given.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
@@ -24,6 +30,8 @@ pub struct LeaderboardContext {
 /// Rows on the same data and tokenizer.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct LeaderboardGroup {
+    /// Data and tokenizer in words; none where only recordings without a plan are here.
+    pub words: Option<String>,
     /// SHA-256 of the data.
     pub data: String,
     /// SHA-256 of the tokenizer.
@@ -77,9 +85,10 @@ pub struct LeaderboardRow {
 /// Documents that can't be read.
 pub fn leaderboard(root: &ResultsRoot) -> Result<LeaderboardContext, ArtifactError> {
     let mut rows: Vec<Placed> = Vec::new();
+    let planned = planned(root);
     for folder in root.experiments()? {
         if !root.is_ignored(folder.path()) && folder.scorecard().is_file() {
-            rows.extend(of_experiment(root, &folder)?);
+            rows.extend(of_experiment(root, &folder, planned.get(&folder.name()))?);
         }
     }
     for path in root.baselines()? {
@@ -90,31 +99,53 @@ pub fn leaderboard(root: &ResultsRoot) -> Result<LeaderboardContext, ArtifactErr
     Ok(LeaderboardContext { groups: grouped(rows) })
 }
 
-/// A row with the hashes of its data and tokenizer.
-type Placed = ((String, String), LeaderboardRow);
+/// Hashes of the plans of each spec in `experiments/`, by name. A spec that can't be read here leaves nothing out.
+fn planned(root: &ResultsRoot) -> BTreeMap<String, BTreeSet<String>> {
+    let mut planned = BTreeMap::new();
+    let entries = std::fs::read_dir(root.project().join("experiments")).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "yaml"));
+    for path in paths {
+        let Ok(spec) = experiment::load(&path, &LoadOptions::default()) else { continue };
+        let Ok(plans) = experiment::expand(&spec) else { continue };
+        planned.insert(spec.name.clone(), plans.into_iter().map(|plan| plan.plan_hash).collect());
+    }
+    planned
+}
+
+/// A row with the hashes of its data and tokenizer, and these in words where a plan says them.
+type Placed = ((String, String), Option<String>, LeaderboardRow);
 
 fn grouped(rows: Vec<Placed>) -> Vec<LeaderboardGroup> {
-    let mut groups: BTreeMap<(String, String), Vec<LeaderboardRow>> = BTreeMap::new();
-    for (place, row) in rows {
-        groups.entry(place).or_default().push(row);
+    let mut groups: BTreeMap<(String, String), (Option<String>, Vec<LeaderboardRow>)> = BTreeMap::new();
+    for (place, words, row) in rows {
+        let group = groups.entry(place).or_default();
+        // Of several spellings the first in order, so that the order of the experiments doesn't matter.
+        group.0 = [group.0.take(), words].into_iter().flatten().min();
+        group.1.push(row);
     }
     let mut groups: Vec<LeaderboardGroup> = groups
         .into_iter()
-        .map(|((data, tokenizer), mut rows)| {
+        .map(|((data, tokenizer), (words, mut rows))| {
             rows.sort_by(|a, b| a.val_bpb.total_cmp(&b.val_bpb));
-            LeaderboardGroup { data, tokenizer, rows }
+            LeaderboardGroup { words, data, tokenizer, rows }
         })
         .collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.rows.len()));
     groups
 }
 
-fn of_experiment(root: &ResultsRoot, folder: &ExperimentFolder) -> Result<Vec<Placed>, ArtifactError> {
+/// The cells of an experiment; `planned` are the hashes of its spec's plans, where there is one.
+fn of_experiment(
+    root: &ResultsRoot,
+    folder: &ExperimentFolder,
+    planned: Option<&BTreeSet<String>>,
+) -> Result<Vec<Placed>, ArtifactError> {
     let card: Scorecard = read_document(&folder.scorecard())?;
     let documents = read_experiment(folder)?;
     let report = root.report_markdown(&card.experiment)?;
     let link = report.is_file().then(|| format!("../reports/{}.md", card.experiment));
-    Ok(card.cells.iter().filter_map(|cell| of_cell(cell, &card, &documents, link.clone())).collect())
+    let rows = card.cells.iter().filter_map(|cell| of_cell(cell, &card, &documents, link.clone(), planned));
+    Ok(rows.collect())
 }
 
 fn of_cell(
@@ -122,10 +153,16 @@ fn of_cell(
     card: &Scorecard,
     documents: &ExperimentDocuments,
     report: Option<String>,
+    planned: Option<&BTreeSet<String>>,
 ) -> Option<Placed> {
     let finished = |run: &&RunDocuments| cell.runs.contains(&run.plan.run_id) && run.finished().is_some();
     let run = documents.runs.iter().find(finished)?;
     let (plan, summary) = (&run.plan, run.finished()?);
+    // What was run under other values than the spec's, and what only shows that training works, are no results to rank.
+    let as_specified = planned.is_none_or(|planned| planned.contains(&plan.plan_hash));
+    if plan.hardware.ends_with(SMOKE) || !as_specified {
+        return None;
+    }
     let machine = run.environment.as_ref().map(|environment| environment.machine_id.chars().take(12).collect());
     let row = LeaderboardRow {
         name: card.experiment.clone(),
@@ -146,7 +183,23 @@ fn of_cell(
         speed: Some(cell.speed.verdict()),
         reproducibility: Some(cell.reproducibility.verdict()),
     };
-    Some(((summary.data_sha256.clone(), summary.tokenizer_sha256.clone()), row))
+    Some(((summary.data_sha256.clone(), summary.tokenizer_sha256.clone()), Some(words(plan)), row))
+}
+
+/// `books (parquet), tokenizer of 4096 tokens trained on it`.
+fn words(plan: &RunPlan) -> String {
+    let last = |path: &str| path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path).to_string();
+    let data = match &plan.data {
+        DataPlan::Parquet { path, .. } => format!("{} (parquet)", last(path)),
+        DataPlan::Jsonl { path, .. } => format!("{} (JSON lines)", last(path)),
+        DataPlan::Text { path } => format!("{} (text)", last(path)),
+        DataPlan::Climbmix { shards, .. } => format!("climbmix, {shards} shards"),
+        DataPlan::Synthetic { seed, bytes } => format!("generated corpus of {bytes} bytes, seed {seed}"),
+    };
+    match &plan.tokenizer {
+        TokenizerPlan::Path(path) => format!("{data}, tokenizer {} of {} tokens", last(path), plan.model.vocab_size),
+        TokenizerPlan::Train { vocab_size, .. } => format!("{data}, tokenizer of {vocab_size} tokens trained on it"),
+    }
 }
 
 /// One row a variant and shape, over its finished runs; the baseline's seed doesn't change, so that it counts once.
@@ -187,5 +240,5 @@ fn of_variant(result: &BaselineResult, name: &str, runs: &[&BaselineRun]) -> Opt
         reproducibility: None,
     };
     let hash = |hash: &Option<String>| hash.clone().unwrap_or_else(|| "unknown".to_string());
-    Some(((hash(&first.data_sha256), hash(&first.tokenizer_sha256)), row))
+    Some(((hash(&first.data_sha256), hash(&first.tokenizer_sha256)), None, row))
 }

@@ -7,6 +7,7 @@
 
 mod across;
 mod answer;
+mod approvals;
 mod arms;
 mod bench;
 mod blocks;
@@ -29,6 +30,8 @@ mod ranking;
 mod reproducibility;
 mod speed;
 pub mod statistics;
+mod sweeps;
+pub mod timing;
 mod variants;
 mod worst;
 
@@ -52,6 +55,8 @@ mod rate_tests;
 mod speed_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod timing_tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -63,11 +68,13 @@ use nanochat_artifacts::{
 
 use claims::Lender;
 
+pub use approvals::{Approval, Judging};
 pub use bench::{BenchComparison, ComparedFigure, compare_benches};
 pub use curves::{Chart, Curve, Curves, DRAWN_RUNS, Line, cell_of, curves};
 pub use leaderboard::{LeaderboardContext, LeaderboardGroup, LeaderboardRow, leaderboard};
 pub use overview::{ExperimentOverview, Listing, Order, RunOverview, Verdicts, of_experiment, overview, verdict_name};
 pub use quality::Metric;
+pub use sweeps::{HeatMap, SweepChart, SweepLine, SweepPoint, sweep};
 pub use worst::severity;
 
 /// The first rules: no worse and no slower than the baseline, as points where there are few runs.
@@ -275,6 +282,9 @@ fn evidence(documents: &ExperimentDocuments) -> Result<BTreeMap<String, String>,
     hashes.insert("experiment.json".to_string(), file_sha256(&documents.folder.record())?);
     if documents.arms.is_some() {
         hashes.insert("arms.json".to_string(), file_sha256(&documents.folder.arms())?);
+    }
+    if documents.timing.is_some() {
+        hashes.insert("timing.json".to_string(), file_sha256(&documents.folder.timing())?);
     }
     for run in &documents.runs {
         let folder = &run.folder;

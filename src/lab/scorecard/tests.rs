@@ -365,7 +365,7 @@ fn before_and_after(change: impl Fn(&mut Wanted)) -> compare::Comparison {
 
 fn compare_folders(old: &Project, new: &Project) -> compare::Comparison {
     let tree = |project: &Project| nanochat_artifacts::Tree::folder(project.path()).expect("a folder");
-    compare::compare(&tree(old), &tree(new)).expect("compared")
+    compare::compare(&tree(old), &tree(new), &Default::default()).expect("compared")
 }
 
 #[test]
@@ -429,7 +429,7 @@ fn changes_of_plan_and_input_are_named() {
     );
     let nothing = Project::new("nothing");
     let tree = nanochat_artifacts::Tree::folder(nothing.path()).expect("a folder");
-    assert!(compare::compare(&tree, &tree).is_err());
+    assert!(compare::compare(&tree, &tree, &Default::default()).is_err());
 }
 
 #[test]
@@ -457,7 +457,8 @@ fn revisions_are_read_from_git_objects() {
     std::fs::remove_dir_all(run.path()).expect("the work tree plays no part");
     let tree = |revision: &str| nanochat_artifacts::Tree::revision(project.path(), revision);
     let found =
-        compare::compare(&tree("HEAD~1").expect("a commit"), &tree("HEAD").expect("a commit")).expect("compared");
+        compare::compare(&tree("HEAD~1").expect("a commit"), &tree("HEAD").expect("a commit"), &Default::default())
+            .expect("compared");
     let experiment = &found.experiments[0];
     assert_eq!((experiment.appeared.len(), experiment.vanished.len()), (1, 0));
     assert_eq!(
