@@ -4,7 +4,7 @@ use nanochat_engine::train;
 use nanochat_plan::RunPlan;
 
 /// Weight of the newest step in the mean.
-const NEWEST: f64 = 0.1;
+const NEWEST: f64 = 0.02;
 
 /// Pace of one run.
 #[derive(Debug, Clone, Default)]

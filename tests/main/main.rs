@@ -18,6 +18,7 @@ mod profiles;
 mod program;
 mod run_experiment;
 mod safety;
+mod serve;
 mod server;
 mod slurm;
 mod specs;
