@@ -50,9 +50,8 @@ impl Owner {
     }
 
     fn shortened(&self) -> Self {
-        let short = |text: &str| -> String {
-            text.chars().take(LONGEST_FIELD / 4).filter(|c| !c.is_control()).collect()
-        };
+        let short =
+            |text: &str| -> String { text.chars().take(LONGEST_FIELD / 4).filter(|c| !c.is_control()).collect() };
         Self {
             host: short(&self.host),
             pid: self.pid,
@@ -487,7 +486,9 @@ mod tests {
                 let (folder, inside, taken) = (folder.path(), &inside, &taken);
                 scope.spawn(move || {
                     for _ in 0..40 {
-                        let Ok(held) = take(folder, &owner(&format!("host{number}")), EXPIRES_AFTER, false) else { continue };
+                        let Ok(held) = take(folder, &owner(&format!("host{number}")), EXPIRES_AFTER, false) else {
+                            continue;
+                        };
                         use std::sync::atomic::Ordering::SeqCst;
                         assert_eq!(inside.fetch_add(1, SeqCst), 0, "two holders at once");
                         taken.fetch_add(1, SeqCst);

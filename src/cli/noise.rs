@@ -32,8 +32,7 @@ pub fn execute(args: Args) -> CliResult {
     let opened = args.spec.open(Scope::Noise { seeds: args.seeds }, machine)?;
     opened.make_thread_pool()?;
     let stop = stop_runs();
-    let options =
-        Options { force: args.force, hardware_matches: opened.hardware_matches, ..Options::default() };
+    let options = Options { force: args.force, hardware_matches: opened.hardware_matches, ..Options::default() };
     let mut progress = Progress::default();
     let outcome = run_experiment(&opened, options, &stop, Others::default(), &mut |event| progress.show(event));
     let outcome = outcome.map_err(CliError::failed)?;

@@ -11,8 +11,8 @@ use super::progress::{Progress, thousands};
 use super::signals::stop_runs;
 use super::slurm::{self, SlurmArgs};
 use super::{CliError, CliResult, Exit, Format};
-use crate::cluster;
 use crate::baseline::{Arms, BaselineArm, Session, Wanted};
+use crate::cluster;
 use crate::run::{
     ForeignArms, Judged, MachineCheck, Opened, Options, OtherArm, Others, Outcome, Part, Scope, Shard, Stop,
     run_experiment, run_hook,
@@ -118,12 +118,8 @@ fn carry_out(args: &Args, opened: &Opened, part: Part) -> Result<Outcome, CliErr
     opened.make_thread_pool()?;
     let stop = stop_runs();
     let only_judges = part == Part::Judging;
-    let options = Options {
-        force: args.force,
-        fail_fast: args.fail_fast,
-        hardware_matches: opened.hardware_matches,
-        part,
-    };
+    let options =
+        Options { force: args.force, fail_fast: args.fail_fast, hardware_matches: opened.hardware_matches, part };
     match opened.experiment.arms.is_empty() || only_judges {
         true => beside_baseline(&args.baseline, opened, options, &stop),
         false => with_arms(&args.baseline.places, opened, options, &stop),

@@ -98,7 +98,9 @@ fn submit(request: &Request<'_>, slurm: &Slurm, opened: &Opened) -> Result<Submi
     let Submitted { jobs, runs, open, done } = &submitted;
     match jobs.as_slice() {
         [] => say!("nothing to submit: {done} runs are done, {open} are queued or running"),
-        jobs => say!("submitted {runs} runs as job {}; {done} are done, {open} were queued or running", jobs.join(", ")),
+        jobs => {
+            say!("submitted {runs} runs as job {}; {done} are done, {open} were queued or running", jobs.join(", "))
+        }
     }
     Ok(submitted)
 }
@@ -162,7 +164,9 @@ fn judged(folder: &ExperimentFolder) -> bool {
 /// What Ctrl-C means: without a terminal the jobs run on.
 fn ask(folder: &ExperimentFolder, slurm: &Slurm, name: &str) -> CliResult {
     if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
-        tell!("the jobs of {name} are still queued or running. Type `cancel` to end them, anything else to leave them:");
+        tell!(
+            "the jobs of {name} are still queued or running. Type `cancel` to end them, anything else to leave them:"
+        );
         if input::line().is_some_and(|answer| answer.trim() == "cancel") {
             return cancel(folder, slurm);
         }

@@ -55,7 +55,8 @@ pub fn execute(args: Args) -> CliResult {
     let stop = stop_on_signals(["", ""]);
     let mut screen = Screen::default();
     loop {
-        let states: Vec<ExperimentLive> = folders.iter().filter_map(|folder| live::of_experiment(folder).ok()).collect();
+        let states: Vec<ExperimentLive> =
+            folders.iter().filter_map(|folder| live::of_experiment(folder).ok()).collect();
         let open: Vec<&ExperimentLive> =
             states.iter().filter(|state| args.experiment.is_some() || is_open(state)).collect();
         let text = open.iter().map(|state| lines(state)).collect::<Vec<_>>().join("\n\n");

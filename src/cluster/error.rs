@@ -63,7 +63,9 @@ pub enum ClusterError {
     },
     /// An element's list can't be used.
     #[error("`{element}` names no runs of this experiment")]
-    #[diagnostic(help("the spec has changed since the job was submitted; `nanochat run SPEC --on slurm` submits what is missing"))]
+    #[diagnostic(help(
+        "the spec has changed since the job was submitted; `nanochat run SPEC --on slurm` submits what is missing"
+    ))]
     Element {
         /// The file and the line.
         element: String,
@@ -103,7 +105,8 @@ impl ClusterError {
             let length = script.get(start..)?.lines().next()?.len();
             Some(SourceSpan::from((start, length)))
         });
-        let help = cause.map_or("nothing more was submitted; the cluster's administrators know its rules", |cause| cause.2);
+        let help =
+            cause.map_or("nothing more was submitted; the cluster's administrators know its rules", |cause| cause.2);
         Self::Refused {
             message: message.trim().replace("sbatch: error: ", "").replace('\n', "; "),
             script: NamedSource::new("job script", script.to_string()),
@@ -130,9 +133,15 @@ mod tests {
     fn a_refusal_points_at_the_line_that_caused_it() {
         let script = "#!/bin/bash\n#SBATCH --array=0-3\n#SBATCH --partition=nope\n#SBATCH --time=abc\ntrue\n";
         for (message, line) in [
-            ("sbatch: error: invalid partition specified: nope\nsbatch: error: Batch job submission failed: Invalid partition name specified", Some("#SBATCH --partition=nope")),
+            (
+                "sbatch: error: invalid partition specified: nope\nsbatch: error: Batch job submission failed: Invalid partition name specified",
+                Some("#SBATCH --partition=nope"),
+            ),
             ("sbatch: error: Invalid --time specification", Some("#SBATCH --time=abc")),
-            ("sbatch: error: Batch job submission failed: Invalid job array specification", Some("#SBATCH --array=0-3")),
+            (
+                "sbatch: error: Batch job submission failed: Invalid job array specification",
+                Some("#SBATCH --array=0-3"),
+            ),
             ("sbatch: error: QOSMaxSubmitJobPerUserLimit", None),
             ("sbatch: error: something else", None),
         ] {

@@ -111,7 +111,8 @@ impl ExperimentLive {
     /// `3 training, 9 queued`.
     pub fn counts(&self) -> String {
         let states: BTreeSet<LiveState> = self.runs.iter().map(|run| run.state).collect();
-        let words = states.iter().rev().map(|state| format!("{} {}", self.count(|other| other == *state), state.name()));
+        let words =
+            states.iter().rev().map(|state| format!("{} {}", self.count(|other| other == *state), state.name()));
         words.collect::<Vec<_>>().join(", ")
     }
 }

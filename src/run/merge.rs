@@ -48,7 +48,9 @@ pub enum MergeError {
     },
     /// A run's documents contradict each other.
     #[error("`{}`: {what}", path.display())]
-    #[diagnostic(help("nothing was written; copy the run's folder once more, or leave this place out and run it again"))]
+    #[diagnostic(help(
+        "nothing was written; copy the run's folder once more, or leave this place out and run it again"
+    ))]
     Unsound {
         /// The document.
         path: PathBuf,
@@ -150,13 +152,8 @@ impl Joined {
         let Some(first) = sources.first() else {
             return Err(MergeError::NoResults { folder: target.path().to_path_buf() });
         };
-        let mut joined = Self {
-            record: first.record.clone(),
-            arms: None,
-            runs: Vec::new(),
-            there: 0,
-            missing: Vec::new(),
-        };
+        let mut joined =
+            Self { record: first.record.clone(), arms: None, runs: Vec::new(), there: 0, missing: Vec::new() };
         for other in sources {
             if other.record != first.record {
                 return Err(conflict(&first.folder.record(), &other.folder.record(), "their runs or rules differ"));

@@ -65,14 +65,7 @@ mod tests {
 
     #[test]
     fn evaluations_that_are_left_count() {
-        let pace = |done| Pace {
-            done,
-            steps: 10,
-            every: 4,
-            flops: 100.0,
-            step_seconds: Some(2.0),
-            eval_seconds: 5.0,
-        };
+        let pace = |done| Pace { done, steps: 10, every: 4, flops: 100.0, step_seconds: Some(2.0), eval_seconds: 5.0 };
         // After the steps 4, 8 and 10.
         assert_eq!(pace(0).seconds_left(), Some(20.0 + 15.0));
         assert_eq!(pace(4).seconds_left(), Some(12.0 + 10.0));

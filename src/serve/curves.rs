@@ -132,7 +132,11 @@ pub fn tail(folder: &RunFolder, bytes: u64) -> String {
         let mut read = Vec::new();
         file.take(bytes).read_to_end(&mut read).ok()?;
         let text = String::from_utf8_lossy(&read).into_owned();
-        Some(if length > bytes { text.split_once('\n').map_or(text.clone(), |(_, rest)| rest.to_string()) } else { text })
+        Some(if length > bytes {
+            text.split_once('\n').map_or(text.clone(), |(_, rest)| rest.to_string())
+        } else {
+            text
+        })
     });
     read.unwrap_or_default()
 }

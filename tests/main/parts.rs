@@ -33,7 +33,9 @@ pub fn assert_same_results(whole: &Project, other: &Project, name: &str) {
         let run = format!("results/{name}/{}", run.as_str().unwrap());
         assert_eq!(json(whole, &format!("{run}/plan.json")), json(other, &format!("{run}/plan.json")));
         let [a, b] = [whole, other].map(|project| json(project, &format!("{run}/summary.json")));
-        for key in ["status", "weights_sha256", "loss_trace_sha256", "final_val_bpb", "min_val_bpb", "steps", "data_sha256"] {
+        for key in
+            ["status", "weights_sha256", "loss_trace_sha256", "final_val_bpb", "min_val_bpb", "steps", "data_sha256"]
+        {
             assert_eq!(a[key], b[key], "{run}: {key}");
         }
     }

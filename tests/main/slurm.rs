@@ -21,7 +21,10 @@ fn sweep(name: &str, rates: usize, steps: u64) -> String {
         .replace("iterations: 12", &format!("iterations: {steps}"))
         .replace("every: 5, tokens", &format!("every: {}, tokens", steps / 3))
         .replace("every: 4, keep", &format!("every: {}, keep", (steps / 20).max(4)))
-        .replace("ruleset: v1", &format!("matrix: {{ axes: {{ optimizer.matrix_lr: [{}] }} }}\nruleset: v1", rates.join(", ")))
+        .replace(
+            "ruleset: v1",
+            &format!("matrix: {{ axes: {{ optimizer.matrix_lr: [{}] }} }}\nruleset: v1", rates.join(", ")),
+        )
 }
 
 const COMMON: &[&str] = &["--allow-hardware-mismatch", "--set", "hardware.device_batch_size=4"];
@@ -48,7 +51,8 @@ fn training(project: &Project, name: &str) -> Vec<(String, String, String)> {
     let files = project.files(&format!("results/{name}"));
     let runs = files.iter().filter_map(|file| file.strip_suffix("/.lock")).filter(|run| !run.ends_with(".slurm"));
     let held = runs.filter_map(|run| {
-        let lease = lease(project, run).filter(|lease| lease["released"] == false && lease["progress"]["doing"] == "training")?;
+        let lease = lease(project, run)
+            .filter(|lease| lease["released"] == false && lease["progress"]["doing"] == "training")?;
         let owner = &lease["owner"];
         Some((run.to_string(), owner["pid"].to_string(), owner["job"].as_str()?.to_string()))
     });
@@ -208,10 +212,12 @@ fn without_slurm_the_command_says_so_and_the_scripts_are_shown_all_the_same() {
     let settings = ["--set", "hardware.slurm.gres=gpu:1", "--dry-run"];
     let mut command = project.command(&[&arguments[..], &settings].concat());
     let shown = Ran(command.env("PATH", "").output().unwrap()).exits(0).stdout();
-    for line in ["#SBATCH --array=0-2", "#SBATCH --gres=gpu:1", "#SBATCH --signal=B:TERM@120", "--dependency=afterany:"] {
+    for line in ["#SBATCH --array=0-2", "#SBATCH --gres=gpu:1", "#SBATCH --signal=B:TERM@120", "--dependency=afterany:"]
+    {
         assert!(shown.contains(line), "{line}: {shown}");
     }
     assert!(project.files("results").is_empty());
-    let hostile = project.run(&[&arguments[..], &["--dry-run", "--set", "hardware.slurm.qos=\"a\\n#SBATCH --uid=0\""]].concat());
+    let hostile =
+        project.run(&[&arguments[..], &["--dry-run", "--set", "hardware.slurm.qos=\"a\\n#SBATCH --uid=0\""]].concat());
     assert!(hostile.exits(2).told().contains("must match"));
 }

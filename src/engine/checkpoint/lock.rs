@@ -74,12 +74,13 @@ impl RunLock {
                 return Err(CheckpointError::Io { action: "lock", path, source });
             }
         };
-        let held = lease::take(folder, &this_process(job), EXPIRES_AFTER, has_lock).map_err(|refused| match refused {
-            NotTaken::Held(seen) => {
-                CheckpointError::Locked { folder: folder.to_path_buf(), holder: remote_holder(Some(&seen)) }
-            }
-            NotTaken::Refused(error) => CheckpointError::Lease(error),
-        })?;
+        let held =
+            lease::take(folder, &this_process(job), EXPIRES_AFTER, has_lock).map_err(|refused| match refused {
+                NotTaken::Held(seen) => {
+                    CheckpointError::Locked { folder: folder.to_path_buf(), holder: remote_holder(Some(&seen)) }
+                }
+                NotTaken::Refused(error) => CheckpointError::Lease(error),
+            })?;
         let noted =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         noted.map_err(CheckpointError::io("write the lock file", &path))?;
