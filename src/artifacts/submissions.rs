@@ -79,7 +79,7 @@ impl SubmissionFolder {
     /// It can't be written.
     pub fn write(&self, submissions: &Submissions) -> Result<(), ArtifactError> {
         let path = self.record();
-        Ok(write_atomic(&path, canonical_json(&path, submissions)?.as_bytes())?)
+        write_atomic(&path, canonical_json(&path, submissions)?.as_bytes())
     }
 
     /// Writes the list of a new submission's elements; returns its name.

@@ -62,6 +62,24 @@ impl Bar {
         }
     }
 
+    /// Shows that an evaluation is going on.
+    pub fn evaluating(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.set_message("evaluating");
+        }
+    }
+
+    /// Shows this in the place of the bar's own estimate of the remaining time, which knows of steps alone.
+    pub fn left(&mut self, text: String) {
+        if let Some(bar) = &self.bar {
+            if bar.prefix().is_empty() {
+                let template = "  {bar:24} step {pos}/{len}  {msg}  {prefix}";
+                bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            }
+            bar.set_prefix(text);
+        }
+    }
+
     /// Shows an evaluation; without a terminal as a line, unless the run's end follows.
     pub fn evaluated(&mut self, step: u64, bpb: Option<f64>, shows_line: bool) {
         self.bpb = bpb.or(self.bpb);

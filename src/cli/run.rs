@@ -91,7 +91,7 @@ pub fn execute(args: Args) -> CliResult {
     let opened = args.spec.open(Scope::All, machine)?;
     if args.slurm.on.is_some() {
         let command = slurm::command(&args.spec, &args.baseline.places, args.allow_hardware_mismatch)?;
-        if let Some(exit) = slurm::execute(&args.slurm, &opened, &command)? {
+        if let Some(exit) = slurm::execute(&args.slurm, &opened, &command, args.on_finish.as_deref())? {
             return Ok(exit);
         }
     }

@@ -67,12 +67,25 @@ pub fn command(spec: &SpecArgs, places: &PlaceArgs, allow_mismatch: bool) -> Res
 }
 
 /// Submits, and waits unless the user asks for the contrary. None once all jobs have ended: then the results are to be shown.
-pub fn execute(args: &SlurmArgs, opened: &Opened, command: &[String]) -> Result<Option<Exit>, CliError> {
+pub fn execute(
+    args: &SlurmArgs,
+    opened: &Opened,
+    command: &[String],
+    on_finish: Option<&str>,
+) -> Result<Option<Exit>, CliError> {
     let folder = opened.root.experiment(&opened.experiment.name).map_err(CliError::invalid)?;
+    // Who waits for the jobs runs the command that comes after them; else the last job does.
+    let judging: Vec<String> = on_finish
+        .filter(|_| args.detach || args.dry_run)
+        .map(|command| format!("--on-finish={command}"))
+        .into_iter()
+        .collect();
     let none = nanochat_plan::SlurmSettings::default();
     let settings = opened.experiment.profile().and_then(|profile| profile.slurm.as_ref()).unwrap_or(&none);
-    let (request, slurm) =
-        (Request { folder: &folder, plans: opened.plans(), command, settings }, Slurm::at(opened.root.project()));
+    let (request, slurm) = (
+        Request { folder: &folder, plans: opened.plans(), command, judging: &judging, settings },
+        Slurm::at(opened.root.project()),
+    );
     if args.dry_run {
         print_scripts(&request, &slurm)?;
         return Ok(Some(Exit::Done));

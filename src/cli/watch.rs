@@ -44,11 +44,16 @@ pub fn execute(args: Args) -> CliResult {
     let folders = folders(&root, args.experiment.as_deref())?;
     let terminal = std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
     if !terminal {
+        let mut shown = false;
         for folder in &folders {
             let experiment = live::of_experiment(folder).map_err(CliError::failed)?;
             if args.experiment.is_some() || is_open(&experiment) {
                 say_lines!("{}", lines(&experiment));
+                shown = true;
             }
+        }
+        if !shown {
+            say!("nothing is queued or running; `nanochat watch EXPERIMENT` shows one that isn't");
         }
         return Ok(Exit::Done);
     }

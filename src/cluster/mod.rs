@@ -29,6 +29,8 @@ pub struct Request<'a> {
     pub plans: &'a [RunPlan],
     /// The program and the arguments of `run` with its spec.
     pub command: &'a [String],
+    /// Arguments for the last job besides.
+    pub judging: &'a [String],
     /// The profile's settings.
     pub settings: &'a SlurmSettings,
 }
@@ -92,6 +94,7 @@ fn job<'a>(request: &'a Request<'a>, folder: &'a SubmissionFolder) -> Job<'a> {
     Job {
         experiment: request.plans.first().map_or("", |plan| plan.experiment.as_str()),
         command: request.command,
+        judging: request.judging,
         settings: request.settings,
         folder: folder.path(),
     }

@@ -19,6 +19,8 @@ pub struct Job<'a> {
     pub experiment: &'a str,
     /// The program and the arguments of `run` with its spec.
     pub command: &'a [String],
+    /// Arguments for the last job besides.
+    pub judging: &'a [String],
     /// The profile's settings.
     pub settings: &'a SlurmSettings,
     /// Folder for logs and lists, relative to the project.
@@ -98,7 +100,9 @@ impl Job<'_> {
         line(&mut script, "dependency", &format!("afterany:{}", after.join(":")))?;
         script.push_str(&self.setup()?);
         let (command, list) = (self.command_line()?, quoted(text(list)?)?);
-        let _ = write!(script, "\nexec {command} --judge {list}\n");
+        let more = self.judging.iter().map(|word| Ok(format!(" {}", quoted(word)?)));
+        let more = more.collect::<Result<Vec<String>, ClusterError>>()?.concat();
+        let _ = write!(script, "\nexec {command} --judge {list}{more}\n");
         Ok(script)
     }
 
@@ -163,7 +167,7 @@ mod tests {
     use super::*;
 
     fn job<'a>(command: &'a [String], settings: &'a SlurmSettings) -> Job<'a> {
-        Job { experiment: "tiny", command, settings, folder: Path::new("results/tiny/.slurm") }
+        Job { experiment: "tiny", command, judging: &[], settings, folder: Path::new("results/tiny/.slurm") }
     }
 
     #[test]

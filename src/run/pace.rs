@@ -1,10 +1,14 @@
 //! How fast a run goes, and how long it still takes: steps, evaluations, and the runs after it.
 
+use nanochat_artifacts::lease::Doing;
+use nanochat_engine::checkpoint::RunLock;
 use nanochat_engine::train;
 use nanochat_plan::RunPlan;
 
+use super::execute::Step;
+
 /// Weight of the newest step in the mean.
-const NEWEST: f64 = 0.1;
+const NEWEST: f64 = 0.02;
 
 /// Pace of one run.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +61,37 @@ impl Pace {
         let last = self.steps.saturating_sub(1);
         between(last).saturating_sub(between(done.min(last))) + u64::from(done < self.steps)
     }
+}
+
+/// Writes into the run's lease how far it is.
+pub(super) fn note(lock: &RunLock, plan: &RunPlan, pace: &mut Pace, step: &Step<'_>) {
+    let event = match step {
+        Step::Ready { resumed_from } => {
+            lock.note(|progress| (progress.doing, progress.step) = (Doing::Training, resumed_from.unwrap_or(0)));
+            lock.publish();
+            return;
+        }
+        Step::Warning(_) => return,
+        Step::Training(event) => event,
+    };
+    pace.note(event);
+    lock.note(|progress| match event {
+        train::Event::Step(row) => {
+            progress.doing = Doing::Training;
+            progress.step = row.step + 1;
+            progress.loss = row.loss.is_finite().then_some(row.loss);
+            progress.tokens_per_second = Some(plan.total_batch_size as f64 / row.seconds);
+            progress.seconds_left = pace.seconds_left();
+            progress.rss_bytes = row.rss_bytes;
+        }
+        train::Event::Evaluating { .. } => progress.doing = Doing::Evaluating,
+        train::Event::Evaluated(row) => {
+            progress.doing = Doing::Training;
+            progress.val_bpb = row.val_bpb.or(progress.val_bpb);
+        }
+        train::Event::RolledBack(record) => progress.step = record.to_step,
+        _ => {}
+    });
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use nanochat_artifacts::{
 };
 use nanochat_engine::checkpoint::{CheckpointError, Checkpoints, RunLock};
 use nanochat_engine::device::DeviceError;
-use nanochat_engine::train;
 use nanochat_experiment::same_block;
 use nanochat_lab::report;
 use nanochat_lab::scorecard;
@@ -18,7 +17,7 @@ use nanochat_plan::{ArmPlan, DeviceKind, RunPlan};
 
 use super::execute::{self, Step};
 use super::inputs::{self, Compared};
-use super::pace::Pace;
+use super::pace::{Pace, note};
 use super::part::Part;
 use super::resources::{Resources, open_device};
 use super::{Opened, RunError, RunState, Stop, failure, state_of, timing, with_help};
@@ -518,37 +517,6 @@ impl Work<'_, '_> {
             Err(RunError::Panicked(message.unwrap_or_else(|| "unknown".to_string())))
         })
     }
-}
-
-/// Writes into the run's lease how far it is.
-fn note(lock: &RunLock, plan: &RunPlan, pace: &mut Pace, step: &Step<'_>) {
-    let event = match step {
-        Step::Ready { resumed_from } => {
-            lock.note(|progress| (progress.doing, progress.step) = (Doing::Training, resumed_from.unwrap_or(0)));
-            lock.publish();
-            return;
-        }
-        Step::Warning(_) => return,
-        Step::Training(event) => event,
-    };
-    pace.note(event);
-    lock.note(|progress| match event {
-        train::Event::Step(row) => {
-            progress.doing = Doing::Training;
-            progress.step = row.step + 1;
-            progress.loss = row.loss.is_finite().then_some(row.loss);
-            progress.tokens_per_second = Some(plan.total_batch_size as f64 / row.seconds);
-            progress.seconds_left = pace.seconds_left();
-            progress.rss_bytes = row.rss_bytes;
-        }
-        train::Event::Evaluating { .. } => progress.doing = Doing::Evaluating,
-        train::Event::Evaluated(row) => {
-            progress.doing = Doing::Training;
-            progress.val_bpb = row.val_bpb.or(progress.val_bpb);
-        }
-        train::Event::RolledBack(record) => progress.step = record.to_step,
-        _ => {}
-    });
 }
 
 /// Steps that an interrupted run has behind it.

@@ -23,6 +23,7 @@ mod replay;
 mod run_experiment;
 mod safety;
 mod schema;
+mod serve;
 mod server;
 mod site;
 mod slurm;

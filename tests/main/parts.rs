@@ -106,6 +106,17 @@ fn a_shard_is_judged_as_partial_and_a_broken_one_refused() {
 }
 
 #[test]
+fn a_command_runs_when_the_experiment_ends() {
+    let project = Project::new();
+    project.write("sweep.yaml", &sweep());
+    let command = "printf '%s %s %s' \"$NANOCHAT_EXPERIMENT\" \"$NANOCHAT_STATUS\" \"$NANOCHAT_REPORT\" > said; exit 3";
+    let ran = project.run(&[RUN, &["--shard", "1/3", "--on-finish", command]].concat()).exits(0);
+    assert!(ran.told().contains("the command of --on-finish failed"), "{}", ran.stderr());
+    let said = std::fs::read_to_string(project.path().join("said")).unwrap();
+    assert_eq!(said, "sweep finished reports/sweep.md");
+}
+
+#[test]
 fn owners_of_a_run_are_recorded_and_a_live_one_is_respected() {
     let project = Project::new();
     project.write("sweep.yaml", &sweep());

@@ -126,7 +126,9 @@ const RUN: &[&str] = &["run", "tiny.yaml", "--allow-hardware-mismatch", "--set",
 #[test]
 fn links_in_the_way_of_a_run_are_named_and_not_followed() {
     use std::os::unix::fs::symlink;
-    for name in [".lock", "log.jsonl", "checkpoints", "", "../../../results", "../../../reports"] {
+    for name in
+        [".lock", ".lease-1", "owners.jsonl", "log.jsonl", "checkpoints", "", "../../../results", "../../../reports"]
+    {
         let (project, folder) = planned();
         let outside = tempfile::tempdir().expect("a folder");
         let kept = outside.path().join("partial-thesis/chapter.txt");
@@ -138,7 +140,7 @@ fn links_in_the_way_of_a_run_are_named_and_not_followed() {
         let link = if name.ends_with("results") { project.path().join("results") } else { link };
         let link = if name.ends_with("reports") { project.path().join("reports") } else { link };
         let _ = std::fs::remove_dir_all(&link);
-        let is_file = [".lock", "log.jsonl"].contains(&name);
+        let is_file = [".lock", ".lease-1", "owners.jsonl", "log.jsonl"].contains(&name);
         symlink(if is_file { &file } else { outside.path() }, &link).expect("a link");
         let command: Vec<&str> = RUN[..3].to_vec();
         let ran = project.run(&command);
