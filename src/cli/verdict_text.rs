@@ -28,7 +28,7 @@ pub fn print_cells(scorecard: &Scorecard) {
             if cell.control { "–".to_owned() } else { label(&cell.speed).to_owned() },
         ]);
     }
-    terminal::fit(&mut rows, &["± sd", "speed", "seeds", "interval"]);
+    terminal::fit(&mut rows, &["± sd", "speed", "quality", "seeds"]);
     verdict_lines(&format!("{rows}\n"));
 }
 

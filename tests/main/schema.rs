@@ -71,3 +71,20 @@ fn editors_find_axes_profiles_and_claims() {
         "a section is a choice of itself and nothing"
     );
 }
+
+/// What the language server of common editors proposes where an axis begins.
+#[test]
+#[ignore = "needs Python and yaml-language-server from npm (NANOCHAT_TEST_YAML_SERVER names it)"]
+fn a_language_server_completes_axes() {
+    let server = std::env::var("NANOCHAT_TEST_YAML_SERVER").expect("the server's program");
+    let project = super::program::Project::new();
+    let schema = std::fs::read_to_string(root().join("schemas/experiment.schema.json")).unwrap();
+    project.write("schemas/experiment.schema.json", &schema);
+    let spec = "# yaml-language-server: $schema=../schemas/experiment.schema.json\nschema: nanochat.experiment/v1\n\
+                name: mine\nmatrix:\n  axes:\n    opt\n";
+    let spec = project.write("experiments/mine.yaml", spec);
+    let mut command = std::process::Command::new("python3");
+    let asked = command.arg(root().join("fixtures/editors/complete.py")).arg(server).arg(spec).args(["5", "7"]);
+    let proposed = String::from_utf8(asked.output().unwrap().stdout).unwrap();
+    assert!(proposed.lines().any(|line| line == "optimizer.matrix_lr"), "{proposed}");
+}

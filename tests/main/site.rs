@@ -42,7 +42,8 @@ fn pages_show_the_history_and_where_verdicts_changed() {
     assert_eq!(page.matches("<td><code>").count(), 2, "two commits that can be read");
     assert!(page.contains("not committed") && page.contains("1 earlier recording is left out"), "{page}");
     assert!(page.matches(">changed</span>").count() >= 2, "the verdict went and came back: {page}");
-    let index = std::fs::read_to_string(project.path().join("public/index.html")).unwrap();
+    // The template engine writes a slash as an entity.
+    let index = std::fs::read_to_string(project.path().join("public/index.html")).unwrap().replace("&#x2f;", "/");
     assert!(index.contains("href=\"books.html\"") && index.contains("href=\"reports/books.html\""), "{index}");
     for text in [&page, &index] {
         assert!(!text.contains("http://") && !text.contains("https://") && !text.contains("<script"), "{text}");
