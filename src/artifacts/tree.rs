@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::git::{Git, Object, Objects};
 use super::{
-    ArtifactError, DECIDING, Document, Environment, ExperimentRecord, LONGEST_DOCUMENT, LONGEST_TABLE, RunDocuments,
-    RunFolder, StepRow, Summary, check_name, decides, deciding_digest, files, layout, parse_document, rows::Table,
-    write_atomic,
+    ArtifactError, DECIDING, Document, Environment, EvalRow, ExperimentRecord, LONGEST_DOCUMENT, LONGEST_TABLE,
+    RunDocuments, RunFolder, StepRow, Summary, check_name, decides, deciding_digest, files, layout, parse_document,
+    rows::Table, write_atomic,
 };
 use nanochat_plan::RunPlan;
 
@@ -138,6 +138,13 @@ impl Tree {
         let path = run.folder.steps();
         let bytes = self.reader()?.file(&path.to_string_lossy(), LONGEST_TABLE)?;
         bytes.map(|bytes| Table::parse(&path, bytes)?.step_rows()).transpose()
+    }
+
+    /// The rows of a run's `evals.parquet`, none where it isn't there.
+    pub fn evals(&self, run: &RunDocuments) -> Result<Option<Vec<EvalRow>>, ArtifactError> {
+        let path = run.folder.evals();
+        let bytes = self.reader()?.file(&path.to_string_lossy(), LONGEST_TABLE)?;
+        bytes.map(|bytes| Table::parse(&path, bytes)?.eval_rows()).transpose()
     }
 
     /// A file by its path as git has it, relative to the folder or repository; none where it isn't there.

@@ -21,6 +21,12 @@ fn copy(from: &Path, to: &Path) {
 fn recorded() -> Project {
     let project = Project::new();
     copy(&root().join("fixtures/scorecard/project"), project.path());
+    // As if they were no smoke tests, which the leaderboard leaves out.
+    for plan in project.files("results").iter().filter(|file| file.ends_with("plan.json")) {
+        let path = project.path().join(plan);
+        let text = std::fs::read_to_string(&path).expect("read").replace("\"cpu-smoke\"", "\"cpu\"");
+        std::fs::write(&path, text).expect("written");
+    }
     project.run(&["report", "judged", "--recompute"]).exits(0);
     project.run(&["leaderboard"]).exits(0);
     let verified = project.run(&["verify"]).exits(0);

@@ -12,7 +12,7 @@ fn spec() -> String {
     let spec = spec.replace("metric: val_bpb, tolerance: { relative: 0.002 }", "claim: off");
     let spec = spec.replace("{ metric: tokens_per_second, min_ratio: 1.0 }", "{ claim: no_slower }");
     let spec =
-        spec.replace("578b2bcd }", "578b2bcd, cell: { optimizer.matrix_lr: 0.02 } }").replace("cpu-smoke", "cpu");
+        spec.replace("2378b2bcd }", "2378b2bcd, cell: { optimizer.matrix_lr: 0.02 } }").replace("cpu-smoke", "cpu");
     spec + "matrix: { axes: { optimizer.matrix_lr: [0.02, 0.03] } }\n"
 }
 

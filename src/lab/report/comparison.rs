@@ -6,8 +6,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{IntervalView, Limits, intervals};
+use super::plot::{self, Plot};
 use super::{Rendered, ReportError, render_both, templates};
-use crate::scorecard::compare::Comparison;
+use crate::scorecard::compare::{ComparedCell, Comparison};
+use crate::scorecard::{SweepChart, SweepLine, SweepPoint};
 use nanochat_artifacts::{Judgement, Verdict};
 use nanochat_plan::Change;
 
@@ -36,6 +38,8 @@ pub struct ComparisonContext {
     pub other_code: Vec<String>,
     /// One entry a matrix cell that both sides have, of experiments that somebody touched.
     pub rows: Vec<ComparisonRow>,
+    /// Validation curves of both sides over each other, cell by cell.
+    pub plots: Vec<Plot>,
     /// Experiments, and runs as `experiment/run`, that only the later side has.
     pub appeared: Vec<String>,
     /// Those that only the earlier side has.
@@ -80,6 +84,28 @@ fn changed(change: &Change) -> String {
     format!("{} {} → {}", change.key, change.before, change.now)
 }
 
+/// Most cells whose curves are drawn.
+const DRAWN_CELLS: usize = 12;
+
+/// Both sides' validation curves of a cell.
+fn overlaid(experiment: &str, cell: &ComparedCell) -> Option<Plot> {
+    let curves = cell.curves.as_ref()?;
+    let line = |(colour, name, values): (usize, &str, &Vec<(u64, f64)>)| SweepLine {
+        name: name.to_string(),
+        colour,
+        points: values.iter().map(|(x, y)| SweepPoint { x: *x as f64, y: *y, interval: None }).collect(),
+        ..SweepLine::default()
+    };
+    plot::lay_out_sweep(&SweepChart {
+        title: format!("{experiment}, {}", cell.label),
+        x_label: "tokens".into(),
+        log_x: false,
+        x_values: Vec::new(),
+        lines: [(0, "before", &curves.before), (1, "after", &curves.after)].map(line).to_vec(),
+        note: String::new(),
+    })
+}
+
 fn context(comparison: &Comparison) -> ComparisonContext {
     let touched = || comparison.experiments.iter().filter(|one| !comparison.untouched.contains(&one.name));
     let unjudged = touched().filter_map(|one| Some(format!("{}: {}", one.name, one.unjudged.as_ref()?)));
@@ -120,6 +146,10 @@ fn context(comparison: &Comparison) -> ComparisonContext {
         unjudged,
         other_code: comparison.other_code.iter().map(|one| format!("{}: {}", one.experiment, one.reason)).collect(),
         rows,
+        plots: touched()
+            .flat_map(|one| one.cells.iter().filter_map(|cell| overlaid(&one.name, cell)))
+            .take(DRAWN_CELLS)
+            .collect(),
         appeared: named(|one| &one.appeared, &comparison.appeared),
         vanished: named(|one| &one.vanished, &comparison.vanished),
         limits: Limits::LADDER[0],

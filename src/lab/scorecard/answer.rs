@@ -31,7 +31,18 @@ pub(super) fn other_name(axes: &BTreeMap<String, Value>) -> String {
 
 /// A value as people write it.
 pub(super) fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_string)
+    value.as_str().map_or_else(|| number(value), str::to_string)
+}
+
+/// Large numbers of few digits as powers of ten, as specs write them: `6e10`.
+pub(super) fn number(value: &Value) -> String {
+    match value.as_f64().filter(|number| number.abs() >= 1e7) {
+        Some(number) => {
+            let short = format!("{number:e}");
+            if short.len() <= 7 { short } else { value.to_string() }
+        }
+        None => value.to_string(),
+    }
 }
 
 /// A difference in a metric, with what it is a difference of.

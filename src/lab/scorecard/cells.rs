@@ -101,7 +101,7 @@ pub(super) fn axis((key, value): (&String, &serde_json::Value)) -> String {
     match value {
         serde_json::Value::String(name) if key == ARM_AXIS => name.clone(),
         serde_json::Value::String(text) => format!("{key}={text}"),
-        other => format!("{key}={other}"),
+        other => format!("{key}={}", super::answer::number(other)),
     }
 }
 
@@ -138,7 +138,7 @@ fn judge(
         Some(timed) => timed,
         None => {
             let timed = speed::judge(runs, &record.speed, baseline, commit, tables)?;
-            if claims.is_some() { claims::speed(&record.speed, timed) } else { timed }
+            if claims.is_some() { session_missing(record, claims::speed(&record.speed, timed)) } else { timed }
         }
     };
     let (quality, speed) = (fallbacks::named(quality, runs, documents), fallbacks::named(speed, runs, documents));
@@ -169,6 +169,17 @@ fn judge(
         tokens_per_second: statistics::median(&rates).map(rounded),
         peak_rss_bytes: summaries().map(|summary| summary.peak_memory_bytes()).max(),
     })
+}
+
+/// Cells that are compared with a cell, without a session and without anything to compare their runs by: the session is missing.
+fn session_missing(record: &ExperimentRecord, judged: speed::Judged) -> speed::Judged {
+    let (judgement, variants) = judged;
+    let is_open = judgement.verdict() == Verdict::NotComparable && variants.is_empty() && record.control.is_some();
+    if !is_open {
+        return (judgement, variants);
+    }
+    let reason = "speed is judged from a timing session, and there is none; `nanochat run` makes one";
+    (Judgement { candidate: judgement.candidate, ..Judgement::missing(&judgement.metric, reason) }, variants)
 }
 
 /// Speed from the experiment's timing session; none where it has none, or claims nothing of speed.

@@ -18,8 +18,8 @@ use super::quality::{self, plural};
 use super::statistics::{self, Estimated, rounded};
 use super::{CONFIDENCE, RUNS_FOR_INTERVAL, ScorecardError, severity, speed};
 use nanochat_artifacts::{
-    Bound, ExperimentRecord, Finding, Judgement, Method, Outcome, QualityClaim, RunDocuments, Snapshot, StepRow,
-    Summary, Tree, Verdict, steady_steps,
+    Bound, EvalRow, ExperimentRecord, Finding, Judgement, Method, Outcome, QualityClaim, RunDocuments, Snapshot,
+    StepRow, Summary, Tree, Verdict, steady_steps,
 };
 
 /// A comparison of two sets of results.
@@ -95,12 +95,25 @@ pub struct ComparedCell {
     pub changes: Vec<nanochat_plan::Change>,
     /// The difference in one sentence, where there is an interval.
     pub answer: Option<String>,
+    /// The validation curve of the first seed that both sides have; not written where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curves: Option<ComparedCurves>,
     /// Whether every compared run has the same final weights as before, bit for bit.
     pub identical: bool,
     /// Quality after against before.
     pub quality: Judgement,
     /// Speed after against before.
     pub speed: Judgement,
+}
+
+/// Validation curves of both sides: tokens and bits per byte.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ComparedCurves {
+    /// Before.
+    pub before: Vec<(u64, f64)>,
+    /// After.
+    pub after: Vec<(u64, f64)>,
 }
 
 impl nanochat_artifacts::Document for Comparison {
@@ -310,6 +323,7 @@ impl<'a> Sides<'a> {
             label: label.to_string(),
             changes: Vec::new(),
             answer: None,
+            curves: None,
             identical: false,
             quality: Judgement::undecided(rule.metric.word(), outcome.clone(), reason),
             speed: Judgement::undecided("tokens_per_second", outcome, reason),
@@ -327,7 +341,8 @@ impl<'a> Sides<'a> {
             quality.reason = format!("{}; left out: {reason}", quality.reason);
         }
         let (label, speed) = (label.to_string(), self.speed(&pairs)?);
-        Ok(Some(ComparedCell { label, changes: Vec::new(), answer: None, identical, quality, speed }))
+        let curves = self.curves(&earlier, runs)?;
+        Ok(Some(ComparedCell { label, changes: Vec::new(), answer: None, curves, identical, quality, speed }))
     }
 
     /// Judges a cell whose plan changed, or by rules v2.
@@ -354,7 +369,29 @@ impl<'a> Sides<'a> {
             ),
             false => across.speed(),
         };
-        Ok(ComparedCell { label: label.to_string(), changes: across.changes(), answer, identical, quality, speed })
+        let (label, changes) = (label.to_string(), across.changes());
+        let curves = self.curves(across.earlier, across.later)?;
+        Ok(ComparedCell { label, changes, answer, curves, identical, quality, speed })
+    }
+
+    /// The curves of the first seed that is finished on both sides, where somebody touched the experiment.
+    fn curves(
+        &self,
+        earlier: &[&RunDocuments],
+        later: &[&RunDocuments],
+    ) -> Result<Option<ComparedCurves>, ScorecardError> {
+        let is_whole = |run: &&&RunDocuments| run.finished().is_some();
+        let other = |run: &RunDocuments| earlier.iter().filter(is_whole).find(|other| other.plan.seed == run.plan.seed);
+        let pair = later.iter().filter(is_whole).find_map(|run| Some((*other(run)?, *run)));
+        let Some((old, new)) = pair.filter(|_| !self.are_untouched()) else { return Ok(None) };
+        let curve = |rows: Option<Vec<EvalRow>>| -> Vec<(u64, f64)> {
+            let measured = rows.into_iter().flatten().filter_map(|row| Some((row.step, row.tokens, row.val_bpb?)));
+            let all: Vec<(u64, u64, f64)> = measured.collect();
+            let settled = all.iter().filter(|(step, _, _)| *step > 0 || all.len() < 3);
+            settled.map(|(_, tokens, bpb)| (*tokens, *bpb)).collect()
+        };
+        let (before, after) = (curve(self.before.evals(old)?), curve(self.after.evals(new)?));
+        Ok((before.len() > 1 && after.len() > 1).then_some(ComparedCurves { before, after }))
     }
 
     fn quality(&self, pairs: &[Pair<'_>], identical: bool) -> Judgement {
