@@ -153,6 +153,8 @@ fn numbers_read_well() {
     assert_eq!(text::grouped(Value::from(1_234_567.4)), "1\u{202f}234\u{202f}567");
     assert_eq!(text::grouped(Value::from(-999)), "−999");
     assert_eq!(text::signed(Value::from(-0.00123), Some(5)), "−0.00123");
+    let small = [-0.0000286, 2e-9, 0.0, 0.05].map(|value| text::signed(Value::from(value), Some(4)));
+    assert_eq!(small, ["−0.000029", "+0.000000002", "+0.0000", "+0.0500"]);
     assert_eq!(text::fixed(Value::from(()), None), "–");
     assert_eq!(text::percent(Value::from(0.002), Some(1)), "0.2%");
     for (value, words) in [

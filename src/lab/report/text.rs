@@ -126,9 +126,17 @@ pub(super) fn fixed(value: Value, decimals: Option<usize>) -> String {
     number(&value, |v| typographic(&format!("{v:.*}", places(decimals, 4))))
 }
 
-/// With a sign and so many decimals.
+/// Most decimals of a small number.
+const MOST_DECIMALS: usize = 9;
+
+/// With a sign and so many decimals; a smaller number with as many as show two of its digits.
 pub(super) fn signed(value: Value, decimals: Option<usize>) -> String {
-    number(&value, |v| typographic(&format!("{v:+.*}", places(decimals, 5))))
+    number(&value, |v| {
+        let two_digits = 1.0 - v.abs().log10().floor();
+        let needed =
+            if two_digits.is_finite() && two_digits > 0.0 { (two_digits as usize).min(MOST_DECIMALS) } else { 0 };
+        typographic(&format!("{v:+.*}", places(decimals, 5).max(needed)))
+    })
 }
 
 /// A share as a percentage.
