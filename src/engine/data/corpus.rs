@@ -271,10 +271,10 @@ impl Corpus {
         let kept = self.cache.as_ref().zip(self.stamp());
         let found = kept.as_ref().and_then(|(cache, stamp)| cache.get(SCANS, stamp));
         let found = found.and_then(|bytes| serde_json::from_slice::<Scan>(&bytes).ok());
-        let scan = match found {
-            Some(scan) => scan,
-            None => self.read_all()?,
-        };
+        if let Some(scan) = found {
+            return Ok(self.scan.get_or_init(|| scan));
+        }
+        let scan = self.read_all()?;
         if let Some((cache, stamp)) = kept
             && let Ok(bytes) = serde_json::to_vec(&scan)
         {
