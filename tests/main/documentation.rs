@@ -4,7 +4,7 @@
 use super::program::{Project, root};
 
 /// Beginnings of commands that no test runs, and why.
-const NOT_RUN: [(&str, &str); 17] = [
+const NOT_RUN: [(&str, &str); 18] = [
     ("cargo install", "builds the program again, for minutes"),
     ("cargo build", "builds the program again, for minutes"),
     ("cargo test", "this is it"),
@@ -21,6 +21,7 @@ const NOT_RUN: [(&str, &str); 17] = [
     ("nanochat tokenizer train --data climbmix", "needs the downloaded data"),
     ("nanochat run experiments/d12-matched.yaml", "GPU"),
     ("nanochat arm", "needs a checkout of karpathy/nanochat and PyTorch; `arms` tests it with a stand-in"),
+    ("nanochat watch EXPERIMENT", "goes on until it is stopped; `serve` and `parts` test what it shows"),
     ("nanochat run SPEC", "needs a checkout of karpathy/nanochat and PyTorch; `arms` tests it with a stand-in"),
 ];
 
