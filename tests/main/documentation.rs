@@ -132,7 +132,10 @@ fn commands_of_the_documents_run_or_have_a_reason_not_to() {
 #[test]
 fn specs_of_the_documents_are_sound() {
     let project = Project::new();
-    let specs: Vec<Block> = blocks().into_iter().filter(|block| block.kind == "yaml").collect();
+    // Kubernetes and GitHub have YAML of their own.
+    let is_spec =
+        |block: &Block| block.lines.iter().all(|line| !line.starts_with("apiVersion:") && !line.starts_with("jobs:"));
+    let specs: Vec<Block> = blocks().into_iter().filter(|block| block.kind == "yaml" && is_spec(block)).collect();
     assert!(specs.len() >= 2);
     for (number, block) in specs.iter().enumerate() {
         let mut text = block.lines.join("\n") + "\n";
