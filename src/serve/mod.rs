@@ -1,31 +1,35 @@
 //! The page of `nanochat watch --serve`: what runs are doing, for the browser.
 //!
 //! It reads artifacts and leases, and changes nothing. It answers on this machine's own address, or with a token that is in no
-//! request's address; to hosts by the name it was asked to serve. Answers are made once for all visitors, and sent by a thread
-//! each, so that a slow reader holds nobody up.
+//! request's address; to hosts by the name it was asked to serve. Answers are made once for all visitors. A connection is one
+//! request, has a thread of its own and a time within which it ends, so that a slow visitor holds nobody up.
 
 mod answers;
 mod curves;
 mod error;
+mod request;
 
-use std::net::SocketAddr;
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use tiny_http::{Header, Method, Request, Response, Server};
 
 use nanochat_artifacts::{ResultsRoot, hex};
 
 pub use error::ServeError;
 
 use answers::{Answer, Answers};
+use request::Request;
 
 /// Answers that may be on their way at once; further visitors are sent away.
 const MOST_AT_ONCE: usize = 32;
 /// Between two looks whether to end.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(20);
+/// The longest time that a visitor may take to send a request, and to take a piece of its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What every answer says to browsers: nothing from elsewhere, no markup from text, no frames.
 const HEADERS: [(&str, &str); 6] = [
@@ -42,7 +46,7 @@ const HEADERS: [(&str, &str); 6] = [
 
 /// A page that listens, and isn't answered yet.
 pub struct Page {
-    server: Server,
+    listener: TcpListener,
     address: SocketAddr,
     token: Option<String>,
     answers: Arc<Answers>,
@@ -58,10 +62,11 @@ impl Page {
             return Err(ServeError::Exposed { address });
         }
         let token = if expose { Some(token()?) } else { None };
-        let server =
-            Server::http(address).map_err(|error| ServeError::Address { address, reason: error.to_string() })?;
-        let address = server.server_addr().to_ip().unwrap_or(address);
-        Ok(Self { server, address, token, answers: Arc::new(Answers::new(root)) })
+        let failed = |error: io::Error| ServeError::Address { address, reason: error.to_string() };
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, token, answers: Arc::new(Answers::new(root)) })
     }
 
     /// Where a browser finds it. The token is behind the `#`, which browsers keep to themselves.
@@ -74,18 +79,19 @@ impl Page {
     pub fn serve(&self, stop: &dyn Fn() -> bool) {
         let on_their_way = Arc::new(AtomicUsize::new(0));
         while !stop() {
-            // A connection that breaks before its request is whole is no request.
-            let Ok(Some(request)) = self.server.recv_timeout(LOOK) else { continue };
-            let refused = self.refuse(&request);
+            let Ok((stream, _)) = self.listener.accept() else {
+                std::thread::sleep(LOOK);
+                continue;
+            };
             if on_their_way.load(Ordering::SeqCst) >= MOST_AT_ONCE {
-                drop(request);
                 continue;
             }
             on_their_way.fetch_add(1, Ordering::SeqCst);
             let (answers, count) = (self.answers.clone(), on_their_way.clone());
+            let (address, token) = (self.address, self.token.clone());
             let started = std::thread::Builder::new().name("answer".into()).spawn(move || {
-                let answer = refused.unwrap_or_else(|| answers.to(request.url()));
-                send(request, answer);
+                // A visitor who has left needs no answer.
+                let _ = attend(stream, address, token.as_deref(), &answers);
                 count.fetch_sub(1, Ordering::SeqCst);
             });
             if started.is_err() {
@@ -93,27 +99,36 @@ impl Page {
             }
         }
     }
-
-    /// Why a request isn't answered.
-    fn refuse(&self, request: &Request) -> Option<Answer> {
-        if !matches!(request.method(), Method::Get | Method::Head) {
-            return Some(Answer::status(405));
-        }
-        // A page of another host whose name leads here would be of this page's origin.
-        if !is_own_host(header(request, "Host"), self.address) {
-            return Some(Answer::status(403));
-        }
-        let needs_token = request.url().starts_with("/api/");
-        let given = header(request, "Authorization").and_then(|value| value.strip_prefix("Bearer "));
-        match &self.token {
-            Some(token) if needs_token && !is_same(token, given.unwrap_or_default()) => Some(Answer::status(401)),
-            _ => None,
-        }
-    }
 }
 
-fn header<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
-    request.headers().iter().find(|header| header.field.equiv(name)).map(|header| header.value.as_str())
+/// Reads a request and sends its answer.
+fn attend(mut stream: TcpStream, address: SocketAddr, token: Option<&str>, answers: &Answers) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let Some(request) = Request::read(&mut stream, PATIENCE)? else {
+        return send(&mut stream, &Answer::status(400), true);
+    };
+    let answer = refuse(&request, address, token).unwrap_or_else(|| answers.to(&request.target));
+    send(&mut stream, &answer, request.method != "HEAD")
+}
+
+/// Why a request isn't answered.
+fn refuse(request: &Request, address: SocketAddr, token: Option<&str>) -> Option<Answer> {
+    if !matches!(request.method.as_str(), "GET" | "HEAD") {
+        return Some(Answer::status(405));
+    }
+    // A page of another host whose name leads here would be of this page's origin.
+    if !is_own_host(request.header("host"), address) {
+        return Some(Answer::status(403));
+    }
+    let given = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    match token {
+        Some(token) if request.target.starts_with("/api/") && !is_same(token, given.unwrap_or_default()) => {
+            Some(Answer::status(401))
+        }
+        _ => None,
+    }
 }
 
 /// Whether a request asks this host by an address, not by some name: with all addresses served, any; else the one.
@@ -138,16 +153,18 @@ fn token() -> Result<String, ServeError> {
     Ok(hex(&bytes))
 }
 
-/// Sends an answer. A visitor who has left needs none.
-fn send(request: Request, answer: Answer) {
-    let mut response = Response::from_data(answer.body).with_status_code(answer.status);
-    let kind = [("Content-Type", answer.kind)];
-    for (name, value) in HEADERS.iter().chain(&kind) {
-        if let Ok(header) = Header::from_bytes(*name, *value) {
-            response.add_header(header);
-        }
+fn send(stream: &mut TcpStream, answer: &Answer, with_body: bool) -> io::Result<()> {
+    let Answer { status, kind, body } = answer;
+    let mut head = format!("HTTP/1.1 {status} Answer\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
+    for (name, value) in HEADERS {
+        head.push_str(&format!("{name}: {value}\r\n"));
     }
-    let _ = request.respond(response);
+    head.push_str("Connection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    if with_body {
+        stream.write_all(body)?;
+    }
+    stream.flush()
 }
 
 #[cfg(test)]

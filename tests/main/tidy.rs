@@ -160,8 +160,10 @@ fn only_the_command_line_prints() {
 const ROOMS: &[(&[&str], &[&str])] = &[
     (&["Command::new(\"git\")"], &["src/artifacts/git.rs"]),
     // Nothing is sent or fetched over a network elsewhere.
-    (&["tiny_http::"], &["src/serve/mod.rs"]),
-    (&["ureq::", "TcpStream", "TcpListener", "UdpSocket", "UnixStream"], &["src/download/client.rs"]),
+    (
+        &["ureq::", "TcpStream", "TcpListener", "UdpSocket", "UnixStream"],
+        &["src/download/client.rs", "src/serve/mod.rs"],
+    ),
     // The shell sends a signal to a process group; `uv`, `venv` and `pip` make an environment that the user asked for;
     // `nvidia-smi` is asked for the GPUs; a build script starts CUDA's compiler; Slurm's programs; the user's `--on-finish`.
     (
