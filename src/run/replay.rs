@@ -203,7 +203,7 @@ fn out_of_bounds(
     steps: &(Vec<StepRow>, Vec<StepRow>),
 ) -> Vec<String> {
     let mut found = Vec::new();
-    let far = |old: f64, new: f64, share: f64| !((old - new).abs() <= share * old.abs());
+    let far = |old: f64, new: f64, share: f64| (old - new).is_nan() || (old - new).abs() > share * old.abs();
     if steps.0.len() != steps.1.len() {
         found.push(format!("{} steps were recorded, the replay has {}", steps.0.len(), steps.1.len()));
     }

@@ -120,7 +120,7 @@ pub(super) fn lay_out_sweep(chart: &SweepChart) -> Option<Plot> {
             name: line.name.clone(),
             colour: line.colour,
             baseline: false,
-            points: words(&points),
+            points: if line.scattered { String::new() } else { words(&points) },
             hover: hover.collect(),
             dotted: !line.banded,
             fitted: line.fitted,

@@ -47,6 +47,8 @@ pub struct SweepLine {
     pub fitted: bool,
     /// Its points.
     pub points: Vec<SweepPoint>,
+    /// Its points stand by themselves, without a line from one to the next.
+    pub scattered: bool,
     /// Draw the intervals as a band around the line, not as bars.
     pub banded: bool,
 }
@@ -205,7 +207,7 @@ fn by_flops(documents: &ExperimentDocuments, cells: &[&CellSummary]) -> Option<S
         false => points.iter().map(|point| (point.x, point.y)).collect(),
     };
     let (law, note) = power_law(&fitted_to).map_or((None, String::new()), |(line, note)| (Some(line), note));
-    let measured = SweepLine { name: "cells".into(), points, ..SweepLine::default() };
+    let measured = SweepLine { name: "cells".into(), scattered: true, points, ..SweepLine::default() };
     Some(SweepChart {
         title: "Validation bits per byte by training FLOPs".into(),
         x_label: "FLOPs".into(),
@@ -267,6 +269,7 @@ fn power_law(points: &[(f64, f64)]) -> Option<(SweepLine, String)> {
         name: "power law".into(),
         colour: 1,
         fitted: true,
+        scattered: false,
         points: (0..=CURVE).map(at).collect(),
         banded: true,
     };

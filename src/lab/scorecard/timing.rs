@@ -30,7 +30,7 @@ pub fn disturbance(record: &TimingRecord, block: &TimingBlock) -> Option<String>
     let slowest = |block: &TimingBlock| block.calibration.0.min(block.calibration.1);
     let best = record.blocks.iter().map(|block| block.calibration.0.max(block.calibration.1)).fold(0.0, f64::max);
     let lost = 1.0 - slowest(block) / best;
-    (!(lost <= SLOWDOWN))
+    (lost.is_nan() || lost > SLOWDOWN)
         .then(|| format!("a fixed piece of work went {:.1}% slower than at the session's best", 100.0 * lost))
 }
 
