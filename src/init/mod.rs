@@ -28,6 +28,9 @@ const IGNORED: &str = "\
 /results/*/*/log.jsonl
 /results/*/*/output.log
 /results/*/*/.lock
+/results/*/*/.lease-*
+/results/*/*/owners.jsonl
+/results/*/.slurm/
 /results/baselines/*/weights/
 /.nanochat-cache
 .tmp-*

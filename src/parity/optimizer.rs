@@ -163,8 +163,8 @@ mod tests {
         let (rate, decay) = (0.01, 0.2);
         let elements =
             |values: [f64; 3]| Elements::from([(name.clone(), values.to_vec()), ("lm_head.weight".into(), vec![0.5])]);
-        // The first moved by nothing, the second by its decay alone, the third by an update of a tenth.
-        let (before, after) = ([0.5, 0.5, 0.5], [0.5, 0.5 - rate * decay * 0.5, 0.5 - rate * 0.1]);
+        // The first moved by nothing, the second by its decay alone, the third by an update of three tenths.
+        let (before, after) = ([0.5, 0.5, 0.5], [0.5, 0.5 - rate * decay * 0.5, 0.5 - rate * 0.3]);
         let mut allowances = Allowances::default();
         allowances.note(&elements(before), &elements(after), rate, decay);
         let decayed = |value: f64| value - rate * decay * 0.5;

@@ -1,6 +1,6 @@
 //! What a run computes besides its steps, and the time of all of it at a given rate.
 
-use super::{Rate, RunPlan};
+use super::RunPlan;
 
 /// Share of a training step's FLOPs that a forward pass takes.
 const FORWARD: f64 = 1.0 / 3.0;
@@ -31,16 +31,15 @@ pub fn core_evaluations(plan: &RunPlan) -> u64 {
     plan.eval.core.as_ref().map_or(0, |core| times_due(plan.num_iterations, core.every))
 }
 
-/// Seconds of a run at a rate of training: its steps, its evaluations, and what goes by before the first step where that was
-/// measured.
-pub fn seconds(plan: &RunPlan, rate: &Rate) -> f64 {
+/// Seconds of a run at so many training FLOPs a second: its steps and its evaluations.
+pub fn seconds(plan: &RunPlan, flops_per_second: f64) -> f64 {
     let examples = plan.eval.core.as_ref().map_or(0, |core| match core.max_per_task {
         0 => CORE_EXAMPLES,
         most => most,
     });
     let core = core_evaluations(plan).saturating_mul(CORE_TASKS * CORE_TOKENS).saturating_mul(examples);
     let evaluated = evaluation_tokens(plan).saturating_add(core) as f64 * plan.flops_per_token as f64 * FORWARD;
-    (plan.total_flops as f64 + evaluated) / (rate.tflops * 1e12) + rate.startup_seconds.unwrap_or(0.0)
+    (plan.total_flops as f64 + evaluated) / flops_per_second
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl Needs {
     /// neither says.
     pub fn seconds(&self, run: &RunPlan) -> Option<f64> {
         let rate = self.rates.iter().find(|rate| rate.dtype == run.dtype)?;
-        Some(costs::seconds(run, rate))
+        Some(costs::seconds(run, rate.tflops * 1e12) + rate.startup_seconds.unwrap_or(0.0))
     }
 }
 
