@@ -177,13 +177,23 @@ fn settings(text: &mut String, question: &Question, draft: &Draft) {
     };
     let Size { total_batch_size, rate, weight_decay, .. } = draft.size;
     let OptimizerPlan { embedding_lr, unembedding_lr, matrix_lr, .. } = OptimizerPlan::BASELINE;
-    let [embedding, unembedding, matrix] = [embedding_lr, unembedding_lr, matrix_lr].map(|lr| digits(lr * rate));
+    let optimizer = [
+        ("total_batch_size", total_batch_size.to_string()),
+        ("warmup_steps", draft.warmup.to_string()),
+        ("embedding_lr", digits(embedding_lr * rate)),
+        ("unembedding_lr", digits(unembedding_lr * rate)),
+        ("matrix_lr", digits(matrix_lr * rate)),
+        ("weight_decay", weight_decay.to_string()),
+    ];
+    // What is compared is stated by the axes alone.
+    let is_axis = |key: &str| question.compared.iter().any(|one| one.key == format!("optimizer.{key}"));
+    let stated = optimizer.iter().filter(|(key, _)| !is_axis(key));
+    let stated: Vec<String> = stated.map(|(key, value)| format!("{key}: {value}")).collect();
     let _ = write!(
         text,
         "# Learning rates shrink with the root of the batch, which is small here: these are {rate} times the baseline's.\n\
-         optimizer:\n  {{ total_batch_size: {total_batch_size}, warmup_steps: {}, embedding_lr: {embedding}, unembedding_lr: {unembedding},\n    \
-         matrix_lr: {matrix}, weight_decay: {weight_decay} }}\n",
-        draft.warmup,
+         optimizer:\n  {{ {} }}\n",
+        stated.join(", "),
     );
     if draft.comments.validation_tokens > 0 {
         let _ = writeln!(
