@@ -167,6 +167,9 @@ pub struct Environment {
     pub arch: String,
     /// Processor model.
     pub cpu: String,
+    /// Family, model and stepping of the processor; none where the system doesn't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_stepping: Option<String>,
     /// Processor features that the kernels use.
     pub cpu_features: Vec<String>,
     /// Cores available to the process.

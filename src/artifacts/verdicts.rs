@@ -96,6 +96,10 @@ pub struct Scorecard {
     /// The cells by their quality, from rules v2 on, where there are several that can be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranking: Option<Ranking>,
+    /// Where the cells fall into several groups that can't be compared with each other, such as one for each budget: the
+    /// rankings of the groups after the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_rankings: Vec<Ranking>,
     /// Full commit of the pinned baseline.
     pub baseline_commit: String,
     /// Path of the recorded baseline result, when the spec names one.
@@ -126,6 +130,10 @@ pub struct Scorecard {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ranking {
+    /// What the cells have in common that those of other rankings haven't, such as `budget.flops=6e10`; none where there is
+    /// one ranking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The metric.
     pub metric: String,
     /// Confidence level of the intervals, and of all resolved differences together.
@@ -136,6 +144,13 @@ pub struct Ranking {
     pub cells: Vec<RankedCell>,
     /// What keeps cells out, or differences from being tested; none where nothing does.
     pub note: Option<String>,
+}
+
+impl Scorecard {
+    /// All rankings, the first group's first.
+    pub fn rankings(&self) -> impl Iterator<Item = &Ranking> {
+        self.ranking.iter().chain(&self.further_rankings)
+    }
 }
 
 /// One cell of a ranking.

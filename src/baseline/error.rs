@@ -183,6 +183,27 @@ pub enum BaselineError {
         /// Why.
         reason: String,
     },
+    /// No run of that name is planned.
+    #[error("the spec plans no run `{run_id}`")]
+    #[diagnostic(help("{nearest}`nanochat plan SPEC` names its runs"))]
+    NoRun {
+        /// The name.
+        run_id: String,
+        /// The nearest one that is planned, as a question.
+        nearest: String,
+    },
+    /// The files of a run that was made elsewhere can't be recorded as a planned run.
+    #[error("`{run_id}` can't be imported: {reason}")]
+    #[diagnostic(help(
+        "`nanochat plan SPEC` names the runs with their arms and seeds; `nanochat plan SPEC --explain` says \
+                       where each value comes from; without `--spec` the run is recorded as a baseline's"
+    ))]
+    NotOfArm {
+        /// The planned run.
+        run_id: String,
+        /// Why.
+        reason: String,
+    },
     /// A stop was requested.
     #[error("stopped by a signal")]
     #[diagnostic(help("finished runs stay recorded; the same command starts again"))]

@@ -20,11 +20,27 @@ const LARGEST_LOG: u64 = 1 << 30;
 /// Longest description in bytes.
 const LARGEST_META: u64 = 16 << 20;
 
+/// What the files of a run say.
+pub(super) struct Imported {
+    /// The run's figures.
+    pub run: BaselineRun,
+    /// How attention is computed, as the script says.
+    pub attention: Option<String>,
+}
+
 /// Reads a finished run. Hashes that would make it matched are not in its files, and stay unknown.
 ///
 /// # Errors
 /// A file can't be read, lacks what every version of it has, or the two belong to different runs.
 pub fn import(log: &Path, meta: &Path) -> Result<BaselineRun, BaselineError> {
+    Ok(read_run(log, meta)?.run)
+}
+
+/// As [`import`], with what a recording has no place for.
+///
+/// # Errors
+/// As [`import`].
+pub(super) fn read_run(log: &Path, meta: &Path) -> Result<Imported, BaselineError> {
     let bytes = read(log, LARGEST_LOG)?;
     let described = Meta::read(meta)?;
     let mut record = Record::default();
@@ -40,7 +56,8 @@ pub fn import(log: &Path, meta: &Path) -> Result<BaselineRun, BaselineError> {
     let failure = record.incomplete().or_else(|| record.exception.clone());
     let scrub = Scrub::new(&[]);
     let rows = record.rows(described.total_batch_size);
-    Ok(BaselineRun {
+    let attention = record.attention.clone();
+    let run = BaselineRun {
         seed: BASELINE_SEED,
         status: if failure.is_some() { RunStatus::Failed } else { RunStatus::Finished },
         reason: failure.map(|reason| scrub.apply(&reason)),
@@ -84,7 +101,8 @@ pub fn import(log: &Path, meta: &Path) -> Result<BaselineRun, BaselineError> {
             program_version: env!("CARGO_PKG_VERSION").to_string(),
             finished_at: None,
         }),
-    })
+    };
+    Ok(Imported { run, attention })
 }
 
 fn read(path: &Path, largest: u64) -> Result<Vec<u8>, BaselineError> {

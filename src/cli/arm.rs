@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use nanochat_artifacts::BaselineRun;
+use nanochat_artifacts::{BaselineRun, RunStatus};
 use nanochat_plan::{DeviceKind, RunPlan};
 
 use super::arm_places::PlaceArgs;
 use super::baseline::{ImportArgs, full_commit, print_check, stop_baseline};
-use super::context::SpecArgs;
+use super::context::{Overlay, SpecArgs};
 use super::output::number;
 use super::{CliError, CliResult, Exit, Format, baseline, device, run};
-use crate::baseline::{Report, Setup, check, set_up};
+use crate::baseline::{Report, Setup, check, import_arm, planned_run, set_up};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -26,8 +26,8 @@ enum Command {
     Check(CheckArgs),
     /// Carry out the runs of one arm alone
     Run(RunArgs),
-    /// Record a finished run of any commit from its log and its meta_<step>.json
-    Import(ImportArgs),
+    /// Record a finished run of any commit from its log and its meta_<step>.json, as a run of a spec's arm or by itself
+    Import(Box<ArmImportArgs>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,13 +71,43 @@ struct RunArgs {
     run: run::Args,
 }
 
+#[derive(Debug, clap::Args)]
+struct ArmImportArgs {
+    #[command(flatten)]
+    files: ImportArgs,
+    /// The experiment spec that plans the run
+    #[arg(long, value_name = "SPEC", requires = "run", conflicts_with_all = ["name", "append", "commit"])]
+    spec: Option<PathBuf>,
+    #[command(flatten)]
+    overlay: Overlay,
+    /// The run that the files are of, as `nanochat plan SPEC` names it
+    #[arg(long, value_name = "RUN", requires = "spec")]
+    run: Option<String>,
+    /// Replace the run if it is recorded already
+    #[arg(long, requires = "spec")]
+    force: bool,
+}
+
 pub fn execute(args: Args) -> CliResult {
     match args.command {
         Command::Setup(args) => setup(&args),
         Command::Check(args) => check_arms(&args),
         Command::Run(args) => run::execute_arm(args.run, &args.arm),
-        Command::Import(args) => baseline::import(args),
+        Command::Import(args) => import(*args),
     }
+}
+
+fn import(args: ArmImportArgs) -> CliResult {
+    let (Some(spec), Some(run_id)) = (args.spec, args.run) else { return baseline::import(args.files) };
+    let opened = SpecArgs { spec, overlay: args.overlay, only: Vec::new() }.look()?;
+    let plan = planned_run(opened.plans(), &run_id)?;
+    let folder = opened.root.experiment(&opened.experiment.name).and_then(|folder| folder.run(&plan.run_id));
+    let folder = folder.map_err(CliError::failed)?;
+    let summary = import_arm(plan, &folder, (&args.files.log, &args.files.meta), args.force)?;
+    say!("imported  {run_id}: val bpb {} after {} steps", number(summary.final_val_bpb, 4), summary.steps);
+    say!("{}", folder.path().display());
+    tell!("its files don't say what it read: it is shown beside the other arms, and no verdict rests on it");
+    Ok(if summary.status == RunStatus::Finished { Exit::Done } else { Exit::Failed })
 }
 
 fn setup(args: &SetupArgs) -> CliResult {

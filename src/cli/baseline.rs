@@ -104,10 +104,10 @@ struct RunArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct ImportArgs {
     /// The output of `scripts.base_train`
-    log: PathBuf,
+    pub(super) log: PathBuf,
     /// The `meta_<step>.json` of its last checkpoint
     #[arg(long, value_name = "FILE")]
-    meta: PathBuf,
+    pub(super) meta: PathBuf,
     /// Name of the recording; the log's name by default
     #[arg(long)]
     name: Option<String>,
@@ -254,9 +254,11 @@ pub(super) fn stop_baseline() -> Stop {
 impl From<BaselineError> for CliError {
     fn from(error: BaselineError) -> Self {
         match error {
-            BaselineError::NoFlag { .. } | BaselineError::Import { .. } | BaselineError::NoBaselineArm => {
-                Self::invalid(error)
-            }
+            BaselineError::NoFlag { .. }
+            | BaselineError::Import { .. }
+            | BaselineError::NotOfArm { .. }
+            | BaselineError::NoRun { .. }
+            | BaselineError::NoBaselineArm => Self::invalid(error),
             error => Self::failed(error),
         }
     }

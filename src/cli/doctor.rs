@@ -144,7 +144,8 @@ fn print(report: &Report) {
         report.libraries.iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", "),
     );
     row("system", format!("{} ({})", machine.os, machine.arch));
-    row("processor", format!("{}, {} cores usable", machine.cpu, machine.cores));
+    let stepping = machine.cpu_stepping.as_ref().map(|stepping| format!(" ({stepping})")).unwrap_or_default();
+    row("processor", format!("{}{stepping}, {} cores usable", machine.cpu, machine.cores));
     row("features", machine.cpu_features.join(" "));
     row("caches", if caches.is_empty() { "unknown".to_owned() } else { caches.join(", ") });
     row("memory", format!("{}{limit}", gib(machine.memory_bytes)));

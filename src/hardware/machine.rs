@@ -19,6 +19,8 @@ pub struct Machine {
     pub arch: String,
     /// Processor model.
     pub cpu: String,
+    /// Family, model and stepping of the processor, which its name doesn't tell apart; none where the system doesn't say.
+    pub cpu_stepping: Option<String>,
     /// Processor features that the kernels use.
     pub cpu_features: Vec<String>,
     /// Cores that this process may use.
@@ -51,6 +53,7 @@ pub fn this_machine() -> Machine {
         family: std::env::consts::OS.to_owned(),
         arch: std::env::consts::ARCH.to_owned(),
         cpu: cpu_model(),
+        cpu_stepping: cpu_stepping(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
         cpu_features: cpu_features(),
         cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
         memory_bytes: limit.unwrap_or(total),
@@ -75,6 +78,15 @@ fn cpu_model() -> String {
     let system = sysinfo::System::new_with_specifics(what).ok();
     let brand = system.and_then(|system| system.cpus().first().map(|cpu| cpu.brand().trim().to_owned()));
     brand.filter(|brand| !brand.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// `family 25, model 17, stepping 1` from the first processor of `/proc/cpuinfo`.
+fn cpu_stepping(info: &str) -> Option<String> {
+    let of = |name: &str| {
+        let mut fields = info.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
+    };
+    Some(format!("family {}, model {}, stepping {}", of("cpu family")?, of("model")?, of("stepping")?))
 }
 
 fn total_memory() -> u64 {
@@ -153,5 +165,12 @@ mod tests {
         assert!(machine.cores >= 1 && machine.memory_bytes > 1 << 28, "{machine:?}");
         assert_eq!(machine.machine_id(), this_machine().machine_id());
         assert_eq!(machine.machine_id().len(), 16);
+    }
+
+    #[test]
+    fn a_processor_is_told_apart_by_its_stepping() {
+        let info = "processor\t: 0\ncpu family\t: 6\nmodel\t\t: 143\nmodel name\t: A 3 GHz\nstepping\t: 8\n";
+        assert_eq!(cpu_stepping(info).as_deref(), Some("family 6, model 143, stepping 8"));
+        assert_eq!(cpu_stepping("CPU architecture: 8\nCPU part\t: 0xd0c\n"), None);
     }
 }

@@ -32,6 +32,7 @@ pub fn environment(plan: &RunPlan, hardware_matches: bool) -> Environment {
         os: machine.os.clone(),
         arch: machine.arch.clone(),
         cpu: machine.cpu.clone(),
+        cpu_stepping: machine.cpu_stepping.clone(),
         cpu_features: machine.cpu_features.clone(),
         cores: machine.cores,
         threads: rayon::current_num_threads() as u64,

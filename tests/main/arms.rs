@@ -287,3 +287,64 @@ fn a_checkout_is_set_up_from_a_clone_that_is_here() {
     let checked = stand_in.project.run(&[&["arm", "check", "tiny.yaml"], &places[..]].concat()).exits(0);
     assert_eq!(checked.stdout().matches("can be used as the baseline").count(), 2, "{}", checked.stdout());
 }
+
+/// The `meta_<step>.json` of a recorded run, as the real script would have written it.
+fn meta_of(stand_in: &StandIn, run: &str) -> Value {
+    let (plan, summary) = (stand_in.json(&format!("{run}/plan.json")), stand_in.json(&format!("{run}/summary.json")));
+    let flags = summary["arm"]["flags"].as_array().expect("flags").iter();
+    let flags = flags.filter_map(|flag| flag.as_str()?.strip_prefix("--")?.split_once('='));
+    let flags: serde_json::Map<String, Value> = flags
+        .map(|(name, value)| (name.replace('-', "_"), serde_json::from_str(value).unwrap_or(value.into())))
+        .collect();
+    serde_json::json!({
+        "step": plan["num_iterations"], "model_config": plan["model"], "total_batch_size": plan["total_batch_size"],
+        "val_bpb": summary["final_val_bpb"], "user_config": flags,
+    })
+}
+
+#[test]
+fn a_run_made_elsewhere_is_recorded_as_an_arms_and_decides_nothing() {
+    let stand_in = StandIn::new(SEEDING, "pass");
+    stand_in.run(&[]).exits(0);
+    let runs = stand_in.project.files("results/tiny");
+    let run_of = |name: &str| {
+        let file = runs.iter().find(|file| file.contains(name) && file.ends_with("/summary.json")).expect("a run");
+        file.split('/').nth(2).expect("a folder").to_string()
+    };
+    let (run, other_seed) = (run_of("d2-candidate-seed42"), run_of("d2-candidate-seed43"));
+    let meta = meta_of(&stand_in, &run);
+    let log = std::fs::read_to_string(stand_in.project.path().join(format!("results/tiny/{run}/output.log")));
+    stand_in.project.write("elsewhere.log", &log.expect("the output"));
+    stand_in.project.write("meta.json", &meta.to_string());
+    let mut changed = meta.clone();
+    changed["user_config"]["matrix_lr"] = 0.5.into();
+    stand_in.project.write("changed.json", &changed.to_string());
+    let import = |meta: &str, run: &str, more: &[&str]| {
+        let words = ["arm", "import", "elsewhere.log", "--meta", meta, "--spec", "tiny.yaml", "--run", run];
+        stand_in.project.run(&[&words[..], more].concat())
+    };
+    let refused = |meta: &str, run: &str, words: &str| {
+        let told = import(meta, run, &[]).exits(2).told();
+        assert!(told.contains(words), "{words}: {told}");
+    };
+    refused("meta.json", &run, "it is recorded already; `--force` replaces it");
+    refused("meta.json", &other_seed, "its seed is 43, and the script alone always has 42");
+    refused("changed.json", &run, "--matrix-lr 0.5 for 0.02");
+    refused("meta.json", &run.replace("candidate", "candidat"), &format!("did you mean `{run}`?"));
+
+    let before = stand_in.json(&format!("{run}/summary.json"));
+    import("meta.json", &run, &["--force"]).exits(0);
+    let after = stand_in.json(&format!("{run}/summary.json"));
+    for same in ["final_val_bpb", "loss_trace_sha256", "steps", "tokens_per_second"] {
+        assert_eq!(before[same], after[same], "{same}");
+    }
+    assert_eq!(after["data_sha256"], "");
+    let ran = stand_in.run(&[]).exits(0);
+    assert!(ran.stdout().contains("all 4 runs were done before"), "{}", ran.stdout());
+    let card = stand_in.json("scorecard.json");
+    let candidate = card["cells"].as_array().expect("cells").iter().find(|cell| cell["label"] == "candidate");
+    let quality = &candidate.expect("a cell")["quality"];
+    assert_eq!(quality["verdict"], "not_comparable", "{quality:#}");
+    assert!(quality["reason"].as_str().is_some_and(|reason| reason.contains("the imported run")), "{quality:#}");
+    stand_in.project.run(&["verify", "results"]).exits(0);
+}

@@ -24,7 +24,7 @@ pub struct Context {
     /// The answer to the spec's question, from rules v2 on.
     pub answer: Option<String>,
     /// The cells by their quality, from rules v2 on.
-    pub ranking: Option<Ranking>,
+    pub rankings: Vec<Ranking>,
     /// Quality, speed and reproducibility over all cells.
     pub verdicts: Vec<VerdictView>,
     /// Every matrix cell.
@@ -222,7 +222,7 @@ pub(super) fn build(sources: &Sources) -> Result<Context, ReportError> {
         description: card.description.clone(),
         ruleset: card.ruleset.clone(),
         answer: card.answer.clone(),
-        ranking: card.ranking.clone(),
+        rankings: card.rankings().cloned().collect(),
         verdicts: [
             Some(verdict("Quality", &card.quality)),
             Some(verdict("Speed", &card.speed)),

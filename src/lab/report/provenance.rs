@@ -132,9 +132,10 @@ fn machine(environment: &Environment) -> String {
     let gpus = if environment.gpus.is_empty() { String::new() } else { format!(", {}", environment.gpus.join(", ")) };
     let short: String = environment.machine_id.chars().take(12).collect();
     let mismatch = if environment.hardware_matches_profile { "" } else { ", not what the profile says" };
+    let stepping = environment.cpu_stepping.as_ref().map(|stepping| format!(", {stepping}")).unwrap_or_default();
     let memory = environment.memory_bytes as f64 / f64::from(1 << 30);
     format!(
-        "{} ({} cores, {} threads, {memory:.0} GiB{gpus}){mismatch}, machine {short}",
+        "{}{stepping} ({} cores, {} threads, {memory:.0} GiB{gpus}){mismatch}, machine {short}",
         environment.cpu, environment.cores, environment.threads
     )
 }

@@ -23,7 +23,7 @@ pub(super) fn judged(
     tables: &Tables,
     baseline: &BaselineEvidence,
     rules: Rules<'_>,
-) -> Result<(Vec<CellSummary>, Option<Ranking>), ScorecardError> {
+) -> Result<(Vec<CellSummary>, Vec<Ranking>), ScorecardError> {
     let groups = grouped(&documents.runs);
     let record = &documents.record;
     let claims = match rules {
@@ -37,8 +37,12 @@ pub(super) fn judged(
         judge(runs, documents, tables, baseline, claims.as_ref().map(|claims| (claims, place)))
     });
     let mut cells = judged.collect::<Result<Vec<CellSummary>, ScorecardError>>()?;
-    mark_best(&mut cells, record.quality.metric);
-    Ok((cells, claims.as_ref().and_then(ranking::ranking)))
+    let rankings = claims.as_ref().map(ranking::rankings).unwrap_or_default();
+    match rankings.is_empty() {
+        true => mark_best(&mut cells, record.quality.metric),
+        false => mark_first(&mut cells, &rankings),
+    }
+    Ok((cells, rankings))
 }
 
 /// What rules v2 judge all cells by.
@@ -199,6 +203,15 @@ fn itself(judgement: Judgement) -> Judgement {
     Judgement {
         candidate: judgement.candidate,
         ..Judgement::missing(&judgement.metric, "the control: the other cells are held against it")
+    }
+}
+
+/// Marks the first cell of each ranking.
+fn mark_first(cells: &mut [CellSummary], rankings: &[Ranking]) {
+    for first in rankings.iter().filter_map(|ranking| ranking.cells.first()) {
+        if let Some(cell) = cells.iter_mut().find(|cell| cell.label == first.label) {
+            cell.best = true;
+        }
     }
 }
 

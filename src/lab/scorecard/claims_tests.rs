@@ -281,6 +281,46 @@ fn a_sweep_is_ranked_without_a_control() {
     assert!(answer.starts_with("matrix_lr 0.2 is better than 0.1: 0.0987 bpb lower (12%), 95% interval "), "{answer}");
 }
 
+#[test]
+fn each_budget_of_a_sweep_has_a_ranking_of_its_own() {
+    let mut project = two_cells(QualityClaim::Off, &[], &[]);
+    project.record.control = None;
+    // The shorter budget's best rate is not the longer one's, and the last budget has one cell.
+    let figures =
+        [(100, 0.1, 0.80), (100, 0.2, 0.90), (200, 0.1, 0.70), (200, 0.2, 0.60), (200, 0.3, 0.65), (300, 0.1, 0.5)];
+    for (number, (steps, rate, bpb)) in figures.into_iter().enumerate() {
+        for (seed, spread) in [(42, 0.0), (43, 0.01)] {
+            project.add_with(Wanted::seed(seed, bpb + spread).depth(4 + number), |plan, summary, _| {
+                let axes = [("budget.iterations", json!(steps)), ("optimizer.matrix_lr", json!(rate))];
+                plan.axes = axes.map(|(key, value)| (key.to_string(), value)).into();
+                plan.model.n_layer = 4;
+                summary.tokens = steps * 1000;
+                summary.initial_weights_sha256 = Some(format!("{seed:064}"));
+            });
+        }
+    }
+    let card = project.scorecard();
+    let found: Vec<_> = card
+        .rankings()
+        .map(|ranking| (ranking.group.as_deref(), ranking.cells.len(), ranking.tests, ranking.cells[0].label.as_str()))
+        .collect();
+    let best = |steps: u64, rate: &str| format!("budget.iterations={steps}, optimizer.matrix_lr={rate}");
+    let (short, long) = (best(100, "0.1"), best(200, "0.2"));
+    assert_eq!(
+        found,
+        [(Some("budget.iterations=100"), 2, 1, short.as_str()), (Some("budget.iterations=200"), 3, 3, long.as_str())]
+    );
+    let marked: Vec<&str> = card.cells.iter().filter(|cell| cell.best).map(|cell| cell.label.as_str()).collect();
+    assert_eq!(marked, [short.as_str(), long.as_str()]);
+    let note = card.ranking.as_ref().and_then(|ranking| ranking.note.clone()).expect("one is left out");
+    assert!(note.contains("the budget (300000 training tokens against 100000)"), "{note}");
+    assert_eq!(
+        card.answer.expect("an answer"),
+        "at iterations 100 matrix_lr 0.1 is the best of 2 cells; at iterations 200 matrix_lr 0.2 is the best of 3 cells \
+         (Holm, 95%, 2 seeds each)"
+    );
+}
+
 /// The same ranking figures by another road: the sweep's residuals by the identity of the two-way layout, Holm's correction
 /// by its definition (the largest of the scaled p values up to a test, of those as small or smaller).
 #[test]

@@ -17,7 +17,9 @@ pub(super) fn differences(ours: Outcome<'_>, theirs: Outcome<'_>, metric: Metric
         differs.push(format!("the budget ({} training tokens against {})", summary.tokens, others.tokens));
     }
     let mut hash = |what: &str, ours: &str, theirs: &str| {
-        if ours != theirs {
+        if ours.is_empty() || theirs.is_empty() {
+            differs.push(format!("{what} (not recorded)"));
+        } else if ours != theirs {
             differs.push(format!("{what} (SHA-256 {}… against {}…)", digits(ours), digits(theirs)));
         }
     };
@@ -50,6 +52,10 @@ fn arms(ours: Option<&ArmEvidence>, theirs: Option<&ArmEvidence>) -> Vec<String>
     let (Some(ours), Some(theirs)) = (ours, theirs) else {
         return ours.or(theirs).map(|arm| arm.differences.clone()).unwrap_or_default();
     };
+    let unrecorded = [ours, theirs].into_iter().find(|arm| arm.first_validation_batch_sha256.is_empty());
+    if let Some(arm) = unrecorded {
+        return arm.differences.clone();
+    }
     let mut differs = Vec::new();
     if ours.first_validation_batch_sha256 != theirs.first_validation_batch_sha256 {
         let (a, b) = (digits(&ours.first_validation_batch_sha256), digits(&theirs.first_validation_batch_sha256));

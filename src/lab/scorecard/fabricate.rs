@@ -362,6 +362,7 @@ fn environment(wanted: &Wanted) -> Environment {
         os: "Linux 6.1".into(),
         arch: "x86_64".into(),
         cpu: "Example CPU @ 2.0 GHz".into(),
+        cpu_stepping: Some("family 6, model 143, stepping 8".into()),
         cpu_features: vec!["avx2".into(), "fma".into()],
         cores: 2,
         threads: 2,

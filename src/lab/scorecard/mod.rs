@@ -198,7 +198,8 @@ pub fn judge(
     };
     let tables = Tables::read(documents.runs.iter().filter(|run| run.finished().is_some()))?;
     let held_against = control::evidence(documents, &tables, baseline)?;
-    let (cells, ranking) = cells::judged(documents, &tables, &held_against, rules)?;
+    let (cells, rankings) = cells::judged(documents, &tables, &held_against, rules)?;
+    let mut rankings = rankings.into_iter();
     let absent = &documents.absent;
     let mut card = Scorecard {
         schema: Scorecard::SCHEMA.to_string(),
@@ -206,7 +207,8 @@ pub fn judge(
         description: record.description.clone(),
         ruleset: record.ruleset.clone(),
         answer: None,
-        ranking,
+        ranking: rankings.next(),
+        further_rankings: rankings.collect(),
         baseline_commit: record.baseline_commit.clone(),
         baseline_results: record.baseline_results.clone(),
         quality: worst::over(&worst::candidates(&cells), |cell| &cell.quality, absent, record.quality.metric.word()),

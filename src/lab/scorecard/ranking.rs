@@ -1,6 +1,8 @@
 //! The ranking of a sweep's cells (rules v2): means with intervals, and which differences are resolved when all pairs are
 //! tested together (Holm's correction), whether or not a control is named.
 
+use serde_json::Value;
+
 use nanochat_artifacts::{RankedCell, Ranking, RunDocuments, Scorecard};
 
 use super::answer::{self, Difference};
@@ -13,13 +15,29 @@ use super::{CONFIDENCE, cells, comparable};
 /// Cells of which every pair is tested; more have means and intervals alone.
 const MOST_TESTED: usize = 200;
 
-/// The ranking; none where fewer than two cells have figures that can be compared.
-pub(super) fn ranking(claims: &Claims<'_>) -> Option<Ranking> {
-    let metric = claims.rule.metric;
-    let (mut places, note) = comparable_cells(claims);
-    if places.len() < 2 {
-        return None;
+/// The ranking of each group of cells that can be compared with each other, in the order of their first cells; groups of
+/// one cell have none.
+pub(super) fn rankings(claims: &Claims<'_>) -> Vec<Ranking> {
+    let (groups, alone) = comparable_groups(claims);
+    let several = groups.len() > 1;
+    let mut rankings: Vec<Ranking> = groups
+        .iter()
+        .filter_map(|places| {
+            Some(Ranking {
+                group: several.then(|| shared(claims, places)).flatten(),
+                ..ranking(claims, places.clone())?
+            })
+        })
+        .collect();
+    if let Some(first) = rankings.first_mut() {
+        first.note = alone;
     }
+    rankings
+}
+
+/// The ranking of cells that can be compared with each other.
+fn ranking(claims: &Claims<'_>, mut places: Vec<usize>) -> Option<Ranking> {
+    let metric = claims.rule.metric;
     let mean = |place: &usize| claims.sweep.sample(*place).and_then(|sample| sample.mean()).unwrap_or(f64::NAN);
     places.sort_by(|a, b| {
         let order = mean(a).total_cmp(&mean(b));
@@ -46,16 +64,17 @@ pub(super) fn ranking(claims: &Claims<'_>) -> Option<Ranking> {
         })
     };
     Some(Ranking {
+        group: None,
         metric: metric.word().to_string(),
         confidence: CONFIDENCE,
         tests: tests.0.len() as u64,
         cells: places.iter().enumerate().filter_map(cell).collect(),
-        note,
+        note: None,
     })
 }
 
-/// Cells with figures that can be compared with those of the first that has any, and why others are left out.
-fn comparable_cells(claims: &Claims<'_>) -> (Vec<usize>, Option<String>) {
+/// Cells with figures in groups that can be compared among themselves, and why those that are alone are left out.
+fn comparable_groups(claims: &Claims<'_>) -> (Vec<Vec<usize>>, Option<String>) {
     let with_figure =
         (0..claims.cells.len()).filter(|place| claims.sweep.sample(*place).is_some_and(|s| s.mean().is_some()));
     let first = |place: usize| {
@@ -64,21 +83,32 @@ fn comparable_cells(claims: &Claims<'_>) -> (Vec<usize>, Option<String>) {
             .get(place)
             .and_then(|runs: &Vec<&RunDocuments>| runs.iter().find_map(|run| Some((&run.plan, run.finished()?))))
     };
-    let mut places = Vec::new();
-    let mut note = None;
+    let apart = |place: usize, group: &[usize]| {
+        let pair = first(place).zip(group.first().and_then(|against| first(*against)));
+        pair.map(|(a, b)| comparable::differences(a, b, claims.rule.metric))
+    };
+    let mut groups: Vec<Vec<usize>> = Vec::new();
     for place in with_figure {
-        let against = places.first().copied().unwrap_or(place);
-        let differences =
-            first(place).zip(first(against)).map(|(a, b)| comparable::differences(a, b, claims.rule.metric));
-        match differences {
-            Some(found) if found.is_empty() => places.push(place),
-            Some(found) => {
-                note.get_or_insert(format!("cells that differ in {} are left out", found.join(", ")));
-            }
-            None => {}
+        match groups.iter_mut().find(|group| apart(place, group).is_some_and(|found| found.is_empty())) {
+            Some(group) => group.push(place),
+            None => groups.push(vec![place]),
         }
     }
-    (places, note)
+    let (whole, alone): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.len() > 1);
+    let left_out = alone.first().and_then(|group| group.first()).zip(whole.first());
+    let found = left_out.and_then(|(place, group)| apart(*place, group));
+    (whole, found.map(|found| format!("cells that differ in {} are left out", found.join(", "))))
+}
+
+/// The axes that all cells of a group have in common, as `budget.flops=6e10`; none where they share nothing.
+fn shared(claims: &Claims<'_>, places: &[usize]) -> Option<String> {
+    let axes_of = |place: &usize| claims.cells.get(*place)?.first().map(|run| &run.plan.axes);
+    let first = axes_of(places.first()?)?;
+    let in_all = |(key, value): &(&String, &Value)| {
+        places.iter().all(|place| axes_of(place).is_some_and(|axes| axes.get(*key) == Some(*value)))
+    };
+    let named: Vec<String> = first.iter().filter(in_all).map(cells::axis).collect();
+    (!named.is_empty()).then(|| named.join(", "))
 }
 
 /// One pair of cells, by their ranks.
@@ -124,6 +154,9 @@ impl Tests {
 
 /// The ranking's first place in one sentence; none without a ranking.
 pub(super) fn sentence(card: &Scorecard) -> Option<String> {
+    if !card.further_rankings.is_empty() {
+        return of_groups(card);
+    }
     let ranking = card.ranking.as_ref()?;
     let metric = Metric::ALL.iter().copied().find(|metric| metric.word() == ranking.metric)?;
     let (best, next) = (ranking.cells.first()?, ranking.cells.get(1)?);
@@ -150,4 +183,37 @@ pub(super) fn sentence(card: &Scorecard) -> Option<String> {
         _ => format!("has the best mean of {} cells, resolved from {resolved} of the others", others + 1),
     };
     Some(format!("{name} {relation} (Holm, 95%); next is {other}: {}, {counts}", difference.words()))
+}
+
+/// The best cell of each group in one sentence.
+fn of_groups(card: &Scorecard) -> Option<String> {
+    let rankings: Vec<&Ranking> = card.rankings().collect();
+    let axes = |label: &str| card.cells.iter().find(|cell| cell.label == label).map(|cell| &cell.axes);
+    let parts: Option<Vec<String>> = rankings
+        .iter()
+        .map(|ranking| {
+            let best = ranking.cells.first()?;
+            let in_group = |axis: &(&String, &Value)| {
+                ranking.group.as_ref().is_some_and(|group| group.split(", ").any(|named| named == cells::axis(*axis)))
+            };
+            let (common, own): (Vec<_>, Vec<_>) = axes(&best.label)?.iter().partition(in_group);
+            let name = |axes: Vec<(&String, &Value)>| {
+                answer::cell_name(&axes.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+            };
+            let others = ranking.cells.len() - 1;
+            let relation = match best.better_than.len() {
+                0 => format!("has the best mean of {} cells, told from none", others + 1),
+                resolved if resolved == others => format!("is the best of {} cells", others + 1),
+                resolved => {
+                    format!("has the best mean of {} cells, resolved from {resolved} of the others", others + 1)
+                }
+            };
+            Some(format!("at {} {} {relation}", name(common), name(own)))
+        })
+        .collect();
+    let seeds = rankings.iter().flat_map(|ranking| &ranking.cells).map(|cell| cell.seeds);
+    let (least, most) = (seeds.clone().min()?, seeds.max()?);
+    let seeds =
+        if least == most { answer::seeds(least, most, "seed") } else { format!("{least} to {most} seeds each") };
+    Some(format!("{} (Holm, 95%, {seeds})", parts?.join("; ")))
 }
