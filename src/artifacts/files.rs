@@ -84,6 +84,39 @@ pub fn open_named(path: &Path) -> io::Result<File> {
     regular(options.open(path)?)
 }
 
+/// Refuses a relative path of which a part is a link; an absolute one is the user's own.
+///
+/// # Errors
+/// The part that is a link.
+pub fn refuse_linked_parts(path: &Path) -> io::Result<()> {
+    let mut walked = PathBuf::new();
+    for part in path.components().filter(|_| path.is_relative()) {
+        walked.push(part);
+        refuse_link(&walked).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", walked.display())))?;
+    }
+    Ok(())
+}
+
+/// Opens what the user typed as the name of a document: a regular file, or a pipe as shells make them. An absolute name is
+/// his own, and its links are followed. A relative one may lead through folders that came with the project: none of its parts
+/// may be a link.
+///
+/// # Errors
+/// It isn't there, leads through a link, or is neither a file nor a pipe.
+pub fn open_typed(path: &Path) -> io::Result<File> {
+    refuse_linked_parts(path)?;
+    let found = fs::metadata(path)?;
+    #[cfg(unix)]
+    let is_pipe = {
+        use std::os::unix::fs::FileTypeExt as _;
+        found.file_type().is_fifo()
+    };
+    #[cfg(not(unix))]
+    let is_pipe = false;
+    // A pipe is waited for until its other end is opened.
+    if is_pipe { File::open(path) } else { open_named(path) }
+}
+
 /// Reads a regular file of UTF-8 as [`read`] does.
 ///
 /// # Errors

@@ -23,6 +23,11 @@ const SETTINGS: [&str; 7] = [
     "credential.helper=",
 ];
 
+/// In the place of a list of protocols: none is called so.
+const NO_PROTOCOL: &str = "none";
+/// What a clone may use.
+const CLONING_PROTOCOLS: &str = "https:ssh:file:http";
+
 /// The same for a clone, which may use the network: no protocol that runs a program of the repository's choice.
 const CLONING: [&str; 4] = [
     "protocol.https.allow=always",
@@ -50,6 +55,7 @@ const KEPT_FOR_CLONES: [&str; 8] = [
 pub fn clone(repository: &str, folder: &Path) -> Result<(), ArtifactError> {
     let mut command = Git::at(Path::new("")).command(&[]);
     command.envs(KEPT_FOR_CLONES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.env("GIT_ALLOW_PROTOCOL", CLONING_PROTOCOLS);
     command.args(CLONING.iter().flat_map(|setting| ["-c", setting]));
     command.args(["clone", "--quiet", "--", repository]).arg(folder).stdin(Stdio::null());
     let output = command.output();
@@ -57,11 +63,14 @@ pub fn clone(repository: &str, folder: &Path) -> Result<(), ArtifactError> {
     if output.status.success() { Ok(()) } else { Err(complaint(&output.stderr)) }
 }
 
-/// The first line of git's complaint.
+/// The first line of git's complaint, and the command that it proposes.
 fn complaint(said: &[u8]) -> ArtifactError {
     let said = String::from_utf8_lossy(said);
-    let said = said.trim().lines().next().unwrap_or("it failed without a word").trim_start_matches("fatal: ");
-    ArtifactError::Git { message: said.to_string() }
+    let first = said.trim().lines().next().unwrap_or("it failed without a word").trim_start_matches("fatal: ");
+    let proposed =
+        said.lines().map(str::trim).find(|line| line.starts_with("git config --global --add safe.directory"));
+    let proposed = proposed.map(|command| format!("; if you trust it: `{command}`")).unwrap_or_default();
+    ArtifactError::Git { message: format!("{first}{proposed}") }
 }
 
 /// Variables of the surroundings that git keeps: where programs and the user's own configuration lie.
@@ -169,6 +178,8 @@ impl Git {
             ("GIT_ASKPASS", ""),
             ("GIT_OPTIONAL_LOCKS", "0"),
             ("GIT_NO_LAZY_FETCH", "1"),
+            // Unlike `protocol.allow`, no setting of the repository for one protocol overrides it.
+            ("GIT_ALLOW_PROTOCOL", NO_PROTOCOL),
             ("GIT_NO_REPLACE_OBJECTS", "1"),
             ("GIT_LITERAL_PATHSPECS", "1"),
         ]);

@@ -89,9 +89,16 @@ pub fn failure() -> Option<&'static str> {
     FAILED.get().map(String::as_str)
 }
 
+/// Whether a pipe's reader or a terminal is gone, which ends nothing.
+fn nobody_reads(error: &io::Error) -> bool {
+    /// What a terminal that was closed answers (`EIO`), on every Unix.
+    const INPUT_OUTPUT_ERROR: i32 = 5;
+    error.kind() == io::ErrorKind::BrokenPipe || (cfg!(unix) && error.raw_os_error() == Some(INPUT_OUTPUT_ERROR))
+}
+
 fn note(written: io::Result<()>) {
     if let Err(error) = written
-        && error.kind() != io::ErrorKind::BrokenPipe
+        && !nobody_reads(&error)
     {
         let _ = FAILED.set(error.to_string());
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::annotations::{Level, annotate, file};
 use super::{CliError, CliResult, Exit};
-use crate::run::{Replay, Replayed, made_by_other_code, replay};
+use crate::run::{Replay, Replayed, RunError, made_by_other_code, replay};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -55,7 +55,10 @@ pub fn execute(args: Args) -> CliResult {
     let found = verify(&root, args.templates.as_deref()).map_err(CliError::failed)?;
     // What can't be read is among the findings already.
     let other_code = Tree::folder(root.project()).and_then(|tree| made_by_other_code(&tree)).unwrap_or_default();
-    let replays = replays(&args, &root)?;
+    let replays = match replays(&args, &root) {
+        Err(RunError::Stopped) => return Ok(Exit::Interrupted),
+        replays => replays.map_err(CliError::failed)?,
+    };
     match args.format {
         Output::Json => super::output::plain_json(&json!({
             "experiments": found.experiments, "runs": found.runs, "files": found.files, "findings": found.findings,
@@ -74,15 +77,15 @@ pub fn execute(args: Args) -> CliResult {
     })
 }
 
-fn replays(args: &Args, root: &ResultsRoot) -> Result<Vec<Replay>, CliError> {
+fn replays(args: &Args, root: &ResultsRoot) -> Result<Vec<Replay>, RunError> {
     if args.replay == 0 {
         return Ok(Vec::new());
     }
-    let stop = super::signals::stop_runs();
+    let stop = super::signals::stop_on_signals(["ending the replay; what is recorded stays as it is", ""]);
     let mut progress = super::progress::Progress::default();
     let total = args.replay;
     let mut number = 0;
-    let replayed = replay(root, (total, args.seed), &stop, &mut |plan, step| {
+    replay(root, (total, args.seed), &stop, &mut |plan, step| {
         let event = match step {
             None => {
                 number += 1;
@@ -91,8 +94,7 @@ fn replays(args: &Args, root: &ResultsRoot) -> Result<Vec<Replay>, CliError> {
             Some(step) => crate::run::Event::Run { plan, step },
         };
         progress.show(event);
-    });
-    replayed.map_err(CliError::failed)
+    })
 }
 
 /// What a replay showed, in one sentence.

@@ -43,7 +43,8 @@ pub use crate::config::document::VariantSpec;
 pub use arms::Arm;
 pub use expand::{Expansion, block_key, expand, expand_cells, same_block};
 pub use explain::Explained;
-pub use namesakes::namesakes;
+pub use meaning::NOISE_SUFFIX;
+pub use namesakes::{namesakes, stated_name};
 pub use paths::{missing_paths, resolve_path};
 pub use profiles::{load_profile, profile_names};
 

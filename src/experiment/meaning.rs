@@ -16,6 +16,8 @@ use super::{Cell, Experiment, arms, claims, paths};
 use crate::config::document::{BaselineSpec, SpecDocument};
 use crate::config::{Diagnostic, LayerKind, Loaded, Merged, SpecErrors, VocabularyReader, merge};
 
+/// How the folder of the runs that measure an experiment's noise ends.
+pub const NOISE_SUFFIX: &str = "-noise";
 /// Names that results and reports use for something else.
 const RESERVED_NAMES: [&str; 4] = ["baselines", "bench", "leaderboard", "LEADERBOARD.md"];
 
@@ -52,7 +54,8 @@ pub fn read(loaded: Loaded) -> Result<Experiment, SpecErrors> {
         }
     };
     let name = document.name.clone().unwrap_or_default();
-    if RESERVED_NAMES.iter().any(|reserved| reserved.eq_ignore_ascii_case(&name)) {
+    let is_reserved = RESERVED_NAMES.iter().any(|reserved| reserved.eq_ignore_ascii_case(&name));
+    if is_reserved || name.to_ascii_lowercase().ends_with(NOISE_SUFFIX) {
         let message =
             format!("`{name}` can't be an experiment's name: `results/` and `reports/` hold something else under it");
         problems.push(Diagnostic::error("bad-value", message).at(merged.place(&["name"])).help("choose another name"));

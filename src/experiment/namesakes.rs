@@ -29,10 +29,16 @@ pub fn namesakes(spec: &Path, name: &str, folders: &[&Path]) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a file is a spec that says this name.
+/// Whether a file is a spec that says this name; upper and lower case are one name, as they are one folder on some systems.
 fn states(path: &Path, name: &str) -> bool {
-    let Ok(source) = read_source(path) else { return false };
-    let Ok(root) = parse(&source) else { return false };
+    stated_name(path).is_some_and(|stated| stated.eq_ignore_ascii_case(name))
+}
+
+/// The name that a spec file states; none of what is no spec or can't be read.
+pub fn stated_name(path: &Path) -> Option<String> {
+    let source = read_source(path).ok()?;
+    let root = parse(&source).ok()?;
     let says = |key: &str| root.entry(key).and_then(|entry| entry.value.text()).map(str::to_owned);
-    says("name").as_deref() == Some(name) && says("schema").is_some_and(|kind| kind.starts_with("nanochat.experiment/"))
+    says("schema").filter(|kind| kind.starts_with("nanochat.experiment/"))?;
+    says("name")
 }

@@ -12,13 +12,21 @@ pub fn disguise(path: &Path) -> Option<&'static str> {
     let mut begin = Vec::new();
     File::open(path).ok()?.take(LOOKED_AT).read_to_end(&mut begin).ok()?;
     let text = String::from_utf8_lossy(&begin).trim_start().to_ascii_lowercase();
-    if text.starts_with("version https://git-lfs.github.com/spec/") {
+    let text = text.trim_start_matches('\u{feff}');
+    let pointer = ["version https://git-lfs.github.com/spec/", "version https://hawser.github.com/spec/"];
+    if pointer.iter().any(|pointer| text.starts_with(pointer)) {
         return Some("this is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`");
     }
-    if text.starts_with("<!doctype html") || text.starts_with("<html") {
+    if ["<!doctype html", "<html", "<!--", "<head"].iter().any(|page| text.starts_with(page)) {
         return Some("this is an HTML page, as a failed download leaves it; download the file again");
     }
-    let magic: [(&[u8], &str); 4] = [
+    if text.starts_with("<?xml") {
+        return Some("this is an XML answer, as a failed download leaves it; download the file again");
+    }
+    let magic: [(&[u8], &str); 7] = [
+        (&[0xff, 0xfe], "this is UTF-16; convert it: `iconv -f UTF-16 -t UTF-8`"),
+        (&[0xfe, 0xff], "this is UTF-16; convert it: `iconv -f UTF-16 -t UTF-8`"),
+        (&[0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], "this is compressed by xz; unpack it first"),
         (&[0x1f, 0x8b], "this is compressed by gzip; unpack it first"),
         (&[0x28, 0xb5, 0x2f, 0xfd], "this is compressed by zstd; unpack it first"),
         (&[0x42, 0x5a, 0x68], "this is compressed by bzip2; unpack it first"),
@@ -44,6 +52,10 @@ mod tests {
         assert!(told(b"\n<!DOCTYPE html><html>").is_some_and(|told| told.contains("HTML")));
         assert!(told(&[0x1f, 0x8b, 8, 0]).is_some_and(|told| told.contains("gzip")));
         assert!(told(&[0x28, 0xb5, 0x2f, 0xfd, 1]).is_some_and(|told| told.contains("zstd")));
+        assert!(told(b"version https://hawser.github.com/spec/v1\n").is_some_and(|told| told.contains("Git LFS")));
+        assert!(told(b"<?xml version=\"1.0\"?><Error>AccessDenied</Error>").is_some_and(|told| told.contains("XML")));
+        assert!(told(&[0xff, 0xfe, b'a', 0]).is_some_and(|told| told.contains("UTF-16")));
+        assert!(told(&[0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]).is_some_and(|told| told.contains("xz")));
         assert_eq!(told(b"PAR1"), None);
         assert_eq!(told(b"version one of a text"), None);
         assert_eq!(told(b""), None);

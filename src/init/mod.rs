@@ -22,6 +22,13 @@ pub use question::{Compared, Question, Template, default_file, source};
 use fit::Fit;
 use measure::Bench;
 
+/// How git treats results: text has the same bytes on every system, and tables are binary.
+const ATTRIBUTES: &str = "\
+# Results are held against their canonical form: their text has the same bytes everywhere.
+* text=auto eol=lf
+*.parquet binary
+";
+
 /// What a run needs while it goes on, and what can be made anew: nothing to commit.
 const IGNORED: &str = "\
 /results/*/*/checkpoints/
@@ -81,7 +88,8 @@ pub fn write(question: &Question, root: &ResultsRoot) -> Result<Written, InitErr
     let schema = write_schema(file)?;
     create_folder(file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
     files::write_new(file, text.as_bytes()).map_err(|error| InitError::unwritten(file, &error))?;
-    let ignored = write_ignored(root)?;
+    let ignored = write_for_git(root, ".gitignore", IGNORED)?;
+    write_for_git(root, ".gitattributes", ATTRIBUTES)?;
     let Fit { seconds, tokens_per_second, .. } = fitted;
     let detects = deviation.detects(seeds);
     Ok(Written { file: file.clone(), schema, ignored, runs, seeds, seconds, tokens_per_second, deviation, detects })
@@ -108,9 +116,10 @@ fn write_schema(file: &Path) -> Result<Option<PathBuf>, InitError> {
     Ok(Some(path))
 }
 
-fn write_ignored(root: &ResultsRoot) -> Result<Option<PathBuf>, InitError> {
-    let path = root.project().join(".gitignore");
-    match files::write_new(&path, IGNORED.as_bytes()) {
+/// Writes a file that git reads, where the project has none.
+fn write_for_git(root: &ResultsRoot, name: &str, text: &str) -> Result<Option<PathBuf>, InitError> {
+    let path = root.project().join(name);
+    match files::write_new(&path, text.as_bytes()) {
         Ok(()) => Ok(Some(path)),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(None),
         Err(error) => Err(InitError::unwritten(&path, &error)),

@@ -1,7 +1,7 @@
 //! Recomputes what can be recomputed: every scorecard and report from the raw artifacts, every figure of a summary from
 //! its tables, every hash. Says of each file what differs; changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -82,10 +82,7 @@ impl Check<'_> {
         match parse_document::<T>(path, &text) {
             Ok(document) => {
                 if canonical_json(path, &document).is_ok_and(|canonical| canonical.as_bytes() != text) {
-                    self.blame(
-                        path,
-                        "is not written in the canonical form (sorted keys, one value a line, shortest floats)",
-                    );
+                    self.blame(path, form(&text));
                 }
                 Some(document)
             }
@@ -117,6 +114,7 @@ impl Check<'_> {
         };
         self.strangers(&documents);
         let mut tables = Tables::default();
+        self.copies(&documents);
         for run in &documents.runs {
             self.run(run, &mut tables);
         }
@@ -166,6 +164,26 @@ impl Check<'_> {
             self.hash(&folder.path().join(name), expected);
         }
         self.tables(run, &summary, tables);
+    }
+
+    /// Runs with the same table of steps: it holds measured times, which no two runs have in common.
+    fn copies(&mut self, documents: &ExperimentDocuments) {
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for run in &documents.runs {
+            // A checkout prints its times rounded, so that two of its runs may have the same.
+            let measured = |summary: &&Summary| summary.steps > 0 && summary.arm.is_none();
+            let Some(summary) = run.finished().filter(measured) else { continue };
+            let Some(table) = summary.files_sha256.get("steps.parquet") else { continue };
+            match seen.get(table.as_str()) {
+                Some(first) => {
+                    let problem = format!("holds the steps of `{first}`, measured times included: it is a copy");
+                    self.blame(&run.folder.steps(), problem);
+                }
+                None => {
+                    seen.insert(table, &run.plan.run_id);
+                }
+            }
+        }
     }
 
     fn hash(&mut self, path: &Path, expected: &str) {
@@ -384,5 +402,16 @@ fn shortened(value: &Value) -> String {
     match text.char_indices().nth(100) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
+    }
+}
+
+/// What is wrong with the bytes of a document that reads well.
+fn form(text: &[u8]) -> &'static str {
+    match text.windows(2).any(|pair| pair == b"\r\n") {
+        true => {
+            "has the line endings of Windows, as git writes them under core.autocrlf; add `* text=auto eol=lf` to \
+             .gitattributes and check it out again"
+        }
+        false => "is not written in the canonical form (sorted keys, one value a line, shortest floats)",
     }
 }

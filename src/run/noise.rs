@@ -9,7 +9,7 @@ use nanochat_lab::{report, scorecard};
 use super::{Opened, Outcome, RunError};
 
 /// What an experiment is called that measures the noise of another one.
-const SUFFIX: &str = "-noise";
+const SUFFIX: &str = nanochat_experiment::NOISE_SUFFIX;
 
 /// The measured noise of an experiment.
 #[derive(Debug)]

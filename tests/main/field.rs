@@ -139,6 +139,12 @@ fn two_specs_of_one_name_are_refused() {
     assert!(project.files("results").is_empty());
     let planned = project.run(&["plan", "experiments/tiny.yaml"]).exits(0);
     assert!(planned.told().contains("has the name `tiny` too"), "{}", planned.stderr());
+    let validated = project.run(&["validate", "experiments"]).exits(2);
+    let told = format!("{} {}", validated.stdout(), validated.told());
+    assert!(told.contains("its name `tiny` is also that of"), "{told}");
+    // The folder where the noise of `tiny` is measured.
+    let noise = project.run(&["run", "experiments/tiny.yaml", "--set", "name=tiny-noise"]).exits(2);
+    assert!(noise.told().contains("can't be an experiment's name"), "{}", noise.stderr());
     project.run(&[&run[..], &["--set", "name=other", "--set", "budget.iterations=4"]].concat()).exits(0);
 }
 
@@ -234,11 +240,23 @@ fn files_are_read_as_people_have_them_or_called_what_they_are() {
             broken.stderr()
         );
     }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(project.path().join("parted"), project.path().join("linked")).unwrap();
+        std::fs::create_dir(project.path().join("within")).unwrap();
+        std::os::unix::fs::symlink(project.path().join("parted"), project.path().join("within/lang")).unwrap();
+        assert_eq!((sha256("linked"), sha256("within")), (plain.clone(), plain), "folders behind links");
+        std::os::unix::fs::symlink("nowhere", project.path().join("within/more")).unwrap();
+        let broken = inspect("within");
+        assert!(broken.code() != 0 && broken.told().contains("within/more"), "{}", broken.stderr());
+    }
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
     for (name, content, told) in [
         ("lfs/a.parquet", pointer.as_bytes(), "Git LFS pointer"),
         ("page/a.parquet", b"<!DOCTYPE html><html></html>", "HTML page"),
         ("packed/a.jsonl", b"\x1f\x8b\x08\x00", "compressed by gzip"),
+        ("lfsgz/a.jsonl.gz", pointer.as_bytes(), "Git LFS pointer"),
+        ("pagezst/a.jsonl.zst", b"<!DOCTYPE html><html></html>", "HTML page"),
     ] {
         let path = project.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -256,13 +274,31 @@ fn files_are_read_as_people_have_them_or_called_what_they_are() {
 #[test]
 fn a_spec_comes_from_standard_input_too() {
     let project = Project::new();
-    let mut command = project.command(&["plan", "-"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(TINY.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let told = one_line(&String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{told}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("tiny"));
+    let ways: &[[&str; 2]] = match cfg!(unix) {
+        true => &[["plan", "-"], ["validate", "-"], ["plan", "/dev/stdin"], ["validate", "/dev/stdin"]],
+        false => &[["plan", "-"], ["validate", "-"]],
+    };
+    for arguments in ways {
+        let mut command = project.command(arguments);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(TINY.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let told = one_line(&String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {told}");
+        let named = if arguments[0] == "plan" { "tiny" } else { "ok" };
+        assert!(String::from_utf8_lossy(&output.stdout).contains(named), "{arguments:?}");
+    }
+}
+
+/// A job that is cut into slices gets to its end: the cap counts what one start of the program works on a run.
+#[test]
+fn a_cap_on_wall_clock_counts_each_start_anew() {
+    let project = Project::new();
+    project.write("tiny.yaml", &TINY.replace("{ iterations: 12 }", "{ iterations: 3, wall_clock: 0.001 }"));
+    let run = ["run", "tiny.yaml", "--allow-hardware-mismatch"];
+    // Each start does at least a step, however short its time is.
+    let codes: Vec<i32> = (0..4).map(|_| project.run(&run).code()).collect();
+    assert!(codes.contains(&130) && codes.ends_with(&[0]), "{codes:?}");
 }
 
 #[test]
@@ -330,4 +366,15 @@ fn git_keeps_line_endings() {
         .unwrap();
     let told = String::from_utf8_lossy(&asked.stdout);
     assert_eq!(told.lines().filter(|line| line.ends_with("eol: lf")).count(), 2, "{told}");
+}
+
+/// In a project without that attribute, the difference is called what it is.
+#[test]
+fn line_endings_of_windows_are_named() {
+    let project = Project::new();
+    let name = "results/books/experiment.json";
+    let text = std::fs::read_to_string(root().join(name)).unwrap();
+    project.write(name, &text.replace('\n', "\r\n"));
+    let ran = project.run(&["verify"]).exits(1);
+    assert!(ran.stdout().contains("line endings of Windows"), "{}", ran.stdout());
 }

@@ -315,6 +315,11 @@ fn a_spec_shows_no_line_of_a_file_outside() {
             }
         }
     }
+    std::os::unix::fs::symlink(elsewhere.path(), project.path().join("linked")).expect("a link");
+    for arguments in [["validate", "linked"], ["validate", "linked/secret.yaml"], ["plan", "linked/secret.yaml"]] {
+        let (code, told) = command(&arguments);
+        assert!(code == Some(2) && told.contains("it is a link") && !told.contains("hunter2"), "{arguments:?}: {told}");
+    }
     let (code, told) = command(&["validate", "spec.yaml"]);
     assert!(code == Some(2) && told.contains("it is a link") && !told.contains("hunter2"), "{told}");
     project.write("tiny.yaml", &format!("{}extends: {out}\n", super::run_experiment::TINY));

@@ -28,7 +28,13 @@ impl Secret {
     /// of this process alone, with which nothing of the cache is found again.
     pub fn of_this_user() -> Self {
         let place = state_folder().map(|folder| folder.join("nanochat").join("cache.key"));
-        let kept = place.and_then(|path| Self::at(&path).ok());
+        // What lies in the folder of the project can have come with it.
+        let project = std::env::current_dir().and_then(|folder| folder.canonicalize()).unwrap_or_default();
+        let inside = |path: &Path| {
+            let real = path.ancestors().find_map(|part| part.canonicalize().ok());
+            real.is_some_and(|real| real.starts_with(&project) && project.parent().is_some())
+        };
+        let kept = place.filter(|path| !inside(path)).and_then(|path| Self::at(&path).ok());
         kept.or_else(|| Self::fresh().ok()).unwrap_or(Self([0; LENGTH]))
     }
 

@@ -15,7 +15,7 @@ use super::{Key, Secret};
 /// Bytes of the digest at the head of an entry.
 const DIGEST: usize = 32;
 /// The kinds of entry that the program makes; others in the folder are not from it.
-const KINDS: &[&str] = &["tokens", "tokenizer", "training_texts"];
+const KINDS: &[&str] = &["tokens", "tokenizer", "training_texts", "scans"];
 /// How names of unfinished entries begin.
 const UNFINISHED: &str = ".tmp-";
 /// Unfinished entries older than this were left by a process that died.

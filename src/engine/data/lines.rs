@@ -91,7 +91,7 @@ impl LineShard {
 
 /// Where every document of a file begins. Errors at the first line that is no document.
 pub(super) fn index(path: &Path, format: &LineFormat) -> Result<Vec<Place>, DataError> {
-    if let Some(told) = disguise(path).filter(|_| Packing::of(path) == Packing::Plain) {
+    if let Some(told) = disguise(path).filter(|_| !Packing::of(path).begins(path)) {
         return Err(DataError::Disguised { path: path.to_path_buf(), told });
     }
     let mut reader = Reader::open(path, format, Place { offset: 0, line: 0 }, None)?;

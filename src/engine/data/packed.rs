@@ -26,6 +26,18 @@ impl Packing {
     /// The endings that shards of JSON lines may have after their own.
     pub const ENDINGS: [&str; 2] = [".gz", ".zst"];
 
+    /// Whether a file begins as files that are packed so do; plain ones may begin in any way.
+    pub fn begins(self, path: &Path) -> bool {
+        let magic: &[u8] = match self {
+            Self::Plain => return false,
+            Self::Gzip => &[0x1f, 0x8b],
+            Self::Zstd => &[0x28, 0xb5, 0x2f, 0xfd],
+        };
+        let mut begin = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(magic.len() as u64).read_to_end(&mut begin));
+        read.is_ok() && begin == magic
+    }
+
     pub fn of(path: &Path) -> Self {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("gz") => Self::Gzip,

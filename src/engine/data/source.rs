@@ -102,9 +102,10 @@ fn collect(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) -> Result<V
             continue;
         }
         let is_shard = is_shard(&path, extension);
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        // A folder behind a link counts like any other; a circle of links ends at the deepest level that is looked into.
+        if path.is_dir() {
             folders.push(path);
-        } else if is_shard && !path.exists() {
+        } else if !path.exists() {
             return Err(DataError::BrokenLink { path });
         } else if is_shard && path.is_file() {
             files.push(path);

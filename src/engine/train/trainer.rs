@@ -99,6 +99,8 @@ pub struct Trainer<'a> {
     bundle: Option<Bundle>,
     history: History,
     clock: Clock,
+    /// Seconds that earlier starts of the program spent on the run.
+    earlier_seconds: f64,
     step: u64,
     device: Device,
 }
@@ -143,6 +145,7 @@ impl<'a> Trainer<'a> {
             bundle,
             history: History::default(),
             clock: Clock::start(0.0),
+            earlier_seconds: 0.0,
             step: 0,
             plan,
             device,
@@ -198,6 +201,7 @@ impl<'a> Trainer<'a> {
         self.engine.load_optimizer_state(&group("optimizer")?)?;
         self.loader.restore(state.loader)?;
         self.clock = Clock::start(state.history.elapsed_seconds);
+        self.earlier_seconds = state.history.elapsed_seconds;
         self.history = state.history;
         self.step = snapshot.step;
         Ok(())
@@ -316,11 +320,12 @@ impl<'a> Trainer<'a> {
         let to_step = divergence::scheduled_before(reached, self.plan.checkpoint.every);
         let data = self.loader.state();
         self.note_resources();
-        let before = std::mem::take(&mut self.history);
+        let (before, earlier_seconds) = (std::mem::take(&mut self.history), self.earlier_seconds);
         let skipped_steps = self.step + u64::from(in_step) - to_step;
         self.restore(sink.load(to_step)?)?;
         self.loader.restore(data)?;
         self.clock = Clock::start(before.elapsed_seconds);
+        self.earlier_seconds = earlier_seconds;
         self.history.peak_rss_bytes = before.peak_rss_bytes;
         self.history.peak_device_bytes = before.peak_device_bytes;
         self.history.first_batch_sha256 = before.first_batch_sha256;
@@ -336,7 +341,7 @@ impl<'a> Trainer<'a> {
         let cap = self.plan.wall_clock_seconds;
         if stop() {
             Some(Ending::Stopped)
-        } else if cap.is_some_and(|cap| self.clock.elapsed_seconds() >= cap) {
+        } else if cap.is_some_and(|cap| self.clock.elapsed_seconds() - self.earlier_seconds >= cap) {
             Some(Ending::OutOfTime)
         } else {
             None

@@ -257,14 +257,24 @@ fn word(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// A number whose only comma stands for the decimal point, as `1,5`; not `1,500`, whose comma groups thousands.
+fn decimal_comma(text: &str) -> Option<String> {
+    let (whole, rest) = text.split_once(',')?;
+    let is_decimal = rest.len() != 3 && !rest.contains([',', '.']) && !whole.contains('.');
+    is_decimal.then(|| format!("{whole}.{rest}"))
+}
+
 /// What usually lies behind a value of the wrong kind.
 fn type_help(found: &Node, expected: &BTreeSet<String>) -> Option<String> {
     let wants = |kind: &str| expected.contains(kind);
     match &found.kind {
         Kind::Text(text) if wants("a whole number") || wants("a number") => {
+            let is_number = |text: &str| text.parse::<f64>().is_ok_and(f64::is_finite);
+            if let Some(number) = decimal_comma(text).filter(|number| is_number(number)) {
+                return Some(format!("write {number}, with a point"));
+            }
             let bare: String = text.chars().filter(|c| !matches!(c, '_' | ',' | ' ')).collect();
-            let is_number = bare.parse::<f64>().is_ok_and(f64::is_finite);
-            is_number.then(|| format!("write {bare}, without quotes, underscores or spaces"))
+            is_number(&bare).then(|| format!("write {bare}, without quotes, underscores or spaces"))
         }
         Kind::Text(text)
             if wants("true or false") && ["yes", "no", "on", "off"].contains(&text.to_lowercase().as_str()) =>

@@ -55,8 +55,7 @@ pub struct Loaded {
 /// # Errors
 /// Files that can't be read at all, as files or as YAML.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, SpecErrors> {
-    let source = if path == Path::new(STANDARD_INPUT) { read_standard_input(path) } else { read_source(path) };
-    load_source(path, source, options)
+    load_source(path, read_typed(path), options)
 }
 
 /// Reads and merges a spec whose bytes are at hand; `path` is what messages call it, and what `extends` is relative to.
@@ -87,14 +86,29 @@ fn read_standard_input(path: &Path) -> Result<Arc<Source>, Diagnostic> {
     source_of(path, &bytes)
 }
 
+/// Reads a document that the user named: `-` is standard input, and a pipe is read to its end.
+///
+/// # Errors
+/// A sentence about what is in the way.
+pub fn read_typed(path: &Path) -> Result<Arc<Source>, Diagnostic> {
+    match path == Path::new(STANDARD_INPUT) {
+        true => read_standard_input(path),
+        false => read_opened(path, files::open_typed(path)),
+    }
+}
+
 /// Reads a text file of bounded size.
 ///
 /// # Errors
 /// A sentence about what is in the way.
 pub fn read_source(path: &Path) -> Result<Arc<Source>, Diagnostic> {
+    read_opened(path, files::open(path))
+}
+
+fn read_opened(path: &Path, file: std::io::Result<std::fs::File>) -> Result<Arc<Source>, Diagnostic> {
     // What a file says of its length need not be what it yields, as under /proc.
     let mut bytes = Vec::new();
-    let file = files::open(path).map_err(|error| unreadable(path, &error.to_string()))?;
+    let file = file.map_err(|error| unreadable(path, &error.to_string()))?;
     let read = file.take(yaml::MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| unreadable(path, &error.to_string()))?;
     source_of(path, &bytes)

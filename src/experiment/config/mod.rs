@@ -28,7 +28,7 @@ mod yaml;
 pub use diagnostic::{Diagnostic, MAX_PROBLEMS, Severity, SpecErrors};
 pub use inside::Inside;
 pub use layers::{Layer, LayerKind, Merged, rivalry};
-pub use load::{LoadOptions, Loaded, VocabularyReader, load, load_bytes, read_source};
+pub use load::{LoadOptions, Loaded, VocabularyReader, load, load_bytes, read_source, read_typed};
 pub use node::{Entry, Kind, Node};
 pub use scalar::EXACT_INTEGER;
 pub use short_forms::expand as expand_short_forms;

@@ -108,7 +108,7 @@ fn escaping(name: &str) -> AutoEscape {
 }
 
 fn overridden(path: &Path) -> Result<Option<String>, ReportError> {
-    match files::read_text(path, LONGEST) {
+    match files::refuse_linked_parts(path).and_then(|()| files::read_text(path, LONGEST)) {
         Ok(source) => Ok(Some(source)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(ArtifactError::io("read the template", path, error).into()),

@@ -50,7 +50,24 @@ pub fn validate(paths: &[PathBuf], options: &LoadOptions) -> Vec<Validated> {
             validated.push(validate_file(path, true, options));
         }
     }
+    name_once(&mut validated);
     validated
+}
+
+/// Blames every spec whose name an earlier one of the list has: their results would take each other's place.
+fn name_once(validated: &mut [Validated]) {
+    let mut seen: Vec<(String, PathBuf)> = Vec::new();
+    for file in validated.iter_mut().filter(|file| file.kind == Some("experiment")) {
+        let (Some(name), Ok(real)) = (experiment::stated_name(&file.path), file.path.canonicalize()) else { continue };
+        let earlier = seen.iter().find(|(other, path)| other.eq_ignore_ascii_case(&name) && *path != real);
+        if let Some((_, path)) = earlier {
+            let place = path.file_name().unwrap_or_default().to_string_lossy();
+            let message =
+                format!("its name `{name}` is also that of {place}: their results would take each other's place");
+            file.diagnostics.push(Diagnostic::error("same-name", message).help("give every spec a name of its own"));
+        }
+        seen.push((name, real));
+    }
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -85,12 +102,13 @@ type Outcome = Result<(Option<&'static str>, Vec<Diagnostic>), Vec<Diagnostic>>;
 
 /// A YAML file: a spec, or a hardware profile.
 fn validate_spec(path: &Path, options: &LoadOptions) -> Outcome {
-    let source = spec::read_source(path).map_err(|problem| vec![problem])?;
+    let source = spec::read_typed(path).map_err(|problem| vec![problem])?;
     let node = spec::parse(&source)?;
     if node.get("schema").and_then(Node::text) == Some(spec::document::PROFILE_SCHEMA) {
         return Ok((Some("hardware"), spec::check::PROFILE.check(&node, true)));
     }
-    match experiment::load(path, options) {
+    // What was read from a pipe isn't there a second time.
+    match experiment::load_bytes(path, source.text().as_bytes(), options) {
         Err(errors) => Ok((Some("experiment"), errors.diagnostics)),
         Ok(experiment) => {
             let mut diagnostics = experiment.warnings.clone();

@@ -245,6 +245,24 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
+    /// Whether both sides end with the same weights, as far as they are recorded.
+    fn has_same_weights(&self) -> bool {
+        self.old.weights_sha256.is_some() && self.old.weights_sha256 == self.new.weights_sha256
+    }
+
+    /// Why the evaluations of the same weights can't both be right; none where they agree or the weights differ.
+    fn contradiction(&self) -> Option<String> {
+        let figures =
+            |summary: &Summary| [summary.final_val_bpb, summary.core_metric].map(|figure| figure.map(f64::to_bits));
+        (self.has_same_weights() && figures(self.old) != figures(self.new)).then(|| {
+            format!(
+                "`{}` ends with the same weights as before, bit for bit, and with other figures: the evaluation changed, \
+                 or a figure was written by hand",
+                self.later.plan.run_id
+            )
+        })
+    }
+
     /// Whether both sides hold one and the same run, not one that was made again.
     fn is_one_recording(&self) -> bool {
         self.old == self.new && self.earlier.environment == self.later.environment
@@ -333,9 +351,10 @@ impl<'a> Sides<'a> {
                 problem.unwrap_or((Outcome::Missing(None), "no run is finished on both sides".to_string()));
             return Ok(Some(undecided_both(outcome, &reason)));
         }
-        let identical = pairs
-            .iter()
-            .all(|pair| pair.old.weights_sha256.is_some() && pair.old.weights_sha256 == pair.new.weights_sha256);
+        if let Some(reason) = pairs.iter().find_map(Pair::contradiction) {
+            return Ok(Some(undecided_both(Outcome::NotComparable(None), &reason)));
+        }
+        let identical = pairs.iter().all(Pair::has_same_weights);
         let mut quality = self.quality(&pairs, identical);
         if let Some((_, reason)) = problem {
             quality.reason = format!("{}; left out: {reason}", quality.reason);
@@ -348,9 +367,11 @@ impl<'a> Sides<'a> {
     /// Judges a cell whose plan changed, or by rules v2.
     fn across(&self, label: &str, across: &Across<'_>) -> Result<ComparedCell, ScorecardError> {
         let (pairs, _) = pairs(across.earlier, across.later);
-        let weights =
-            |pair: &Pair<'_>| pair.old.weights_sha256.is_some() && pair.old.weights_sha256 == pair.new.weights_sha256;
-        let identical = !pairs.is_empty() && pairs.len() == across.later.len() && pairs.iter().all(weights);
+        let contradiction = pairs.iter().find_map(Pair::contradiction);
+        let identical = !pairs.is_empty()
+            && pairs.len() == across.later.len()
+            && pairs.iter().all(Pair::has_same_weights)
+            && contradiction.is_none();
         // The same weights are no worse; they are no better either, when a change claims to be.
         let no_worse = match self.rules.quality.claim {
             Some(QualityClaim::Off) => false,
@@ -360,6 +381,12 @@ impl<'a> Sides<'a> {
         let (quality, answer) = match identical && no_worse {
             true => (self.quality(&pairs, identical), None),
             false => across.quality(),
+        };
+        let (quality, answer) = match contradiction {
+            Some(reason) if !matches!(quality.verdict(), Verdict::NotComparable | Verdict::Off) => {
+                (Judgement::undecided(self.rules.quality.metric.word(), Outcome::NotComparable(None), &reason), None)
+            }
+            _ => (quality, answer),
         };
         let speed = match self.rules.ruleset == super::V1 {
             true => Judgement::undecided(

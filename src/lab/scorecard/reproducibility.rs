@@ -91,6 +91,9 @@ fn bitwise(mut judgement: Judgement, found: Finding, first: &Finished<'_>, repea
     judgement.bound = Some(Bound::at(0.0));
     let mut checked = Vec::new();
     for repeat in repeats {
+        if let Some(reason) = copied(first, repeat) {
+            return Judgement { outcome: Outcome::Missing(Some(found)), reason, ..judgement };
+        }
         if let Some(reason) = other_conditions(first.run, repeat.run) {
             return Judgement { outcome: Outcome::NotComparable(Some(found)), reason, ..judgement };
         }
@@ -117,6 +120,21 @@ fn bitwise(mut judgement: Judgement, found: Finding, first: &Finished<'_>, repea
         checked.join(", ")
     );
     judgement
+}
+
+/// Why a run is no repeat of another: their tables hold measured times, which no two runs have in common.
+fn copied(first: &Finished<'_>, repeat: &Finished<'_>) -> Option<String> {
+    const TIMED: &str = "steps.parquet";
+    let table = |one: &Finished<'_>| one.summary.files_sha256.get(TIMED).cloned();
+    let same = table(first).is_some_and(|hash| Some(hash) == table(repeat))
+        && first.summary.steps > 0
+        && first.summary.arm.is_none();
+    same.then(|| {
+        format!(
+            "`{}` has the {TIMED} of `{}`, measured times included: it is a copy and no repeat",
+            repeat.run.plan.run_id, first.run.plan.run_id
+        )
+    })
 }
 
 /// Why two runs can't be expected to agree bit for bit; none when they can.

@@ -384,6 +384,18 @@ fn before_and_after_are_judged_in_pairs() {
     let worse = before_and_after(|wanted| wanted.bpb += 0.005 + 1e-5 * wanted.seed as f64);
     assert_eq!(compare::gate(&worse), Gate::Failed);
     check(&cell(worse).quality, Verdict::Fail, "non_inferiority_paired", &["3 earlier runs", "beyond"]);
+    // The same weights can't have other figures: nothing passes that says so.
+    let with_weights = |bpb: f64| {
+        let mut project = Project::new();
+        for seed in 42..45 {
+            project.add_with(Wanted::seed(seed, bpb), |_, summary, _| summary.weights_sha256 = Some("0".repeat(64)));
+        }
+        project.write_record();
+        project
+    };
+    let contradiction = compare_folders(&with_weights(1.0), &with_weights(2.0));
+    assert_eq!(compare::gate(&contradiction), Gate::Unjudged);
+    check(&cell(contradiction).quality, Verdict::NotComparable, "none", &["the same weights", "with other figures"]);
     let slower = before_and_after(|wanted| wanted.seconds *= 1.1);
     check(&cell(slower).speed, Verdict::Fail, "paired_log_ratio", &["below 0.9950"]);
     let moved = before_and_after(|wanted| wanted.machine = "other".into());
