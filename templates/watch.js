@@ -39,7 +39,7 @@ function showExperiments(list) {
   const select = byId("experiments");
   const names = list.map((one) => one.name);
   if (!names.includes(experiment)) {
-    const open = list.find((one) => one.open > 0) || list[0];
+    const open = list.find((one) => one.open) || list[0];
     experiment = open ? open.name : null;
   }
   if (select.dataset.names !== JSON.stringify(names)) {
@@ -52,15 +52,19 @@ function showExperiments(list) {
 function showRuns(live) {
   byId("description").textContent = live.description;
   byId("counts").textContent = live.counts + (live.seconds_left ? `; about ${time(live.seconds_left)} left` : "");
-  const rows = live.runs.map((run, place) => {
+  const rows = live.runs.concat(live.timing || []).map((run, place) => {
     const row = document.createElement("tr");
     const name = element("td");
     const swatch = element("span", "", "swatch");
     swatch.style.background = colour(place);
-    const button = element("button", run.run_id);
-    button.type = "button";
-    button.addEventListener("click", () => { chosen = run.run_id; refresh(); });
-    name.append(swatch, button);
+    if (run === live.timing) {
+      name.textContent = run.run_id;
+    } else {
+      const button = element("button", run.run_id);
+      button.type = "button";
+      button.addEventListener("click", () => { chosen = run.run_id; refresh(); });
+      name.append(swatch, button);
+    }
     const where = [run.host, run.job && "job " + run.job].filter(Boolean).join(", ");
     const state = element("td", run.state);
     if (run.reason) state.title = run.reason;

@@ -31,6 +31,7 @@ const IGNORED: &str = "\
 /results/*/*/.lease-*
 /results/*/*/owners.jsonl
 /results/*/.slurm/
+/results/*/.timing/
 /results/baselines/*/weights/
 /.nanochat-cache
 .tmp-*
