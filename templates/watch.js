@@ -8,6 +8,8 @@ const byId = (id) => document.getElementById(id);
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 let experiment = null;
 let chosen = null;
+// Draws what is known of the curves for the width that there is now.
+let draw = () => {};
 
 async function get(path, query) {
   const headers = token ? { Authorization: "Bearer " + token } : {};
@@ -39,7 +41,7 @@ function showExperiments(list) {
   const select = byId("experiments");
   const names = list.map((one) => one.name);
   if (!names.includes(experiment)) {
-    const open = list.find((one) => one.open > 0) || list[0];
+    const open = list.find((one) => one.open) || list[0];
     experiment = open ? open.name : null;
   }
   if (select.dataset.names !== JSON.stringify(names)) {
@@ -52,24 +54,32 @@ function showExperiments(list) {
 function showRuns(live) {
   byId("description").textContent = live.description;
   byId("counts").textContent = live.counts + (live.seconds_left ? `; about ${time(live.seconds_left)} left` : "");
-  const rows = live.runs.map((run, place) => {
+  const rows = live.runs.concat(live.timing || []).map((run, place) => {
     const row = document.createElement("tr");
     const name = element("td");
     const swatch = element("span", "", "swatch");
     swatch.style.background = colour(place);
-    const button = element("button", run.run_id);
-    button.type = "button";
-    button.addEventListener("click", () => { chosen = run.run_id; refresh(); });
-    name.append(swatch, button);
+    if (run === live.timing) {
+      name.textContent = run.run_id;
+    } else {
+      const button = element("button", run.run_id);
+      button.type = "button";
+      button.addEventListener("click", () => { chosen = run.run_id; refresh(); });
+      name.append(swatch, button);
+    }
     const where = [run.host, run.job && "job " + run.job].filter(Boolean).join(", ");
     const state = element("td", run.state);
     if (run.reason) state.title = run.reason;
-    row.append(name, state, element("td", where || "–"));
     const steps = run.steps === null ? "–" : `${run.step}/${run.steps}`;
     const memory = run.memory_bytes === null ? "–" : (run.memory_bytes / 2 ** 30).toFixed(2) + " GiB";
     const sign = run.silent_seconds === null ? "–" : time(run.silent_seconds) + " ago";
     const cells = [steps, figure(run.loss, 4), figure(run.val_bpb, 4), whole(run.tokens_per_second), memory, time(run.seconds_left), sign];
-    row.append(...cells.map((text) => element("td", text, "n")));
+    row.append(name, state, element("td", where || "–"), ...cells.map((text) => element("td", text, "n")));
+    // On a narrow screen each cell says what it is, and one without a value is left out.
+    [...row.cells].forEach((cell, column) => {
+      cell.dataset.name = byId("columns").cells[column].textContent;
+      if (cell.textContent === "–") cell.classList.add("none");
+    });
     return row;
   });
   byId("runs").replaceChildren(...rows);
@@ -137,9 +147,12 @@ async function refresh() {
       const curves = await (await get("/api/curves", { name: asked })).json();
       if (asked !== experiment) return;
       const names = live.runs.map((run) => run.run_id);
-      for (const [id, key] of [["loss", "loss"], ["bpb", "val_bpb"]]) {
-        chart(byId(id), curves.filter((one) => one[key].length).map((one) => ({ run_id: one.run_id, points: one[key] })), names);
-      }
+      draw = () => {
+        for (const [id, key] of [["loss", "loss"], ["bpb", "val_bpb"]]) {
+          chart(byId(id), curves.filter((one) => one[key].length).map((one) => ({ run_id: one.run_id, points: one[key] })), names);
+        }
+      };
+      draw();
       await showLog();
     }
     byId("connection").textContent = "live";
@@ -159,6 +172,8 @@ async function showLog() {
 }
 
 byId("experiments").addEventListener("change", (event) => { experiment = event.target.value; chosen = null; refresh(); });
+
+addEventListener("resize", () => draw());
 
 async function follow() {
   await refresh();

@@ -218,6 +218,22 @@ impl ExperimentFolder {
         self.path.join("timing.json")
     }
 
+    /// `.timing/`, not in git: who makes the timing session, and what is made of it.
+    ///
+    /// # Errors
+    /// A link in its place.
+    pub fn timing_work(&self) -> Result<PathBuf, ArtifactError> {
+        files::beneath(&self.path, ".timing")
+    }
+
+    /// `.timing/blocks.json`: the blocks of a timing session that isn't whole.
+    ///
+    /// # Errors
+    /// A link in its folder's place.
+    pub fn timing_blocks(&self) -> Result<PathBuf, ArtifactError> {
+        Ok(self.timing_work()?.join("blocks.json"))
+    }
+
     /// `noise.json`: what A/A runs of the experiment showed.
     pub fn noise(&self) -> PathBuf {
         self.path.join("noise.json")

@@ -72,6 +72,8 @@ pub enum Doing {
     Training,
     /// Evaluating.
     Evaluating,
+    /// Timing all cells in alternating blocks; its steps are blocks.
+    Timing,
 }
 
 /// How far a run is.

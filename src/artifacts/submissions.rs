@@ -10,6 +10,9 @@ use super::{ArtifactError, ExperimentFolder, canonical_json, check_name, files, 
 /// The longest record and list that are read, in bytes.
 const LONGEST: u64 = 64 << 20;
 
+/// What stands for the timing session in the list of a submission's elements; no run is called so.
+pub const TIMING: &str = ":timing";
+
 /// The jobs of an experiment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Submissions {
@@ -20,7 +23,7 @@ pub struct Submissions {
 /// What one command submitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submission {
-    /// File of its elements: a line each, with ids of runs.
+    /// File of its elements: a line each, with ids of runs, or [`TIMING`].
     pub list: String,
     /// Its arrays.
     pub arrays: Vec<Array>,

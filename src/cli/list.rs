@@ -3,14 +3,18 @@
 use std::path::PathBuf;
 
 use nanochat_artifacts::{ResultsRoot, Verdict};
-use nanochat_lab::scorecard::{ExperimentOverview, Listing, Order, RunOverview, Verdicts, overview, verdict_name};
+use nanochat_lab::live::TIMING_SESSION;
+use nanochat_lab::scorecard::{ExperimentOverview, Listing, Order, Verdicts, overview, verdict_name};
 
 use super::output::{json, number, table};
 use super::{CliError, CliResult, Exit, Format, names, terminal};
+use crate::run::duration;
 
 /// What a run's status can be.
 const STATUSES: [&str; 9] =
     ["finished", "interrupted", "failed", "planned", "queued", "preparing", "training", "evaluating", "left"];
+/// Columns that are there only while somebody has a run.
+const LIVE: [&str; 3] = ["loss", "left", "last sign"];
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -69,7 +73,7 @@ pub fn execute(args: Args) -> CliResult {
     let experiments = listing.select(all);
     match args.format {
         Format::Json => json(&serde_json::json!({ "experiments": experiments }))?,
-        Format::Text if args.experiment.is_some() => experiments.iter().for_each(|one| print_runs(&one.runs)),
+        Format::Text if args.experiment.is_some() => experiments.iter().for_each(print_runs),
         Format::Text if experiments.is_empty() => say!("No results under {} match.", root.results().display()),
         Format::Text => print_experiments(&experiments),
     }
@@ -95,20 +99,40 @@ fn print_experiments(experiments: &[ExperimentOverview]) {
     experiments.iter().filter_map(|one| one.error.as_ref()).for_each(|error| tell!("warning: {error}"));
 }
 
-fn print_runs(runs: &[RunOverview]) {
-    let mut table = table(&["run", "status", "steps", "final bpb", "tokens/s", "seconds", "finished at"]);
-    for run in runs {
+fn print_runs(one: &ExperimentOverview) {
+    let is_live = one.runs.iter().any(|run| run.silent_seconds.is_some());
+    let mut columns = vec!["run", "status", "steps", "final bpb", "tokens/s"];
+    columns.extend(if is_live { &LIVE[..] } else { &["seconds", "finished at"][..] });
+    let mut table = table(&columns);
+    for run in &one.runs {
         let steps = run.planned_steps.map_or("–".to_string(), |planned| format!("{}/{planned}", run.steps));
-        table.add_row([
+        let mut row = vec![
             run.run_id.clone(),
             run.host.as_ref().map_or_else(|| run.status.to_string(), |host| format!("{} on {host}", run.status)),
             steps,
             number(run.final_val_bpb, 5),
             number(run.tokens_per_second, 0),
-            number(run.elapsed_seconds, 1),
-            run.finished_at.clone().unwrap_or_else(|| "–".to_string()),
-        ]);
+        ];
+        if is_live {
+            row.extend([number(run.loss, 4), time(run.seconds_left, ""), time(run.silent_seconds, " ago")]);
+        } else {
+            row.extend([number(run.elapsed_seconds, 1), run.finished_at.clone().unwrap_or_else(|| "–".to_string())]);
+        }
+        table.add_row(row);
     }
-    terminal::fit(&mut table, &["finished at", "seconds", "tokens/s", "steps"]);
+    terminal::fit(&mut table, &["finished at", "seconds", "loss", "tokens/s", "steps"]);
     super::output::verdict_lines(&table.to_string());
+    if let Some(timing) = &one.timing {
+        let host = timing.host.as_ref().filter(|_| timing.state.is_running());
+        let host = host.map(|host| format!(" on {host}")).unwrap_or_default();
+        let blocks = timing.steps.map(|steps| format!(", block {} of {steps}", timing.step + 1)).unwrap_or_default();
+        say!("{TIMING_SESSION}: {}{host}{blocks}", timing.state.name());
+    }
+    if let Some(seconds) = one.seconds_left {
+        say!("about {} left", duration(seconds));
+    }
+}
+
+fn time(seconds: Option<f64>, after: &str) -> String {
+    seconds.map_or_else(|| "–".to_string(), |seconds| format!("{}{after}", duration(seconds)))
 }

@@ -1,6 +1,7 @@
 //! `nanochat plan`: what an experiment would run, and what it would cost.
 
 use nanochat_experiment as experiment;
+use nanochat_lab::live::{self, ExperimentLive};
 use nanochat_plan::PlanSet;
 
 use super::context::SpecArgs;
@@ -41,7 +42,13 @@ pub fn execute(args: Args) -> CliResult {
     let mut needs = run::needs(&opened);
     needs.remarks.extend(opened.plans().first().and_then(baseline::on_several_devices));
     match args.format {
-        Format::Text => plan_text::print(&opened, &outlook, power.as_ref(), &needs),
+        Format::Text => {
+            plan_text::print(&opened, &outlook, power.as_ref(), &needs);
+            // An experiment that was never begun has no record.
+            if let Some(live) = live::of_experiment(&folder).ok().filter(ExperimentLive::is_open) {
+                say!("{}", super::watch::headline(&live));
+            }
+        }
         Format::Json => {
             let set = PlanSet::new(&opened.experiment.name, opened.expansion.runs, outlook, power);
             super::output::text(&json_text(&PlanSet { needs: Some(needs), ..set })?);

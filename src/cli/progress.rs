@@ -45,6 +45,11 @@ impl Progress {
                 let again = if attempt > 1 { format!(", disturbed: attempt {attempt}") } else { String::new() };
                 self.bar.line(&format!("timing       block {block}{again}"));
             }
+            Event::TimingWaits { error } => self.bar.line(&format!("waiting      the timing session  {error}")),
+            Event::TimingFailed { error } => {
+                self.bar.finish();
+                self.bar.line(&format!("FAILED       the timing session  {}", with_help(error)));
+            }
             Event::Ended { plan, summary } => self.end(plan, summary),
             Event::Failed { plan, error } => {
                 self.bar.finish();

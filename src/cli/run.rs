@@ -186,7 +186,7 @@ fn exit(outcome: &Outcome, gate: bool) -> Exit {
     if outcome.interrupted {
         return Exit::Interrupted;
     }
-    if !outcome.failed.is_empty() || !outcome.unfinished.is_empty() {
+    if !outcome.failed.is_empty() || !outcome.unfinished.is_empty() || outcome.no_timing.is_some() {
         return Exit::Failed;
     }
     let Some(judged) = &outcome.judged else { return Exit::Done };
@@ -234,11 +234,14 @@ fn print_ends(outcome: &Outcome) {
     for run_id in &outcome.unfinished {
         say!("not finished: {run_id}");
     }
+    if let Some(reason) = &outcome.no_timing {
+        say!("no timing session: {reason}");
+    }
     if outcome.interrupted {
         say!("stopped; the same command continues");
-    } else if !outcome.unfinished.is_empty() {
+    } else if !outcome.unfinished.is_empty() || outcome.no_timing.is_some() {
         say!("the same command goes on with what isn't finished");
-    } else if outcome.finished == 0 && outcome.failed.is_empty() {
+    } else if outcome.finished == 0 && outcome.already_done > 0 && outcome.failed.is_empty() {
         say!("all {} runs were done before (--force starts over)", outcome.already_done);
     }
 }

@@ -11,7 +11,7 @@ use super::signals::stop_on_signals;
 use super::watch::Screen;
 use super::{CliError, CliResult, Exit, input};
 use crate::cluster::{self, ClusterError, Request, Slurm, Submitted};
-use crate::run::Opened;
+use crate::run::{self, Opened};
 
 /// Between two looks at the artifacts, and at the queue.
 const LOOK: Duration = Duration::from_secs(1);
@@ -81,11 +81,18 @@ pub fn execute(
         .into_iter()
         .collect();
     let none = nanochat_plan::SlurmSettings::default();
-    let settings = opened.experiment.profile().and_then(|profile| profile.slurm.as_ref()).unwrap_or(&none);
-    let (request, slurm) = (
-        Request { folder: &folder, plans: opened.plans(), command, judging: &judging, settings },
-        Slurm::at(opened.root.project()),
-    );
+    let profile = opened.experiment.profile();
+    let request = Request {
+        folder: &folder,
+        plans: opened.plans(),
+        command,
+        judging: &judging,
+        settings: profile.and_then(|profile| profile.slurm.as_ref()).unwrap_or(&none),
+        threads: profile.map_or(0, |profile| profile.threads),
+        lacks_session: run::lacks_session(opened, &folder),
+        arms_are_timed: run::arms_are_timed(opened),
+    };
+    let slurm = Slurm::at(opened.root.project());
     if args.dry_run {
         print_scripts(&request, &slurm)?;
         return Ok(Some(Exit::Done));
@@ -95,7 +102,7 @@ pub fn execute(
         say!("`nanochat watch {0}` shows the runs; `nanochat cancel {0}` ends them", opened.experiment.name);
         return Ok(Some(Exit::Done));
     }
-    if submitted.runs == 0 && submitted.open == 0 {
+    if submitted.jobs.is_empty() && submitted.open == 0 && !submitted.timing_open {
         return Ok(None);
     }
     wait(&folder, &slurm, &opened.experiment.name)
@@ -108,12 +115,15 @@ fn submit(request: &Request<'_>, slurm: &Slurm, opened: &Opened) -> Result<Submi
     queue?;
     nanochat_artifacts::write_document(&request.folder.record(), &record).map_err(CliError::failed)?;
     let submitted = cluster::submit(request, slurm).map_err(CliError::failed)?;
-    let Submitted { jobs, runs, open, done } = &submitted;
+    let Submitted { jobs, runs, timing, open, timing_open, done } = &submitted;
+    let session = if *timing { " and the timing session" } else { "" };
+    let waiting = if *timing_open { ", and so is the timing session" } else { "" };
     match jobs.as_slice() {
-        [] => say!("nothing to submit: {done} runs are done, {open} are queued or running"),
-        jobs => {
-            say!("submitted {runs} runs as job {}; {done} are done, {open} were queued or running", jobs.join(", "))
-        }
+        [] => say!("nothing to submit: {done} runs are done, {open} are queued or running{waiting}"),
+        jobs => say!(
+            "submitted {runs} runs{session} as job {}; {done} are done, {open} were queued or running",
+            jobs.join(", ")
+        ),
     }
     Ok(submitted)
 }
@@ -122,12 +132,17 @@ fn print_scripts(request: &Request<'_>, slurm: &Slurm) -> Result<(), CliError> {
     let prepared = cluster::prepare(request, slurm).map_err(CliError::invalid)?;
     let runs: usize = prepared.elements.iter().map(Vec::len).sum();
     let (elements, arrays) = (prepared.elements.len(), prepared.arrays.len());
-    say!("# {runs} runs in {elements} elements of {arrays} arrays would be submitted");
+    let session = if prepared.timing.is_some() { ", and a timing session," } else { "" };
+    say!("# {runs} runs in {elements} elements of {arrays} arrays{session} would be submitted");
     for (slice, script) in &prepared.arrays {
         say!("# --- elements {} to {}", slice.first + 1, slice.first + slice.count);
         say_lines!("{script}");
     }
-    if arrays > 0 {
+    if let Some(script) = &prepared.timing {
+        say!("# --- the timing session, an element of its own after the runs");
+        say_lines!("{script}");
+    }
+    if arrays > 0 || prepared.timing.is_some() {
         say!("# --- the last job, after all others");
         say_lines!("{}", prepared.judging);
     }

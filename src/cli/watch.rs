@@ -47,7 +47,7 @@ pub fn execute(args: Args) -> CliResult {
         let mut shown = false;
         for folder in &folders {
             let experiment = live::of_experiment(folder).map_err(CliError::failed)?;
-            if args.experiment.is_some() || is_open(&experiment) {
+            if args.experiment.is_some() || experiment.is_open() {
                 say_lines!("{}", lines(&experiment));
                 shown = true;
             }
@@ -63,9 +63,9 @@ pub fn execute(args: Args) -> CliResult {
         let states: Vec<ExperimentLive> =
             folders.iter().filter_map(|folder| live::of_experiment(folder).ok()).collect();
         let open: Vec<&ExperimentLive> =
-            states.iter().filter(|state| args.experiment.is_some() || is_open(state)).collect();
+            states.iter().filter(|state| args.experiment.is_some() || state.is_open()).collect();
         let text = open.iter().map(|state| lines(state)).collect::<Vec<_>>().join("\n\n");
-        if stop.requested() || !open.iter().any(|state| is_open(state)) {
+        if stop.requested() || !open.iter().any(|state| state.is_open()) {
             screen.clear();
             say_lines!("{}", if text.is_empty() { "nothing is queued or running" } else { &text });
             return Ok(Exit::Done);
@@ -97,22 +97,23 @@ fn folders(root: &ResultsRoot, name: Option<&str>) -> Result<Vec<ExperimentFolde
     Ok(one)
 }
 
-fn is_open(experiment: &ExperimentLive) -> bool {
-    experiment.count(|state| state.is_running() || state == live::LiveState::Queued) > 0
-}
-
 /// An experiment in lines.
 fn lines(experiment: &ExperimentLive) -> String {
-    let left = experiment.seconds_left.map(|seconds| format!("; about {} left", duration(seconds))).unwrap_or_default();
     let mut rows = table(&["run", "state", "where", "step", "loss", "bpb", "tokens/s", "left", "last sign"]);
-    let mut runs: Vec<&RunLive> = experiment.runs.iter().collect();
+    let mut runs: Vec<&RunLive> = experiment.runs.iter().chain(&experiment.timing).collect();
     runs.sort_by_key(|run| !run.state.is_running());
     for run in runs.iter().take(SHOWN) {
         rows.add_row(row(run));
     }
     let more = runs.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!("\n… and {more} more") } else { String::new() };
-    format!("{}: {}{left}\n{rows}{more}", experiment.name, experiment.counts())
+    format!("{}\n{rows}{more}", headline(experiment))
+}
+
+/// How many of its runs do what, and the time that is left.
+pub fn headline(experiment: &ExperimentLive) -> String {
+    let left = experiment.seconds_left.map(|seconds| format!("; about {} left", duration(seconds))).unwrap_or_default();
+    format!("{}: {}{left}", experiment.name, experiment.counts())
 }
 
 fn row(run: &RunLive) -> [String; 9] {

@@ -80,7 +80,7 @@ pub enum ClusterError {
 }
 
 /// What sbatch's messages are about: words of the message, and the line of the script.
-const CAUSES: [(&str, &str, &str); 12] = [
+const CAUSES: [(&str, &str, &str); 13] = [
     ("partition", "--partition", "`sinfo -s` lists the partitions; set hardware.slurm.partition"),
     ("account", "--account", "`sacctmgr show associations user=$USER` lists your accounts; set hardware.slurm.account"),
     ("qos", "--qos", "`sacctmgr show qos` lists them; set hardware.slurm.qos"),
@@ -88,8 +88,9 @@ const CAUSES: [(&str, &str, &str); 12] = [
     ("--time", "--time", "write minutes or hours:minutes:seconds in hardware.slurm.time"),
     ("generic resource", "--gres", "`sinfo -o \"%N %G\"` shows what nodes have; set hardware.slurm.gres"),
     ("gres", "--gres", "`sinfo -o \"%N %G\"` shows what nodes have; set hardware.slurm.gres"),
+    ("cpu count", "--cpus-per-task", "`sinfo -o \"%N %c\"` shows the nodes' processors; set hardware.slurm.cpus"),
     ("node count", "--nodes", "`sinfo -s` shows the partitions' nodes; set hardware.slurm.nodes"),
-    ("node configuration", "--nodes", "no node is like that: see hardware.slurm.gres and hardware.slurm.nodes"),
+    ("node configuration", "--nodes", "no node is like that: see gres, cpus and nodes of hardware.slurm"),
     ("array", "--array", "`scontrol show config` has MaxArraySize and MaxJobCount"),
     ("dependency", "--dependency", "the jobs before it are gone already: `nanochat report` judges them"),
     ("limit", "", "a quota of the cluster is reached: wait for jobs to end, or lower hardware.slurm.throttle"),

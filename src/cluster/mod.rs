@@ -9,9 +9,10 @@ mod programs;
 mod script;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use nanochat_artifacts::ExperimentFolder;
-use nanochat_artifacts::submissions::{Array, Submission, SubmissionFolder, Submissions, runs_of_element};
+use nanochat_artifacts::submissions::{Array, Submission, SubmissionFolder, Submissions, TIMING, runs_of_element};
 use nanochat_engine::checkpoint::RunLock;
 use nanochat_plan::{RunPlan, SlurmSettings};
 
@@ -33,6 +34,12 @@ pub struct Request<'a> {
     pub judging: &'a [String],
     /// The profile's settings.
     pub settings: &'a SlurmSettings,
+    /// Threads of a run; 0: as many as there are processors.
+    pub threads: u64,
+    /// A timing session is wanted and lacking.
+    pub lacks_session: bool,
+    /// Speed is judged from blocks of arms: those of a cell are one element.
+    pub arms_are_timed: bool,
 }
 
 /// Elements and scripts of a submission.
@@ -41,6 +48,8 @@ pub struct Prepared {
     pub elements: Vec<Vec<String>>,
     /// A script for each array.
     pub arrays: Vec<(Slice, String)>,
+    /// The timing session's, with a placeholder for the numbers of the arrays.
+    pub timing: Option<String>,
     /// The last job's, with a placeholder for the numbers of the others.
     pub judging: String,
 }
@@ -52,8 +61,12 @@ pub struct Submitted {
     pub jobs: Vec<String>,
     /// Runs that were submitted now.
     pub runs: usize,
+    /// The timing session was submitted now.
+    pub timing: bool,
     /// Runs that were queued or running already.
     pub open: usize,
+    /// The timing session was queued or running already.
+    pub timing_open: bool,
     /// Runs that are done.
     pub done: usize,
 }
@@ -61,7 +74,7 @@ pub struct Submitted {
 /// The elements of what is missing, but for `left_out`: a run each, or the runs of a block of arms of which one is missing.
 fn missing(request: &Request<'_>, left_out: &BTreeSet<String>) -> Result<Vec<Vec<String>>, ClusterError> {
     let mut elements = Vec::new();
-    for unit in units(request.plans) {
+    for unit in units(request.plans, request.arms_are_timed) {
         let mut open = false;
         for plan in &unit {
             let folder = request.folder.run(&plan.run_id)?;
@@ -74,21 +87,8 @@ fn missing(request: &Request<'_>, left_out: &BTreeSet<String>) -> Result<Vec<Vec
     Ok(elements)
 }
 
-/// The scripts of these elements, whose list has this name.
-fn scripts(
-    request: &Request<'_>,
-    folder: &SubmissionFolder,
-    elements: Vec<Vec<String>>,
-    list: &str,
-    longest: usize,
-) -> Result<Prepared, ClusterError> {
-    let job = job(request, folder);
-    let list = folder.path().join(list);
-    let cut = slices(elements.len(), longest).into_iter();
-    let arrays = cut.map(|slice| Ok((slice, job.array(&list, slice)?))).collect::<Result<Vec<_>, ClusterError>>()?;
-    let judging = job.judging(&["JOBS".to_string()], &list)?;
-    Ok(Prepared { elements, arrays, judging })
-}
+/// What stands in a script for the numbers of jobs that aren't submitted.
+const JOBS: &str = "JOBS";
 
 fn job<'a>(request: &'a Request<'a>, folder: &'a SubmissionFolder) -> Job<'a> {
     Job {
@@ -96,6 +96,7 @@ fn job<'a>(request: &'a Request<'a>, folder: &'a SubmissionFolder) -> Job<'a> {
         command: request.command,
         judging: request.judging,
         settings: request.settings,
+        threads: request.threads,
         folder: folder.path(),
     }
 }
@@ -107,7 +108,19 @@ fn job<'a>(request: &'a Request<'a>, folder: &'a SubmissionFolder) -> Job<'a> {
 pub fn prepare(request: &Request<'_>, slurm: &Slurm) -> Result<Prepared, ClusterError> {
     let folder = SubmissionFolder::of(request.folder)?;
     let elements = missing(request, &BTreeSet::new())?;
-    scripts(request, &folder, elements, "elements-1", slurm.longest_array())
+    let (job, list) = (job(request, &folder), folder.path().join("elements-1"));
+    let arrays = arrays(&job, &list, elements.len(), slurm)?;
+    let jobs = [JOBS.to_string()];
+    let after = if arrays.is_empty() { &[][..] } else { &jobs[..] };
+    let timing = request.lacks_session.then(|| job.timing(after, &list, elements.len())).transpose()?;
+    let judging = job.judging(&jobs, &list)?;
+    Ok(Prepared { elements, arrays, timing, judging })
+}
+
+/// The arrays of so many elements of a list, each with its script.
+fn arrays(job: &Job<'_>, list: &Path, elements: usize, slurm: &Slurm) -> Result<Vec<(Slice, String)>, ClusterError> {
+    let cut = slices(elements, slurm.longest_array()).into_iter();
+    cut.map(|slice| Ok((slice, job.array(list, slice)?))).collect()
 }
 
 /// Submits what is missing and neither queued nor running.
@@ -121,37 +134,69 @@ pub fn submit(request: &Request<'_>, slurm: &Slurm) -> Result<Submitted, Cluster
     let _lock = RunLock::acquire(folder.path()).map_err(RunError::from)?;
     let mut all = folder.read();
     close_ended(&mut all, &queue);
-    let open = all.runs_of(&folder, &elements_of(&queue));
-    let elements = missing(request, &open)?;
-    let runs = elements.iter().map(Vec::len).sum();
+    let mut open = all.runs_of(&folder, &elements_of(&queue));
+    let is_timed = open.remove(TIMING);
+    let mut elements = missing(request, &open)?;
+    let runs: usize = elements.iter().map(Vec::len).sum();
+    // A session that waits for earlier jobs doesn't wait for new ones.
+    let timing = request.lacks_session && (runs > 0 || !is_timed);
     let done = request.plans.len().saturating_sub(runs + open.len());
-    let mut submitted = Submitted { jobs: Vec::new(), runs, open: open.len(), done };
-    if elements.is_empty() {
+    let submitted = Submitted { jobs: Vec::new(), runs, timing, open: open.len(), timing_open: is_timed, done };
+    if runs == 0 && !timing {
         folder.write(&all)?;
         return Ok(submitted);
     }
+    let earlier: BTreeSet<String> =
+        all.open().flat_map(|one| one.arrays.iter().map(|array| array.job.clone())).collect();
+    let earlier = queue.iter().map(|queued| &queued.job).filter(|job| earlier.contains(*job));
+    let earlier: BTreeSet<String> = earlier.cloned().collect();
+    let place = elements.len();
+    elements.extend(timing.then(|| vec![TIMING.to_string()]));
     let list = folder.write_list(&elements)?;
-    let prepared = scripts(request, &folder, elements, &list, slurm.longest_array())?;
-    let submitted_at = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let new = Submission { list: list.clone(), arrays: Vec::new(), judging: None, submitted_at, ended: false };
-    let place = all.submissions.len();
-    all.submissions.push(new);
-    for (slice, script) in &prepared.arrays {
-        let number = slurm.submit(script)?;
-        submitted.jobs.push(number.clone());
-        if let Some(new) = all.submissions.get_mut(place) {
-            new.arrays.push(Array { job: number, first: slice.first, count: slice.count });
+    let mut new = Batch::begin(&folder, all, &list);
+    let (job, list) = (job(request, &folder), folder.path().join(&list));
+    for (slice, script) in arrays(&job, &list, place, slurm)? {
+        new.array(slurm.submit(&script)?, slice)?;
+    }
+    if timing {
+        let after: Vec<String> = earlier.into_iter().chain(new.jobs.iter().cloned()).collect();
+        new.array(slurm.submit(&job.timing(&after, &list, place)?)?, Slice { first: place, count: 1 })?;
+    }
+    new.judging(slurm.submit(&job.judging(&new.jobs, &list)?)?)?;
+    Ok(Submitted { jobs: new.jobs, ..submitted })
+}
+
+/// A submission while its jobs are handed over. What is submitted is recorded even when the next one is refused.
+struct Batch<'a> {
+    folder: &'a SubmissionFolder,
+    all: Submissions,
+    /// Numbers of its arrays.
+    jobs: Vec<String>,
+}
+
+impl<'a> Batch<'a> {
+    fn begin(folder: &'a SubmissionFolder, mut all: Submissions, list: &str) -> Self {
+        let submitted_at = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let list = list.to_string();
+        all.submissions.push(Submission { list, arrays: Vec::new(), judging: None, submitted_at, ended: false });
+        Self { folder, all, jobs: Vec::new() }
+    }
+
+    fn array(&mut self, job: String, slice: Slice) -> Result<(), ClusterError> {
+        self.jobs.push(job.clone());
+        self.note(|new| new.arrays.push(Array { job, first: slice.first, count: slice.count }))
+    }
+
+    fn judging(&mut self, job: String) -> Result<(), ClusterError> {
+        self.note(|new| new.judging = Some(job))
+    }
+
+    fn note(&mut self, change: impl FnOnce(&mut Submission)) -> Result<(), ClusterError> {
+        if let Some(new) = self.all.submissions.last_mut() {
+            change(new);
         }
-        // What is submitted is recorded even when the next one is refused.
-        folder.write(&all)?;
+        Ok(self.folder.write(&self.all)?)
     }
-    let judging = job(request, &folder).judging(&submitted.jobs, &folder.path().join(&list))?;
-    let number = slurm.submit(&judging)?;
-    if let Some(new) = all.submissions.get_mut(place) {
-        new.judging = Some(number);
-    }
-    folder.write(&all)?;
-    Ok(submitted)
 }
 
 fn elements_of(queue: &[Queued]) -> Vec<(String, usize)> {
@@ -173,6 +218,9 @@ fn close_ended(all: &mut Submissions, queue: &[Queued]) {
 pub fn element(element: &str, plans: &[RunPlan]) -> Result<Part, ClusterError> {
     let unknown = || ClusterError::Element { element: element.to_string() };
     let runs = runs_of_element(element).ok_or_else(unknown)?;
+    if runs.contains(TIMING) {
+        return Ok(Part::Timing { job: programs::own_job() });
+    }
     if !runs.iter().all(|run| plans.iter().any(|plan| plan.run_id == *run)) {
         return Err(unknown());
     }

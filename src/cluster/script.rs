@@ -23,6 +23,8 @@ pub struct Job<'a> {
     pub judging: &'a [String],
     /// The profile's settings.
     pub settings: &'a SlurmSettings,
+    /// Threads of a run; 0: as many as there are processors.
+    pub threads: u64,
     /// Folder for logs and lists, relative to the project.
     pub folder: &'a Path,
 }
@@ -51,17 +53,41 @@ impl Job<'_> {
         let throttle = self.settings.throttle.map(|most| format!("%{most}")).unwrap_or_default();
         let mut script = self.head(self.experiment, "%A_%a")?;
         line(&mut script, "array", &format!("0-{}{throttle}", slice.count.saturating_sub(1)))?;
+        self.element(script, list, slice.first)
+    }
+
+    /// The script of the timing session: an array of one element, the line `place` of `list`, on one node, when the jobs `after`
+    /// have ended in whatever way.
+    ///
+    /// # Errors
+    /// As [`Job::array`].
+    pub fn timing(&self, after: &[String], list: &Path, place: usize) -> Result<String, ClusterError> {
+        let mut script = self.head(&format!("{}-timing", self.experiment), "%A_%a")?;
+        line(&mut script, "array", "0-0")?;
+        if !after.is_empty() {
+            line(&mut script, "dependency", &format!("afterany:{}", after.join(":")))?;
+        }
+        if self.settings.timing_shares_node != Some(true) {
+            line(&mut script, "exclusive", "")?;
+        }
+        self.element(script, list, place)
+    }
+
+    /// What elements have in common: what a run needs, and what is done when it is stopped.
+    fn element(&self, mut script: String, list: &Path, first: usize) -> Result<String, ClusterError> {
         line(&mut script, "requeue", "")?;
         line(&mut script, "signal", &format!("B:TERM@{WARNED_BEFORE}"))?;
         if let Some(gres) = &self.settings.gres {
             line(&mut script, "gres", gres)?;
         }
-        if let Some(nodes) = self.settings.nodes {
-            line(&mut script, "nodes", &nodes.to_string())?;
+        let threads = Some(self.threads).filter(|threads| *threads > 0);
+        for (key, number) in [("nodes", self.settings.nodes), ("cpus-per-task", self.settings.cpus.or(threads))] {
+            if let Some(number) = number {
+                line(&mut script, key, &number.to_string())?;
+            }
         }
         script.push_str(&self.setup()?);
         let (command, list) = (self.command_line()?, quoted(text(list)?)?);
-        let first = slice.first;
         let _ = write!(
             script,
             "\n# The run is told of signals, saves, and ends with 130; then it is queued again and goes on.\n\
@@ -82,8 +108,15 @@ impl Job<'_> {
              \x20 # Killed, or stopped before it came any further: not for ever.\n\
              \x20 75|13[1-9]|14[0-9]|15[0-9]) [ \"${{SLURM_RESTART_COUNT:-0}}\" -ge {MOST_RESTARTS} ] || again=1 ;;\n\
              esac\n\
-             # A job that was cancelled, or that the cluster has queued again itself, isn't running any more.\n\
-             if [ -n \"$again\" ] && [ \"$(squeue --noheader --jobs=\"$SLURM_JOB_ID\" --format=%T)\" = RUNNING ]; then\n\
+             # A job that was cancelled, or that the cluster has queued again itself, isn't running any more. A controller that\n\
+             # is down is asked again.\n\
+             state= tries=0\n\
+             while [ -n \"$again\" ] && [ \"$tries\" -lt 20 ]; do\n\
+             \x20 state=$(squeue --noheader --jobs=\"$SLURM_JOB_ID\" --format=%T) && break\n\
+             \x20 tries=$((tries + 1))\n\
+             \x20 sleep 3\n\
+             done\n\
+             if [ \"$state\" = RUNNING ]; then\n\
              \x20 scontrol requeue \"$SLURM_JOB_ID\"\n\
              fi\n\
              exit \"$code\"\n"
@@ -167,7 +200,14 @@ mod tests {
     use super::*;
 
     fn job<'a>(command: &'a [String], settings: &'a SlurmSettings) -> Job<'a> {
-        Job { experiment: "tiny", command, judging: &[], settings, folder: Path::new("results/tiny/.slurm") }
+        Job {
+            experiment: "tiny",
+            command,
+            judging: &[],
+            settings,
+            threads: 0,
+            folder: Path::new("results/tiny/.slurm"),
+        }
     }
 
     #[test]
@@ -206,6 +246,23 @@ mod tests {
         assert_eq!(status.code(), Some(3));
         let said = std::fs::read_to_string(out).unwrap();
         assert_eq!(said.split('\0').collect::<Vec<_>>(), [hostile, "--element", "it's a list:42", ""]);
+    }
+
+    #[test]
+    fn the_timing_session_has_a_node_to_itself_after_all_runs() {
+        let of = |settings: &SlurmSettings, after: &[String]| {
+            Job { threads: 4, ..job(&[], settings) }.timing(after, Path::new("list"), 12).unwrap()
+        };
+        let script = of(&SlurmSettings::default(), &["7".into(), "8".into()]);
+        let wanted = ["--array=0-0", "--dependency=afterany:7:8", "--exclusive", "--cpus-per-task=4", "--requeue"];
+        for line in wanted {
+            assert!(script.contains(&format!("#SBATCH {line}\n")), "{line}: {script}");
+        }
+        assert!(script.contains("--element 'list':$((12 + SLURM_ARRAY_TASK_ID))"), "{script}");
+        let settings = SlurmSettings { timing_shares_node: Some(true), cpus: Some(2), ..SlurmSettings::default() };
+        let script = of(&settings, &[]);
+        assert!(script.contains("--cpus-per-task=2") && !script.contains("--exclusive"), "{script}");
+        assert!(!script.contains("--dependency"), "{script}");
     }
 
     #[cfg(unix)]

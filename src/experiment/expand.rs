@@ -71,9 +71,14 @@ pub fn same_block(a: &RunPlan, b: &RunPlan) -> bool {
 
 /// A text that is the same for the runs of a block, and for no other run of an experiment.
 pub fn block_key(plan: &RunPlan) -> String {
-    let (axes, seed, repeat) = block_of(plan);
-    let axes: Vec<String> = axes.into_iter().map(|(key, value)| format!("{key}={value}\n")).collect();
-    format!("{}seed={seed}\nrepeat={repeat}", axes.concat())
+    let (_, seed, repeat) = block_of(plan);
+    format!("{}seed={seed}\nrepeat={repeat}", cell_key(plan))
+}
+
+/// A text that is the same for all blocks of a cell, and for no other run of an experiment.
+pub fn cell_key(plan: &RunPlan) -> String {
+    let (axes, ..) = block_of(plan);
+    axes.into_iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }
 
 /// Runs of arms, block by block. The order of the arms is turned round from block to block, so that what drifts over a

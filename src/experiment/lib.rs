@@ -41,7 +41,7 @@ use crate::config::{Diagnostic, Merged, SpecErrors};
 pub use crate::config::LoadOptions;
 pub use crate::config::document::VariantSpec;
 pub use arms::Arm;
-pub use expand::{Expansion, block_key, expand, expand_cells, same_block};
+pub use expand::{Expansion, block_key, cell_key, expand, expand_cells, same_block};
 pub use explain::Explained;
 pub use meaning::NOISE_SUFFIX;
 pub use namesakes::{namesakes, stated_name};

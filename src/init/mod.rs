@@ -38,6 +38,7 @@ const IGNORED: &str = "\
 /results/*/*/.lease-*
 /results/*/*/owners.jsonl
 /results/*/.slurm/
+/results/*/.timing/
 /results/baselines/*/weights/
 /.nanochat-cache
 .tmp-*

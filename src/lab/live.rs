@@ -6,11 +6,14 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use nanochat_artifacts::lease::{self, Doing};
-use nanochat_artifacts::submissions::SubmissionFolder;
+use nanochat_artifacts::submissions::{SubmissionFolder, TIMING};
 use nanochat_artifacts::{
-    ArtifactError, ExperimentFolder, ExperimentRecord, RunFolder, RunStatus, Summary, read_document,
+    ArtifactError, ExperimentFolder, ExperimentRecord, RunFolder, RunStatus, Summary, files, read_document,
 };
 use nanochat_plan::RunPlan;
+
+/// What the timing session is called among runs.
+pub const TIMING_SESSION: &str = "timing session";
 
 /// What a run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -26,6 +29,8 @@ pub enum LiveState {
     Training,
     /// It is being evaluated.
     Evaluating,
+    /// It is the timing session, and takes blocks.
+    Timing,
     /// Whoever had it has shown no sign of life for too long, or left it before its end.
     Left,
     /// It was stopped, and can go on.
@@ -39,7 +44,7 @@ pub enum LiveState {
 impl LiveState {
     /// Whether somebody works on it.
     pub fn is_running(self) -> bool {
-        matches!(self, Self::Preparing | Self::Training | Self::Evaluating)
+        matches!(self, Self::Preparing | Self::Training | Self::Evaluating | Self::Timing)
     }
 
     /// In one word.
@@ -50,6 +55,7 @@ impl LiveState {
             Self::Preparing => "preparing",
             Self::Training => "training",
             Self::Evaluating => "evaluating",
+            Self::Timing => "timing",
             Self::Left => "left",
             Self::Interrupted => "interrupted",
             Self::Failed => "failed",
@@ -98,6 +104,8 @@ pub struct ExperimentLive {
     pub description: String,
     /// Its runs, in planned order.
     pub runs: Vec<RunLive>,
+    /// Its timing session, whose steps are blocks; none where nobody has submitted or begun one.
+    pub timing: Option<RunLive>,
     /// Seconds until all runs are done, at the pace of those that run now and with as many at once.
     pub seconds_left: Option<f64>,
 }
@@ -108,12 +116,19 @@ impl ExperimentLive {
         self.runs.iter().filter(|run| which(run.state)).count()
     }
 
-    /// `3 training, 9 queued`.
+    /// Whether something of it is queued or running.
+    pub fn is_open(&self) -> bool {
+        let is_open = |run: &RunLive| run.state.is_running() || run.state == LiveState::Queued;
+        self.runs.iter().chain(&self.timing).any(is_open)
+    }
+
+    /// `3 training, 9 queued`, and the timing session.
     pub fn counts(&self) -> String {
         let states: BTreeSet<LiveState> = self.runs.iter().map(|run| run.state).collect();
         let words =
             states.iter().rev().map(|state| format!("{} {}", self.count(|other| other == *state), state.name()));
-        words.collect::<Vec<_>>().join(", ")
+        let session = self.timing.iter().map(|timing| format!("{TIMING_SESSION} {}", timing.state.name()));
+        words.chain(session).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -131,8 +146,30 @@ pub fn of_experiment(folder: &ExperimentFolder) -> Result<ExperimentLive, Artifa
         .iter()
         .map(|id| Ok(of_run(&folder.run(id)?, queued.contains(id), now)))
         .collect::<Result<_, ArtifactError>>()?;
-    let seconds_left = seconds_left(&runs);
-    Ok(ExperimentLive { name: record.name, description: record.description, runs, seconds_left })
+    let timing = of_timing(folder, queued.contains(TIMING), now)?;
+    let of_timing = timing.as_ref().and_then(|timing| timing.seconds_left);
+    let seconds_left = seconds_left(&runs).or(of_timing);
+    Ok(ExperimentLive { name: record.name, description: record.description, runs, timing, seconds_left })
+}
+
+/// The timing session as it stands; none where nobody has submitted or begun one.
+///
+/// # Errors
+/// A link in the place of its folder.
+pub fn of_timing(
+    folder: &ExperimentFolder,
+    is_queued: bool,
+    now: SystemTime,
+) -> Result<Option<RunLive>, ArtifactError> {
+    let mut timing = of_run(&RunFolder::at(folder.timing_work()?), is_queued, now);
+    timing.run_id = TIMING_SESSION.to_string();
+    if matches!(timing.state, LiveState::Planned | LiveState::Left) && files::is_there(&folder.timing()) {
+        timing.state = LiveState::Finished;
+        timing.silent_seconds = None;
+    } else if timing.state == LiveState::Planned && timing.step > 0 {
+        timing.state = LiveState::Interrupted;
+    }
+    Ok(Some(timing).filter(|timing| timing.state != LiveState::Planned))
 }
 
 /// A run as it stands.
@@ -190,6 +227,7 @@ fn note_lease(run: &mut RunLive, seen: &lease::Seen, is_live: bool, now: SystemT
             Doing::Preparing => LiveState::Preparing,
             Doing::Training => LiveState::Training,
             Doing::Evaluating => LiveState::Evaluating,
+            Doing::Timing => LiveState::Timing,
         };
         run.tokens_per_second = progress.tokens_per_second;
         run.memory_bytes = Some(progress.rss_bytes).filter(|bytes| *bytes > 0);
@@ -222,7 +260,7 @@ fn note_summary(run: &mut RunLive, summary: Summary, is_queued: bool) {
 }
 
 /// Time until all runs are done: what is left of those that run, and whole runs for those that wait, over as many at once.
-fn seconds_left(runs: &[RunLive]) -> Option<f64> {
+pub fn seconds_left(runs: &[RunLive]) -> Option<f64> {
     let running: Vec<&RunLive> = runs.iter().filter(|run| run.state.is_running()).collect();
     let paces: Vec<f64> = running
         .iter()

@@ -56,12 +56,18 @@ pub struct SlurmSettings {
     /// Generic resources of one run, such as its GPU.
     #[schemars(regex(pattern = r"^[A-Za-z0-9_.,:+/@-]{1,200}$"), example = &"gpu:h100:1")]
     pub gres: Option<String>,
+    /// Processors of one run, as `sbatch --cpus-per-task` takes them; by default the profile's `threads`, where it states them.
+    #[schemars(range(min = 1, max = 4096))]
+    pub cpus: Option<u64>,
     /// Nodes of one run.
     #[schemars(range(min = 1, max = 4096))]
     pub nodes: Option<u64>,
     /// Most runs at once.
     #[schemars(range(min = 1, max = 100000))]
     pub throttle: Option<u64>,
+    /// Whether the timing session of a spec that claims speed shares its node with other jobs. By default it has the node to itself
+    /// (`sbatch --exclusive`), since what other jobs disturb decides nothing.
+    pub timing_shares_node: Option<bool>,
     /// Lines of shell that prepare a job, such as `module load cuda`. One that fails ends the job.
     #[serde(default)]
     #[schemars(inner(regex(pattern = r"^[^\x00-\x08\x0a-\x1f]{1,4000}$")), extend("examples" = [["module load cuda"]]))]

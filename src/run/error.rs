@@ -1,5 +1,7 @@
 //! Why an experiment or a run fails.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use nanochat_artifacts::ArtifactError;
 use nanochat_engine::checkpoint::CheckpointError;
 use nanochat_engine::data::DataError;
@@ -151,6 +153,10 @@ pub enum RunError {
         /// The run.
         run_id: String,
     },
+    /// A timing session of no runs.
+    #[error("the spec plans no run, so there is nothing to time")]
+    #[diagnostic(help("`nanochat plan SPEC` shows its runs"))]
+    NothingToTime,
     /// A stop was requested before the run came to its end.
     #[error("stopped by a signal")]
     #[diagnostic(help("the same command starts the run again"))]
@@ -163,6 +169,18 @@ pub enum RunError {
     #[error("internal error: {0}")]
     #[diagnostic(help("please report it with the plan.json of this run"))]
     Panicked(String),
+}
+
+/// Does a piece of work of which a panic becomes an error, so that other work goes on.
+///
+/// # Errors
+/// Those of the work, and [`RunError::Panicked`].
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().cloned();
+        let message = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        Err(RunError::Panicked(message.unwrap_or_else(|| "unknown".to_string())))
+    })
 }
 
 /// An error in one line, followed by its help: for documents, logs and progress.

@@ -12,7 +12,7 @@ use super::Outcome;
 pub fn run_hook(command: &str, experiment: &str, outcome: &Outcome) -> io::Result<()> {
     let status = if outcome.interrupted {
         "interrupted"
-    } else if outcome.failed.is_empty() && outcome.unfinished.is_empty() {
+    } else if outcome.failed.is_empty() && outcome.unfinished.is_empty() && outcome.no_timing.is_none() {
         "finished"
     } else {
         "failed"

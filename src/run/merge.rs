@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nanochat_artifacts::{
     ArtifactError, ExperimentFolder, ExperimentRecord, LONGEST_TABLE, ResultsRoot, RunFolder, RunStatus, Summary,
-    bytes_sha256, files, parse_document, write_atomic,
+    TimingRecord, bytes_sha256, files, parse_document, write_atomic,
 };
 use nanochat_plan::{RunPlan, plan_hash};
 
@@ -91,6 +91,7 @@ struct Source {
     folder: ExperimentFolder,
     record: ExperimentRecord,
     arms: Option<Vec<u8>>,
+    timing: Option<Vec<u8>>,
 }
 
 /// Joins the experiments of several folders into the results of a project, and judges them.
@@ -134,7 +135,11 @@ fn experiments_in(folder: &Path) -> Result<Vec<Source>, MergeError> {
 impl Source {
     fn read(folder: ExperimentFolder) -> Result<Self, MergeError> {
         let record = nanochat_artifacts::read_document(&folder.record())?;
-        Ok(Self { arms: optional(&folder.arms())?, record, folder })
+        let timing = optional(&folder.timing())?;
+        if let Some(bytes) = &timing {
+            let _: TimingRecord = parse_document(&folder.timing(), bytes)?;
+        }
+        Ok(Self { arms: optional(&folder.arms())?, timing, record, folder })
     }
 }
 
@@ -142,6 +147,8 @@ impl Source {
 struct Joined {
     record: ExperimentRecord,
     arms: Option<Vec<u8>>,
+    /// The timing session, and where it comes from: that of one machine, since sessions can't be joined.
+    timing: Option<(PathBuf, Vec<u8>)>,
     runs: Vec<Copy>,
     there: usize,
     missing: Vec<String>,
@@ -152,8 +159,8 @@ impl Joined {
         let Some(first) = sources.first() else {
             return Err(MergeError::NoResults { folder: target.path().to_path_buf() });
         };
-        let mut joined =
-            Self { record: first.record.clone(), arms: None, runs: Vec::new(), there: 0, missing: Vec::new() };
+        let record = first.record.clone();
+        let mut joined = Self { record, arms: None, timing: None, runs: Vec::new(), there: 0, missing: Vec::new() };
         for other in sources {
             if other.record != first.record {
                 return Err(conflict(&first.folder.record(), &other.folder.record(), "their runs or rules differ"));
@@ -162,6 +169,14 @@ impl Joined {
             let known = |arms: &Option<Vec<u8>>| arms.as_ref().map_or(0, Vec::len);
             if known(&other.arms) > known(&joined.arms) {
                 joined.arms.clone_from(&other.arms);
+            }
+            let Some(timing) = &other.timing else { continue };
+            let place = other.folder.timing();
+            match &joined.timing {
+                Some((first, known)) if known != timing => {
+                    return Err(conflict(first, &place, "each has a timing session of its own, and one decides speed"));
+                }
+                _ => joined.timing = Some((place, timing.clone())),
             }
         }
         for run_id in &first.record.runs {
@@ -195,6 +210,9 @@ impl Joined {
         nanochat_artifacts::write_document(&target.record(), &self.record)?;
         if let Some(arms) = &self.arms {
             write_atomic(&target.arms(), arms)?;
+        }
+        if let Some((_, timing)) = &self.timing {
+            write_atomic(&target.timing(), timing)?;
         }
         for copy in &self.runs {
             let folder = target.run(&copy.plan.run_id)?;

@@ -48,4 +48,4 @@ pub use session::{Event, ForeignArms, Judged, Options, OtherArm, Others, Outcome
 pub use stale::{judging, made_by_other_code, stale};
 pub use status::{RunState, state_of};
 pub use stop::Stop;
-pub use timing::without_interruptions;
+pub use timing::{arms_are_timed, lacks_session, without_interruptions};

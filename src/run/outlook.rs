@@ -11,7 +11,7 @@ use nanochat_lab::live::{self, LiveState};
 use nanochat_lab::scorecard;
 use nanochat_plan::{Change, Outlook, OutlookState, Power, RunPlan, changes};
 
-use super::{RunState, state_of};
+use super::{RunState, duration, state_of};
 
 /// Most differences that the sentence names.
 const MAX_NAMED: usize = 4;
@@ -96,8 +96,16 @@ fn in_hand(run: &RunFolder, plan: &RunPlan, is_queued: bool) -> Option<Outlook> 
     let reason = match live.state {
         LiveState::Queued => "queued".to_owned(),
         state if state.is_running() => {
-            let (host, steps) = (live.host.unwrap_or_else(|| "another machine".to_owned()), plan.num_iterations);
-            format!("{} on {host}, step {}/{steps}", state.name(), live.step)
+            let host = live.host.as_deref().unwrap_or("another machine");
+            let figures = [
+                live.loss.map(|loss| format!("loss {loss:.4}")),
+                live.val_bpb.map(|bpb| format!("{bpb:.4} bpb")),
+                live.tokens_per_second.map(|rate| format!("{rate:.0} tokens a second")),
+                live.seconds_left.map(|seconds| format!("{} left", duration(seconds))),
+                live.silent_seconds.map(|seconds| format!("last sign {} ago", duration(seconds))),
+            ];
+            let figures: String = figures.into_iter().flatten().map(|figure| format!(", {figure}")).collect();
+            format!("{} on {host}, step {}/{}{figures}", state.name(), live.step, plan.num_iterations)
         }
         _ => return None,
     };

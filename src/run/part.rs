@@ -1,11 +1,11 @@
 //! Parts of an experiment: which runs one process of several carries out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
 use nanochat_artifacts::bytes_sha256;
-use nanochat_experiment::block_key;
+use nanochat_experiment::{block_key, cell_key};
 use nanochat_plan::RunPlan;
 
 /// Which part of an experiment a process carries out.
@@ -23,6 +23,11 @@ pub enum Part {
         /// The cluster's name of the job.
         job: Option<String>,
     },
+    /// No run but the timing session, as an element of a cluster's job, once all runs are done.
+    Timing {
+        /// The cluster's name of the job.
+        job: Option<String>,
+    },
     /// No run; it judges what is there.
     Judging,
 }
@@ -33,24 +38,34 @@ impl Part {
         match self {
             Self::Whole => true,
             Self::Some(runs) | Self::Element { runs, .. } => runs.contains(run_id),
-            Self::Judging => false,
+            Self::Timing { .. } | Self::Judging => false,
         }
     }
 
-    /// Whether it waits for runs that others have.
+    /// Whether others carry out all runs.
+    pub fn has_no_runs(&self) -> bool {
+        matches!(self, Self::Timing { .. } | Self::Judging)
+    }
+
+    /// Whether it makes the timing session of an experiment that claims speed.
+    pub fn times(&self) -> bool {
+        matches!(self, Self::Whole | Self::Timing { .. })
+    }
+
+    /// Whether it waits for what others have.
     pub fn waits(&self) -> bool {
-        matches!(self, Self::Element { .. })
+        matches!(self, Self::Element { .. } | Self::Timing { .. })
     }
 
     /// Whether it writes the experiment's record, verdicts and reports.
     pub fn judges(&self) -> bool {
-        !matches!(self, Self::Element { .. })
+        !self.waits()
     }
 
     /// The cluster's name of the job.
     pub fn job(&self) -> Option<&str> {
         match self {
-            Self::Element { job, .. } => job.as_deref(),
+            Self::Element { job, .. } | Self::Timing { job } => job.as_deref(),
             _ => None,
         }
     }
@@ -101,18 +116,21 @@ fn place(plan: &RunPlan, parts: u64) -> u64 {
     number.unwrap_or_default() % parts
 }
 
-/// Runs that have to be carried out by one process: a run, or the runs of a block of arms.
-pub fn units(plans: &[RunPlan]) -> Vec<Vec<&RunPlan>> {
+/// Runs that have to be carried out by one process: a run, or the runs of a block of arms. With `timed_together`, speed is judged
+/// from the blocks: then all blocks of a cell stay together.
+pub fn units(plans: &[RunPlan], timed_together: bool) -> Vec<Vec<&RunPlan>> {
+    let key = if timed_together { cell_key } else { block_key };
     let mut units: Vec<Vec<&RunPlan>> = Vec::new();
-    let mut block = String::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     for plan in plans {
-        let key = if plan.arm.is_some() { block_key(plan) } else { String::new() };
-        match units.last_mut() {
-            // Runs of a block follow each other.
-            Some(unit) if plan.arm.is_some() && key == block => unit.push(plan),
-            _ => units.push(vec![plan]),
+        let place = match &plan.arm {
+            Some(_) => *places.entry(key(plan)).or_insert(units.len()),
+            None => units.len(),
+        };
+        match units.get_mut(place) {
+            Some(unit) => unit.push(plan),
+            None => units.push(vec![plan]),
         }
-        block = key;
     }
     units
 }
@@ -156,7 +174,8 @@ mod tests {
             RunPlan { run_id: format!("{name}-{seed}"), seed, arm: Some(arm), axes, ..plan.clone() }
         };
         let plans: Vec<RunPlan> = (0..20).flat_map(|seed| ["a", "b"].map(|name| with_arm(seed, name))).collect();
-        assert_eq!(units(&plans).iter().map(Vec::len).collect::<Vec<_>>(), vec![2; 20]);
+        assert_eq!(units(&plans, false).iter().map(Vec::len).collect::<Vec<_>>(), vec![2; 20]);
+        assert_eq!(units(&plans, true).iter().map(Vec::len).collect::<Vec<_>>(), [40]);
         for pair in plans.chunks(2) {
             assert_eq!(place(&pair[0], 7), place(&pair[1], 7));
         }

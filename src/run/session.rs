@@ -1,6 +1,5 @@
 //! All runs of an experiment, then its scorecard and reports.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use nanochat_artifacts::lease::Doing;
@@ -15,6 +14,7 @@ use nanochat_lab::report;
 use nanochat_lab::scorecard;
 use nanochat_plan::{ArmPlan, DeviceKind, RunPlan};
 
+use super::error::caught;
 use super::execute::{self, Step};
 use super::inputs::{self, Compared};
 use super::pace::{Pace, note};
@@ -23,7 +23,7 @@ use super::resources::{Resources, open_device};
 use super::{Opened, RunError, RunState, Stop, failure, state_of, timing, with_help};
 
 /// Between two looks at a run that another process has.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+pub(super) const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// Options of an experiment's runs.
 #[derive(Debug, Clone, Default)]
@@ -92,6 +92,16 @@ pub enum Event<'a> {
         /// Which attempt at it this is, from 1.
         attempt: u64,
     },
+    /// Another process makes the timing session; this one waits until it is made, or free.
+    TimingWaits {
+        /// Who makes it.
+        error: &'a RunError,
+    },
+    /// The timing session failed; what the runs show is judged without it.
+    TimingFailed {
+        /// Why.
+        error: &'a RunError,
+    },
     /// A run ended.
     Ended {
         /// Its plan.
@@ -118,6 +128,8 @@ pub struct Outcome {
     pub unfinished: Vec<String>,
     /// Runs that failed, with the reason.
     pub failed: Vec<(String, String)>,
+    /// Why speed can't be judged for want of a timing session, where the spec wants one.
+    pub no_timing: Option<String>,
     /// A signal or the wall clock stopped the work; the next call continues.
     pub interrupted: bool,
     /// A run was stopped before it came a step further than it was: stopping it again and again would never end it.
@@ -180,10 +192,10 @@ pub fn run_experiment(
     let folder = root.experiment(&record.name)?;
     // Where the report will lie is looked at before the work, not after it.
     root.report_markdown(&record.name)?;
-    let (judges, force, options_part) = (options.part.judges(), options.force, options.part.clone());
+    let part = options.part.clone();
     let own: Vec<&RunPlan> = plans.iter().filter(|plan| options.part.has(&plan.run_id)).collect();
     refuse_absent_device(&own, &folder, options.force)?;
-    if judges {
+    if part.judges() {
         write_document(&folder.record(), &record)?;
     }
     let session = if options.part == Part::Whole { now() } else { precisely_now() };
@@ -208,25 +220,27 @@ pub fn run_experiment(
             break;
         }
     }
-    if options_part == Part::Whole && work.tally.is_whole() {
-        let mut tell = |block, attempt| observe(Event::Timing { block, attempt });
-        timing::time_cells(opened, &folder, force, &mut work.resources, stop, &mut tell)?;
-        work.tally.interrupted = stop.requested();
-    }
-    let mut tally = work.tally;
     let mut unfinished = Vec::new();
-    if options_part == Part::Judging {
-        (unfinished, tally) = ends_of(plans, &folder)?;
+    if part.has_no_runs() {
+        (unfinished, work.tally) = ends_of(plans, &folder)?;
     }
+    let mut no_timing = None;
+    if part.times() && unfinished.is_empty() && work.tally.is_whole() {
+        no_timing = work.time(opened, observe);
+    } else if part == Part::Judging && timing::is_absent(opened, &folder) {
+        no_timing = Some("none was made".to_string());
+    }
+    let tally = work.tally;
     let _at_work = stop.at_work();
     Ok(Outcome {
         unfinished,
         finished: tally.finished,
         already_done: tally.already_done,
         failed: tally.failed,
+        no_timing,
         interrupted: tally.interrupted,
         no_progress: tally.no_progress,
-        judged: if judges { Some(judge(root, &folder)?) } else { None },
+        judged: if part.judges() { Some(judge(root, &folder)?) } else { None },
     })
 }
 
@@ -316,6 +330,26 @@ impl Work<'_, '_> {
             self.options.force || !matches!(state, Ok(RunState::Done { .. }))
         };
         plans.iter().filter(is_open).map(|plan| plan.total_flops as f64).sum()
+    }
+
+    /// Makes the timing session. Returns why there is none then: quality is judged all the same.
+    fn time(&mut self, opened: &Opened, observe: &mut dyn FnMut(Event<'_>)) -> Option<String> {
+        let mut tell = |told: timing::Told<'_>| match told {
+            timing::Told::Block(block, attempt) => observe(Event::Timing { block, attempt }),
+            timing::Told::Waiting(error) => observe(Event::TimingWaits { error }),
+        };
+        let (options, resources) = (&self.options, &mut self.resources);
+        match timing::time_cells(opened, self.folder, options, resources, self.stop, &mut tell) {
+            Ok(ended) => {
+                self.tally.interrupted = self.stop.requested();
+                self.tally.no_progress |= ended == timing::Ended::Stopped { further: false };
+                None
+            }
+            Err(error) => {
+                observe(Event::TimingFailed { error: &error });
+                Some(with_help(&error))
+            }
+        }
     }
 
     /// Runs one plan if it isn't done. Returns whether to continue with the next one. `place` is its number, of how many, and
@@ -511,11 +545,7 @@ impl Work<'_, '_> {
             observe(Event::Run { plan, step });
         };
         let run = || execute::execute(plan, folder, resources, options, (stop, lock), &mut forward);
-        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-            let message = panic.downcast_ref::<String>().cloned();
-            let message = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            Err(RunError::Panicked(message.unwrap_or_else(|| "unknown".to_string())))
-        })
+        caught(run)
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use nanochat_artifacts::{ExperimentFolder, ResultsRoot, RunFolder, Scorecard, read_document};
-use nanochat_lab::live::{self, ExperimentLive, LiveState};
+use nanochat_lab::live::{self, ExperimentLive};
 use nanochat_lab::scorecard::verdict_name;
 
 use super::curves::{Curves, tail};
@@ -114,10 +114,7 @@ impl Answers {
     fn experiments(&self) -> Answer {
         let folders = self.root.experiments().unwrap_or_default();
         let states = folders.iter().filter_map(|folder| live::of_experiment(folder).ok());
-        let short = |one: ExperimentLive| {
-            let open = one.count(|state| state.is_running() || state == LiveState::Queued);
-            json!({ "name": one.name, "counts": one.counts(), "open": open, "runs": one.runs.len() })
-        };
+        let short = |one: ExperimentLive| json!({ "name": one.name, "counts": one.counts(), "open": one.is_open(), "runs": one.runs.len() });
         Answer::json(&states.map(short).collect::<Vec<Value>>())
     }
 

@@ -22,6 +22,7 @@ mod program;
 mod replay;
 mod run_experiment;
 mod safety;
+mod scale;
 mod schema;
 mod serve;
 mod server;

@@ -14,14 +14,15 @@ use super::run_experiment::TINY;
 const HOSTILE: &str = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 
 /// The served page; it ends when dropped.
-struct Served {
+pub struct Served {
     process: Child,
     address: String,
     token: Option<String>,
 }
 
 impl Served {
-    fn start(project: &Project, arguments: &[&str]) -> Self {
+    /// Starts `watch --serve` with these arguments.
+    pub fn start(project: &Project, arguments: &[&str]) -> Self {
         let mut command = project.command(&[&["watch", "--serve"], arguments].concat());
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
@@ -50,7 +51,8 @@ impl Served {
         (status, head.to_lowercase(), body.to_string())
     }
 
-    fn get(&self, path: &str) -> (u16, String, String) {
+    /// The answer to a path: its status, its head, its body.
+    pub fn get(&self, path: &str) -> (u16, String, String) {
         self.ask(&format!("GET {path}"), &format!("Host: {}\r\n", self.address))
     }
 }

@@ -201,6 +201,77 @@ fn slurm_jobs_of_an_experiment_are_cancelled_and_taken_up_again() {
 }
 
 #[test]
+#[ignore = "needs Slurm: run tests/slurm/start FOLDER, then these with SLURM_CONF=FOLDER/slurm.conf and `-- --ignored slurm`"]
+fn slurm_times_cells_in_one_element_after_the_runs() {
+    let project = Project::new();
+    project.write("tiny.yaml", &super::timing::spec());
+    let on_slurm = ["run", "tiny.yaml", "--on", "slurm"];
+    let detached = project.run(&[&on_slurm[..], &["--detach"]].concat()).exits(0).stdout();
+    assert!(detached.contains("submitted 4 runs and the timing session"), "{detached}");
+    let watched = project.run(&["watch", "tiny"]).exits(0).stdout();
+    assert!(watched.contains("timing session queued"), "{watched}");
+    // It waits for the runs; it is queued again in the middle, and goes on with the blocks that it has.
+    let kept = project.path().join("results/tiny/.timing/blocks.json");
+    let kept = wait_for("a block", || serde_json::from_slice::<Value>(&std::fs::read(&kept).ok()?).ok());
+    let states = project.run(&["list", "tiny", "--format", "json"]).exits(0).stdout();
+    let states: Value = serde_json::from_str(&states).unwrap();
+    assert_eq!(
+        (&states["experiments"][0]["finished"], &states["experiments"][0]["timing"]["state"]),
+        (&4.into(), &"timing".into())
+    );
+    let job = lease(&project, "results/tiny/.timing").unwrap()["owner"]["job"].as_str().unwrap().to_string();
+    slurm("scontrol", &["requeue", &job]);
+    let ended = project.run(&on_slurm).exits(0).stdout();
+    assert!(ended.contains("nothing to submit: 4 runs are done, 0 are queued or running, and so is the"), "{ended}");
+    let timing = std::fs::read(project.path().join("results/tiny/timing.json")).unwrap();
+    let timing: Value = serde_json::from_slice(&timing).unwrap();
+    assert_eq!((&timing["session"], &timing["blocks"][0]), (&kept["session"], &kept["blocks"][0]));
+    assert_eq!(assert_owned_one_at_a_time(&project, "tiny"), 4 + 2);
+    let card = std::fs::read_to_string(project.path().join("results/tiny/scorecard.json")).unwrap();
+    let card: Value = serde_json::from_str(&card).unwrap();
+    assert!(
+        ["pass", "fail", "inconclusive"].contains(&card["speed"]["verdict"].as_str().unwrap()),
+        "{}",
+        card["speed"]
+    );
+}
+
+#[test]
+#[ignore = "needs Slurm: run tests/slurm/start FOLDER, then these with SLURM_CONF=FOLDER/slurm.conf and `-- --ignored slurm`"]
+fn slurm_controller_that_is_killed_loses_nothing() {
+    let (whole, cluster) = (Project::new(), Project::new());
+    for project in [&whole, &cluster] {
+        project.write("faults.yaml", &sweep("faults", 1, 2000));
+    }
+    let folder = std::env::var("SLURM_CONF").expect("SLURM_CONF");
+    let folder = std::path::Path::new(&folder).parent().unwrap();
+    // Two at once on the two cores, and a third that waits.
+    run(&cluster, "faults.yaml", &["--on", "slurm", "--detach"]).exits(0);
+    wait_for("a run that trains", || training(&cluster, "faults").pop());
+    // The controller writes down what it knows every few seconds.
+    let begun = std::time::SystemTime::now();
+    wait_for("the controller's state", || {
+        let written = std::fs::metadata(folder.join("state/job_state")).ok()?.modified().ok()?;
+        (written > begun).then_some(())
+    });
+    let controller = std::fs::read_to_string(folder.join("slurmctld.pid")).unwrap();
+    slurm("kill", &["-KILL", controller.trim()]);
+    assert!(!Command::new("scontrol").arg("ping").output().unwrap().stdout.ends_with(b"is UP\n"));
+    // What runs goes on, and whoever sees the folder sees it.
+    let watched = cluster.run(&["watch", "faults"]).exits(0).stdout();
+    assert!(watched.contains("training on ") || watched.contains(" training "), "{watched}");
+    std::thread::sleep(Duration::from_secs(3));
+    let silent = || Stdio::null();
+    let again = Command::new("slurmctld").stdin(silent()).stdout(silent()).stderr(silent()).status().unwrap();
+    assert!(again.success());
+    wait_for("the controller", || Command::new("squeue").output().ok()?.status.success().then_some(()));
+    run(&cluster, "faults.yaml", &["--on", "slurm"]).exits(0);
+    run(&whole, "faults.yaml", &[]).exits(0);
+    assert_same_results(&whole, &cluster, "faults");
+    assert_eq!(assert_owned_one_at_a_time(&cluster, "faults"), 3);
+}
+
+#[test]
 fn without_slurm_the_command_says_so_and_the_scripts_are_shown_all_the_same() {
     let project = Project::new();
     project.write("sweep.yaml", &sweep("sweep", 1, 12));
@@ -217,6 +288,19 @@ fn without_slurm_the_command_says_so_and_the_scripts_are_shown_all_the_same() {
         assert!(shown.contains(line), "{line}: {shown}");
     }
     assert!(project.files("results").is_empty());
+    // A claim on speed adds the timing session, an element of its own on a node of its own.
+    project.write("timed.yaml", &super::timing::spec());
+    let mut command =
+        project.command(&["run", "timed.yaml", "--on", "slurm", "--dry-run", "--set", "hardware.threads=2"]);
+    let shown = Ran(command.env("PATH", "").output().unwrap()).exits(0).stdout();
+    for line in [
+        "4 runs in 4 elements of 1 arrays, and a timing session,",
+        "#SBATCH --exclusive",
+        "#SBATCH --cpus-per-task=2",
+        "elements-1':$((4 + ",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
     let hostile =
         project.run(&[&arguments[..], &["--dry-run", "--set", "hardware.slurm.qos=\"a\\n#SBATCH --uid=0\""]].concat());
     assert!(hostile.exits(2).told().contains("must match"));

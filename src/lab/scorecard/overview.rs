@@ -4,13 +4,13 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use nanochat_artifacts::submissions::SubmissionFolder;
+use nanochat_artifacts::submissions::{SubmissionFolder, TIMING};
 use nanochat_artifacts::{
     ArtifactError, ExperimentFolder, ResultsRoot, RunDocuments, RunStatus, Scorecard, Verdict, read_document,
     read_experiment,
 };
 
-use crate::live::{self, LiveState};
+use crate::live::{self, LiveState, RunLive};
 
 /// One experiment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -31,6 +31,10 @@ pub struct ExperimentOverview {
     pub tokens_per_second: Option<f64>,
     /// Its runs, in planned order.
     pub runs: Vec<RunOverview>,
+    /// Its timing session, whose steps are blocks, while it is queued or goes on.
+    pub timing: Option<RunLive>,
+    /// Seconds until all runs are done, while some go on.
+    pub seconds_left: Option<f64>,
     /// Why it can't be read, when it can't.
     pub error: Option<String>,
 }
@@ -134,6 +138,12 @@ pub struct RunOverview {
     pub steps: u64,
     /// Steps planned.
     pub planned_steps: Option<u64>,
+    /// Loss of the last step.
+    pub loss: Option<f64>,
+    /// Seconds until its end, while somebody has it.
+    pub seconds_left: Option<f64>,
+    /// Seconds since its last sign of life, while somebody has it.
+    pub silent_seconds: Option<f64>,
     /// Final bits per byte.
     pub final_val_bpb: Option<f64>,
     /// Median tokens per second.
@@ -170,13 +180,18 @@ pub fn of_experiment(folder: &ExperimentFolder) -> Result<ExperimentOverview, Ar
         host: None,
         steps: 0,
         planned_steps: None,
+        loss: None,
+        seconds_left: None,
+        silent_seconds: None,
         final_val_bpb: None,
         tokens_per_second: None,
         elapsed_seconds: None,
         finished_at: None,
     }));
-    with_live_states(folder, &mut runs)?;
+    let live = with_live_states(folder, &mut runs)?;
     Ok(ExperimentOverview {
+        seconds_left: live.seconds_left,
+        timing: live.timing,
         name: documents.record.name.clone(),
         description: documents.record.description.clone(),
         planned: documents.record.runs.len(),
@@ -193,13 +208,22 @@ pub fn of_experiment(folder: &ExperimentFolder) -> Result<ExperimentOverview, Ar
     })
 }
 
+/// What is known of an experiment's end and its timing session.
+#[derive(Default)]
+struct Left {
+    seconds_left: Option<f64>,
+    timing: Option<RunLive>,
+}
+
 /// What runs are doing that aren't finished.
-fn with_live_states(folder: &ExperimentFolder, runs: &mut [RunOverview]) -> Result<(), ArtifactError> {
+fn with_live_states(folder: &ExperimentFolder, runs: &mut [RunOverview]) -> Result<Left, ArtifactError> {
     let submissions = SubmissionFolder::of(folder)?;
     let queued = submissions.read().submitted_runs(&submissions);
     let now = SystemTime::now();
+    let mut unfinished = Vec::new();
     for run in runs.iter_mut().filter(|run| run.status != "finished") {
         let live = live::of_run(&folder.run(&run.run_id)?, queued.contains(&run.run_id), now);
+        unfinished.push(live.clone());
         if !matches!(live.state, LiveState::Queued | LiveState::Left) && !live.state.is_running() {
             continue;
         }
@@ -209,8 +233,12 @@ fn with_live_states(folder: &ExperimentFolder, runs: &mut [RunOverview]) -> Resu
         run.host = live.host.filter(|_| live.state.is_running());
         run.final_val_bpb = run.final_val_bpb.or(live.val_bpb);
         run.tokens_per_second = live.tokens_per_second.or(run.tokens_per_second);
+        (run.loss, run.seconds_left, run.silent_seconds) = (live.loss, live.seconds_left, live.silent_seconds);
     }
-    Ok(())
+    let is_open = |timing: &RunLive| timing.state.is_running() || timing.state == LiveState::Queued;
+    let timing = live::of_timing(folder, queued.contains(TIMING), now)?.filter(is_open);
+    let seconds_left = live::seconds_left(&unfinished).or(timing.as_ref().and_then(|timing| timing.seconds_left));
+    Ok(Left { seconds_left, timing })
 }
 
 fn of_run(run: &RunDocuments) -> RunOverview {
@@ -227,6 +255,9 @@ fn of_run(run: &RunDocuments) -> RunOverview {
         host: None,
         steps: summary.map_or(0, |summary| summary.steps),
         planned_steps: Some(run.plan.num_iterations),
+        loss: summary.and_then(|summary| summary.train_loss).filter(|loss| loss.is_finite()),
+        seconds_left: None,
+        silent_seconds: None,
         final_val_bpb: summary.and_then(|summary| summary.final_val_bpb),
         tokens_per_second: summary.and_then(|summary| summary.tokens_per_second),
         elapsed_seconds: summary.map(|summary| summary.elapsed_seconds),
@@ -244,6 +275,8 @@ fn unreadable(folder: &ExperimentFolder, error: &ArtifactError) -> ExperimentOve
         best_val_bpb: None,
         tokens_per_second: None,
         runs: Vec::new(),
+        timing: None,
+        seconds_left: None,
         error: Some(error.to_string()),
     }
 }
