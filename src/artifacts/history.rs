@@ -50,3 +50,14 @@ pub fn history(project: &Path, path: &str) -> Result<Vec<Revision>, ArtifactErro
     }
     Ok(found)
 }
+
+/// What a file's text gained and lost between two commits, drawn by git itself: no driver or filter that the repository names.
+/// Nothing where it is the same, or git can't say. `path` is relative to `project`.
+pub fn file_diff(project: &Path, path: &str, [from, to]: [&str; 2]) -> String {
+    let plain = ["--no-ext-diff", "--no-textconv", "--no-renames", "--no-color", "--relative", "--unified=1"];
+    let arguments = [&["diff-tree", "-r", "-p"], &plain[..], &[from, to, "--", path]].concat();
+    let drawn = Git::at(project).output(&arguments).unwrap_or_default();
+    let drawn = String::from_utf8_lossy(&drawn).into_owned();
+    // What comes before the first hunk names files and hashes.
+    drawn.find("\n@@").map(|hunk| drawn[hunk + 1..].to_owned()).unwrap_or_default()
+}

@@ -95,6 +95,7 @@ pub fn execute(args: Args) -> CliResult {
 fn give(args: &Args, text: &str) -> Result<(), CliError> {
     match &args.output {
         Some(path) => write_atomic(path, text.as_bytes()).map_err(CliError::failed)?,
+        None if args.format == CompareFormat::Text => super::output::verdict_lines(text.trim_end_matches('\n')),
         None => super::output::text(&super::outside::lines(text)),
     }
     Ok(())

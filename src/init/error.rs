@@ -40,10 +40,10 @@ pub enum InitError {
         name: String,
     },
     /// What is compared can't be.
-    #[error("can't compare `{argument}`: {reason}")]
+    #[error("{}: {reason}", cannot(argument))]
     #[diagnostic(help("{help}"))]
     Compare {
-        /// What was written.
+        /// What was written; nothing where nothing was.
         argument: String,
         /// What is wrong with it.
         reason: String,
@@ -157,4 +157,9 @@ impl InitError {
             _ => Self::Unwritten { path: path.to_path_buf(), reason: error.to_string() },
         }
     }
+}
+
+/// What can't be compared, which may be nothing at all.
+fn cannot(argument: &str) -> String {
+    if argument.trim().is_empty() { "nothing is compared".to_owned() } else { format!("can't compare `{argument}`") }
 }

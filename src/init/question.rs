@@ -119,7 +119,9 @@ impl Question {
         let help = "--compare control=COMMIT --compare candidate=COMMIT, each a full commit of karpathy/nanochat or a \
                     fork (40 hexadecimal digits), or NAME=native for this program; the first is the control";
         if self.compared.len() < 2 {
-            return Err(InitError::compare("", "arms need at least two names", help));
+            let all: Vec<String> =
+                self.compared.iter().map(|arm| format!("{}={}", arm.key, arm.values.join(","))).collect();
+            return Err(InitError::compare(&all.join(" "), "arms need at least two names", help));
         }
         let full = |value: &str| value.len() == 40 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
         for arm in &self.compared {

@@ -151,3 +151,33 @@ fn specs_of_the_documents_are_sound() {
         project.run(&["validate", &file]).exits(0);
     }
 }
+
+/// Every row of the table of speeds has the figures of the scorecard that it links.
+#[test]
+fn speeds_of_the_readme_are_recorded() {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let mut checked = 0;
+    for row in text.lines().filter(|line| line.starts_with("| d") && line.contains("/scorecard.json)")) {
+        let columns: Vec<&str> = row.split('|').map(str::trim).collect();
+        let path = columns[5].split(['(', ')']).nth(1).expect("a link");
+        let card: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(root().join(path)).unwrap()).unwrap();
+        let precision = if columns[1].ends_with("bf16") { "bf16" } else { "f32" };
+        let cells = card["cells"].as_array().unwrap();
+        let label = |cell: &&serde_json::Value| {
+            cell["label"].as_str().is_some_and(|label| label.ends_with(&format!("={precision}")))
+        };
+        let cell = cells.iter().find(label).unwrap_or(&cells[0]);
+        let of_precision = |variant: &&serde_json::Value| {
+            variant["variant"].as_str().is_some_and(|name| name.starts_with(&format!("{precision}-")))
+        };
+        let variant = cell["speed_variants"].as_array().unwrap().iter().find(of_precision).expect("a variant");
+        let figure = |name: &str| variant["judgement"][name].as_f64().expect("a figure");
+        let number = |column: &str| column.replace(',', "").parse::<f64>().expect("a number");
+        assert_eq!(number(columns[2]), figure("candidate").round(), "{row}");
+        assert_eq!(number(columns[3]), figure("baseline").round(), "{row}");
+        assert!((number(columns[4]) - figure("ratio")).abs() <= 0.000_5, "{row}");
+        checked += 1;
+    }
+    assert_eq!(checked, 4);
+}

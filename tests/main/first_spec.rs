@@ -87,6 +87,28 @@ fn every_template_makes_a_valid_spec() {
     }
 }
 
+/// Two commits of a checkout: the spec names both, and is planned; `arms` carries such specs out.
+#[test]
+fn arms_become_a_spec_of_two_commits() {
+    let project = Project::new();
+    project.run(&["data", "synthesize", "--bytes", "3000000", "--as", "parquet", "--out", "shards"]).exits(0);
+    let (control, candidate) = ("92d63d4e8bb4df75c3b71618f31ddde2378b2bcd", "f53b864415d5d5554684cb5b2fc6f948d60aafff");
+    let (first, second) = (format!("control={control}"), format!("candidate={candidate}"));
+    let compared = ["init", "--template", "arms", "--compare", &first, "--compare", &second];
+    let written = project.run(&[&compared[..], &["--data", "shards", "--time", "10m"]].concat()).exits(0);
+    let next = written.stdout();
+    assert!(next.contains("--checkout control=FOLDER --checkout candidate=FOLDER"), "{next}");
+    let spec =
+        next.lines().find_map(|line| line.strip_prefix("wrote ")?.split_once(": ")).expect("a spec").0.to_owned();
+    project.run(&["validate", &spec]).exits(0);
+    let planned = runs(&project, &spec);
+    let commits: std::collections::BTreeSet<&str> = planned
+        .iter()
+        .filter_map(|run| run["arm"]["engine"]["commit"].as_str().or(run["arm"]["commit"].as_str()))
+        .collect();
+    assert_eq!(commits, [control, candidate].into(), "{:#}", planned[0]);
+}
+
 #[test]
 fn nothing_is_overwritten_and_what_cannot_be_is_said() {
     let project = Project::new();
@@ -118,6 +140,22 @@ fn nothing_is_overwritten_and_what_cannot_be_is_said() {
             "can't be called `a b`",
         ),
         (&["init", "a.yaml", "--data", "synthetic", "--time", "1m"], "--compare"),
+        (&["init", "a.yaml", "--compare", "", "--data", "synthetic", "--time", "1m"], "nothing is compared"),
+        (
+            &[
+                "init",
+                "a.yaml",
+                "--template",
+                "arms",
+                "--compare",
+                "mine=native",
+                "--data",
+                "synthetic",
+                "--time",
+                "1m",
+            ],
+            "can't compare `mine=native`: arms need at least two names",
+        ),
         (
             &["init", "a.yaml", "--compare", "optimizer.matrix_lr=0.2,0.3", "--data", "synthetic", "--time", "soon"],
             "is no time",

@@ -19,6 +19,7 @@ mod metrics;
 mod parts;
 mod profiles;
 mod program;
+mod releases;
 mod replay;
 mod run_experiment;
 mod safety;

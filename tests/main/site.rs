@@ -58,3 +58,21 @@ fn outside_of_a_repository_there_is_the_present_alone() {
     let page = std::fs::read_to_string(project.path().join("public/books.html")).unwrap();
     assert!(page.contains("not committed") && !page.contains("<td><code>"), "{page}");
 }
+
+#[test]
+fn pages_show_what_the_spec_gained_and_lost() {
+    let project = Project::new();
+    let scorecard = copied_experiment(&project);
+    project.write("experiments/books.yaml", "name: books\nseeds: [42]\n");
+    git(&project, &["init", "-q"]);
+    git(&project, &["add", "results", "experiments/books.yaml"]);
+    git(&project, &["commit", "-qm", "Record it"]);
+    project.write("experiments/books.yaml", "name: books\nseeds: [42, 43] # <two>\n");
+    project
+        .write("results/books/scorecard.json", &scorecard.replace("\"verdict\": \"missing\"", "\"verdict\": \"fail\""));
+    git(&project, &["commit", "-qam", "Ask two seeds"]);
+    project.run(&["site", "--out", "public"]).exits(0);
+    let page = std::fs::read_to_string(project.path().join("public/books.html")).unwrap();
+    assert!(page.contains("<span class=\"removed\">-seeds: [42]</span>"), "{page}");
+    assert!(page.contains("<span class=\"added\">+seeds: [42, 43] # &lt;two&gt;</span>"), "{page}");
+}

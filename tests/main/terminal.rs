@@ -80,14 +80,21 @@ fn comparisons_fit_the_width() {
     insta::assert_snapshot!("compare", shown(&project, &["compare", "before", "after"]));
 }
 
-/// What `doctor` prints is this machine's: its width alone is the same everywhere.
+/// What `doctor` prints is this machine's: its width alone is the same everywhere, and that a pipe gets no colours.
 #[test]
 fn doctor_fits_the_width() {
     let project = Project::new();
-    let output = project.command(&["doctor", "--no-measure"]).env("COLUMNS", "80").output().unwrap();
-    let printed = String::from_utf8(output.stdout).unwrap();
-    let long: Vec<&str> = printed.lines().filter(|line| line.trim_end().chars().count() > 80).collect();
-    assert!(long.is_empty() && printed.contains("processor"), "{long:#?}");
+    for width in WIDTHS {
+        let mut command = project.command(&["doctor", "--no-measure"]);
+        match width {
+            Some(width) => command.env("COLUMNS", width),
+            None => command.env_remove("COLUMNS"),
+        };
+        let printed = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let most = width.map_or(usize::MAX, |width| width.parse().unwrap());
+        let long: Vec<&str> = printed.lines().filter(|line| line.trim_end().chars().count() > most).collect();
+        assert!(long.is_empty() && printed.contains("processor") && !printed.contains('\u{1b}'), "{long:#?}");
+    }
 }
 
 #[test]

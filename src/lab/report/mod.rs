@@ -34,7 +34,7 @@ pub use leaderboard::{leaderboard, refresh_leaderboard, write_leaderboard};
 pub use named_arms::{ArmFailure, DiffView, NamedArm};
 pub use plot::{Plot, Point, Series, Tick};
 pub use provenance::{Arm, Provenance};
-pub use site::{SiteIndex, SitePage, write_site};
+pub use site::{DiffLine, SiteIndex, SitePage, SpecChange, write_site};
 
 /// GitHub's limit on a comment, in characters.
 pub const MAX_COMMENT_CHARS: usize = 65_536;

@@ -4,14 +4,17 @@
 use std::path::{Path, PathBuf};
 
 use nanochat_artifacts::{
-    ArtifactError, Environment, ExperimentFolder, Judgement, LONGEST_DOCUMENT, ResultsRoot, Revision, Scorecard, files,
-    history, parse_document, read_document, read_experiment, write_atomic,
+    ArtifactError, Environment, ExperimentFolder, Judgement, LONGEST_DOCUMENT, ResultsRoot, Revision, Scorecard,
+    file_diff, files, history, parse_document, read_document, read_experiment, write_atomic,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{ReportError, templates};
 use crate::scorecard::verdict_name;
+
+/// Most lines of a spec's diff that are shown.
+const DIFF_LINES: usize = 120;
 
 /// Width and height of a chart, and the room beside its area.
 const CHART: (f64, f64) = (560.0, 180.0);
@@ -76,6 +79,28 @@ pub struct SiteEntry {
     pub ratio: Option<f64>,
     /// Names of the verdicts that differ from those of the entry before.
     pub changed: Vec<String>,
+    /// What the spec gained and lost since the entry before.
+    pub spec: Option<SpecChange>,
+}
+
+/// What a spec gained and lost between two commits.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct SpecChange {
+    /// Its path.
+    pub path: String,
+    /// The lines, as a diff shows them.
+    pub lines: Vec<DiffLine>,
+    /// Number of lines beyond those.
+    pub left_out: usize,
+}
+
+/// A line of a diff.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct DiffLine {
+    /// `added`, `removed`, or `kept`.
+    pub kind: &'static str,
+    /// The line with its mark.
+    pub text: String,
 }
 
 /// A figure over the commits.
@@ -167,6 +192,7 @@ fn page(root: &ResultsRoot, folder: &ExperimentFolder) -> Result<Option<SitePage
     for place in 1..entries.len() {
         let (before, after) = entries.split_at_mut(place);
         after[0].changed = changes(&before[place - 1], &after[0]);
+        after[0].spec = spec_change(root.project(), &name, &before[place - 1], &after[0]);
     }
     let last = entries.last().cloned().unwrap_or_else(|| entry(None, &now));
     Ok(Some(SitePage {
@@ -198,7 +224,23 @@ fn entry(revision: Option<&Revision>, scorecard: &Scorecard) -> SiteEntry {
         difference: finding(&scorecard.quality).difference,
         ratio: finding(&scorecard.speed).ratio,
         changed: Vec::new(),
+        spec: None,
     }
+}
+
+/// What the spec at the usual place gained and lost between two commits.
+fn spec_change(project: &Path, name: &str, before: &SiteEntry, after: &SiteEntry) -> Option<SpecChange> {
+    let path = format!("experiments/{name}.yaml");
+    let diff = file_diff(project, &path, [before.commit.as_deref()?, after.commit.as_deref()?]);
+    let kind = |line: &str| match line.as_bytes().first() {
+        Some(b'+') => "added",
+        Some(b'-') => "removed",
+        _ => "kept",
+    };
+    let all: Vec<&str> = diff.lines().collect();
+    let shown = all.iter().take(DIFF_LINES).map(|line| DiffLine { kind: kind(line), text: (*line).to_owned() });
+    let change = SpecChange { path, lines: shown.collect(), left_out: all.len().saturating_sub(DIFF_LINES) };
+    (!change.lines.is_empty()).then_some(change)
 }
 
 fn changes(before: &SiteEntry, after: &SiteEntry) -> Vec<String> {
@@ -296,6 +338,7 @@ mod tests {
             difference: None,
             ratio: None,
             changed: Vec::new(),
+            spec: None,
         }
     }
 
