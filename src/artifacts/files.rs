@@ -114,7 +114,7 @@ pub fn open_typed(path: &Path) -> io::Result<File> {
     #[cfg(not(unix))]
     let is_pipe = false;
     // A pipe is waited for until its other end is opened.
-    if is_pipe { File::open(path) } else { open_named(path) }
+    if is_pipe { OpenOptions::new().read(true).open(path) } else { open_named(path) }
 }
 
 /// Reads a regular file of UTF-8 as [`read`] does.

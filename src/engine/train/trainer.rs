@@ -272,7 +272,7 @@ impl<'a> Trainer<'a> {
             self.note_resources();
             return Ok(Some(Ending::Finished));
         }
-        if let Some(ending) = self.reason_to_stop(stop) {
+        if let Some(ending) = self.reason_to_stop(self.step > resumed_at, stop) {
             self.save_once(saved_at, scheduled, sink)?;
             return Ok(Some(ending));
         }
@@ -337,8 +337,9 @@ impl<'a> Trainer<'a> {
         sink.save(&self.snapshot()?, true)
     }
 
-    fn reason_to_stop(&self, stop: &dyn Fn() -> bool) -> Option<Ending> {
-        let cap = self.plan.wall_clock_seconds;
+    /// Why to stop here. However short the time is, every start takes a step.
+    fn reason_to_stop(&self, took_a_step: bool, stop: &dyn Fn() -> bool) -> Option<Ending> {
+        let cap = self.plan.wall_clock_seconds.filter(|_| took_a_step);
         if stop() {
             Some(Ending::Stopped)
         } else if cap.is_some_and(|cap| self.clock.elapsed_seconds() - self.earlier_seconds >= cap) {

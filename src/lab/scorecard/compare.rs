@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::across::Across;
 use super::approvals::{Approval, Both, Judging};
 use super::arms::Arm;
+use super::pairs::{Pair, pairs};
 use super::quality::{self, plural};
 use super::statistics::{self, Estimated, rounded};
 use super::{CONFIDENCE, RUNS_FOR_INTERVAL, ScorecardError, severity, speed};
@@ -234,39 +235,6 @@ struct Sides<'a> {
     later: &'a Snapshot,
     /// What is claimed, by which rules.
     rules: &'a ExperimentRecord,
-}
-
-/// A run on both sides, both finished.
-struct Pair<'a> {
-    earlier: &'a RunDocuments,
-    later: &'a RunDocuments,
-    old: &'a Summary,
-    new: &'a Summary,
-}
-
-impl Pair<'_> {
-    /// Whether both sides end with the same weights, as far as they are recorded.
-    fn has_same_weights(&self) -> bool {
-        self.old.weights_sha256.is_some() && self.old.weights_sha256 == self.new.weights_sha256
-    }
-
-    /// Why the evaluations of the same weights can't both be right; none where they agree or the weights differ.
-    fn contradiction(&self) -> Option<String> {
-        let figures =
-            |summary: &Summary| [summary.final_val_bpb, summary.core_metric].map(|figure| figure.map(f64::to_bits));
-        (self.has_same_weights() && figures(self.old) != figures(self.new)).then(|| {
-            format!(
-                "`{}` ends with the same weights as before, bit for bit, and with other figures: the evaluation changed, \
-                 or a figure was written by hand",
-                self.later.plan.run_id
-            )
-        })
-    }
-
-    /// Whether both sides hold one and the same run, not one that was made again.
-    fn is_one_recording(&self) -> bool {
-        self.old == self.new && self.earlier.environment == self.later.environment
-    }
 }
 
 /// `1 run was`, `3 runs were`.
@@ -524,39 +492,8 @@ fn judged_ratio(mut judgement: Judgement, estimate: &Estimated, method: Method, 
     judgement
 }
 
-/// Runs that are finished on both sides and comparable; with the reason why some aren't.
-fn pairs<'a>(earlier: &[&'a RunDocuments], later: &[&'a RunDocuments]) -> (Vec<Pair<'a>>, Option<(Outcome, String)>) {
-    let mut found = Vec::new();
-    let mut problem = None;
-    for run in later {
-        let same = |other: &&&RunDocuments| (other.plan.seed, other.plan.repeat) == (run.plan.seed, run.plan.repeat);
-        let Some(other) = earlier.iter().find(same) else { continue };
-        if let Some(difference) = plan_difference(other, run) {
-            problem = Some((
-                Outcome::NotComparable(None),
-                format!("the plan of `{}` changed: {difference}", run.plan.run_id),
-            ));
-            continue;
-        }
-        let unfinished =
-            run.unfinished_because().map(|why| (why, "now")).or(other.unfinished_because().map(|why| (why, "before")));
-        if let Some((why, side)) = unfinished {
-            problem.get_or_insert((Outcome::Missing(None), format!("{side}, `{}` {why}", run.plan.run_id)));
-            continue;
-        }
-        let (Some(old), Some(new)) = (other.finished(), run.finished()) else { continue };
-        match input_difference(old, new) {
-            Some(what) => {
-                problem = Some((Outcome::NotComparable(None), format!("{what} of `{}` changed", run.plan.run_id)))
-            }
-            None => found.push(Pair { earlier: other, later: run, old, new }),
-        }
-    }
-    (found, problem)
-}
-
 /// What differs between two plans that have another hash, the first three things.
-fn plan_difference(earlier: &RunDocuments, later: &RunDocuments) -> Option<String> {
+pub(super) fn plan_difference(earlier: &RunDocuments, later: &RunDocuments) -> Option<String> {
     if earlier.plan.plan_hash == later.plan.plan_hash {
         return None;
     }
@@ -597,7 +534,7 @@ pub(super) fn flatten(key: &str, value: &Value, into: &mut BTreeMap<String, Stri
 }
 
 /// Which input's hash differs.
-fn input_difference(old: &Summary, new: &Summary) -> Option<&'static str> {
+pub(super) fn input_difference(old: &Summary, new: &Summary) -> Option<&'static str> {
     match () {
         () if old.data_sha256 != new.data_sha256 => Some("the data"),
         () if old.tokenizer_sha256 != new.tokenizer_sha256 => Some("the tokenizer"),

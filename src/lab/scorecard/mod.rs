@@ -24,6 +24,7 @@ mod fallbacks;
 mod leaderboard;
 pub mod noise;
 mod overview;
+mod pairs;
 pub mod power;
 mod quality;
 mod ranking;

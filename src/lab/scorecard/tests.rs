@@ -386,7 +386,7 @@ fn before_and_after_are_judged_in_pairs() {
     check(&cell(worse).quality, Verdict::Fail, "non_inferiority_paired", &["3 earlier runs", "beyond"]);
     // The same weights can't have other figures: nothing passes that says so.
     let with_weights = |bpb: f64| {
-        let mut project = Project::new();
+        let mut project = Project::new("judged");
         for seed in 42..45 {
             project.add_with(Wanted::seed(seed, bpb), |_, summary, _| summary.weights_sha256 = Some("0".repeat(64)));
         }
