@@ -26,6 +26,8 @@ pub(super) struct Imported {
     pub run: BaselineRun,
     /// How attention is computed, as the script says.
     pub attention: Option<String>,
+    /// What the script printed.
+    pub log: Vec<u8>,
 }
 
 /// Reads a finished run. Hashes that would make it matched are not in its files, and stay unknown.
@@ -102,7 +104,7 @@ pub(super) fn read_run(log: &Path, meta: &Path) -> Result<Imported, BaselineErro
             finished_at: None,
         }),
     };
-    Ok(Imported { run, attention })
+    Ok(Imported { run, attention, log: bytes })
 }
 
 fn read(path: &Path, largest: u64) -> Result<Vec<u8>, BaselineError> {

@@ -15,8 +15,6 @@ use crate::run::{RunState, state_of};
 
 /// What the pair of an imported run and any other differs in, as far as anybody can say.
 const UNRECORDED: &str = "what the imported run read (its files record neither data nor tokenizer nor batches)";
-/// Longest log in bytes.
-const LARGEST_LOG: u64 = 1 << 30;
 /// Flags of the plan that decide nothing of what is compared. The steps are compared as they were made.
 const INDIFFERENT: [&str; 5] = ["device-type", "eval-every", "num-iterations", "sample-every", "save-every"];
 
@@ -64,19 +62,17 @@ pub fn import_arm(
     }
     create_folder(folder.path())?;
     let lock = RunLock::acquire(folder.path()).map_err(crate::run::RunError::from)?;
-    let summary = write(plan, folder, imported, log)?;
+    let summary = write(plan, folder, imported)?;
     drop(lock);
     Ok(summary)
 }
 
-fn write(plan: &RunPlan, folder: &RunFolder, imported: Imported, log: &Path) -> Result<Summary, BaselineError> {
+fn write(plan: &RunPlan, folder: &RunFolder, imported: Imported) -> Result<Summary, BaselineError> {
     // What an earlier run left about the machine doesn't hold for this one, which was made on an unknown one.
     files::remove(&folder.environment()).map_err(BaselineError::io("remove", &folder.environment()))?;
-    let text = files::read_named(log, LARGEST_LOG)
-        .map_err(|error| BaselineError::Unreadable { path: log.to_path_buf(), reason: error.to_string() })?;
     let output = folder.output();
     files::remove(&output).map_err(BaselineError::io("remove", &output))?;
-    files::write_new(&output, &text).map_err(BaselineError::io("write", &output))?;
+    files::write_new(&output, &imported.log).map_err(BaselineError::io("write", &output))?;
     write_document(&folder.plan(), plan)?;
     let unknown = Matching {
         data_sha256: String::new(),
@@ -86,7 +82,7 @@ fn write(plan: &RunPlan, folder: &RunFolder, imported: Imported, log: &Path) -> 
         evaluation_probe: None,
         differences: vec![UNRECORDED.to_string()],
     };
-    let Imported { run, attention } = imported;
+    let Imported { run, attention, .. } = imported;
     let device_memory = run.peak_rss_bytes;
     let carried =
         Carried { run, launched: None, attention, device_memory, last_lines: Vec::new(), devices: Vec::new() };

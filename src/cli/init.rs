@@ -124,6 +124,9 @@ fn print(written: &Written, question: &Question) {
     if let Some(ignored) = &written.ignored {
         say!("wrote {}: checkpoints and logs of runs stay out of git", ignored.display());
     }
+    if let Some(attributes) = &written.attributes {
+        say!("wrote {}: results have the same bytes on every system", attributes.display());
+    }
     if let Some(run) = written.runs.first() {
         let model = &run.model;
         say!(

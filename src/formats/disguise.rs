@@ -17,10 +17,11 @@ pub fn disguise(path: &Path) -> Option<&'static str> {
     if pointer.iter().any(|pointer| text.starts_with(pointer)) {
         return Some("this is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`");
     }
-    if ["<!doctype html", "<html", "<!--", "<head"].iter().any(|page| text.starts_with(page)) {
+    if text.starts_with("<!doctype html") || text.starts_with("<html") {
         return Some("this is an HTML page, as a failed download leaves it; download the file again");
     }
-    if text.starts_with("<?xml") {
+    // An XML document may be what it should be; an error of a store isn't.
+    if text.starts_with("<?xml") && text.contains("<error") {
         return Some("this is an XML answer, as a failed download leaves it; download the file again");
     }
     let magic: [(&[u8], &str); 7] = [
@@ -56,6 +57,7 @@ mod tests {
         assert!(told(b"<?xml version=\"1.0\"?><Error>AccessDenied</Error>").is_some_and(|told| told.contains("XML")));
         assert!(told(&[0xff, 0xfe, b'a', 0]).is_some_and(|told| told.contains("UTF-16")));
         assert!(told(&[0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]).is_some_and(|told| told.contains("xz")));
+        assert_eq!(told(b"<?xml version=\"1.0\"?><book>"), None);
         assert_eq!(told(b"PAR1"), None);
         assert_eq!(told(b"version one of a text"), None);
         assert_eq!(told(b""), None);

@@ -53,6 +53,8 @@ pub struct Written {
     pub schema: Option<PathBuf>,
     /// The list of what git leaves out, where the project had none.
     pub ignored: Option<PathBuf>,
+    /// The `.gitattributes`, where the project had none.
+    pub attributes: Option<PathBuf>,
     /// The runs.
     pub runs: Vec<RunPlan>,
     /// Seeds of each cell.
@@ -90,10 +92,21 @@ pub fn write(question: &Question, root: &ResultsRoot) -> Result<Written, InitErr
     create_folder(file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
     files::write_new(file, text.as_bytes()).map_err(|error| InitError::unwritten(file, &error))?;
     let ignored = write_for_git(root, ".gitignore", IGNORED)?;
-    write_for_git(root, ".gitattributes", ATTRIBUTES)?;
+    let attributes = write_for_git(root, ".gitattributes", ATTRIBUTES)?;
     let Fit { seconds, tokens_per_second, .. } = fitted;
     let detects = deviation.detects(seeds);
-    Ok(Written { file: file.clone(), schema, ignored, runs, seeds, seconds, tokens_per_second, deviation, detects })
+    Ok(Written {
+        file: file.clone(),
+        schema,
+        ignored,
+        attributes,
+        runs,
+        seeds,
+        seconds,
+        tokens_per_second,
+        deviation,
+        detects,
+    })
 }
 
 /// Where editors look for the schema of a spec: in `schemas/` of the project, from the spec's own folder.

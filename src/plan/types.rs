@@ -390,7 +390,7 @@ pub struct RunPlan {
     /// What follows a divergence; not written where it is `stop`.
     #[serde(default, skip_serializing_if = "OnDivergence::is_stop")]
     pub on_divergence: OnDivergence,
-    /// Training stops (resumable, labelled) after this many seconds of wall clock; none: no cap.
+    /// Training stops (resumable, labelled) after this many seconds of wall clock in one start of the program; none: no cap.
     pub wall_clock_seconds: Option<f64>,
     /// Name of the hardware profile.
     pub hardware: String,

@@ -247,6 +247,7 @@ fn files_are_read_as_people_have_them_or_called_what_they_are() {
         std::os::unix::fs::symlink(project.path().join("parted"), project.path().join("linked")).unwrap();
         std::fs::create_dir(project.path().join("within")).unwrap();
         std::os::unix::fs::symlink(project.path().join("parted"), project.path().join("within/lang")).unwrap();
+        std::os::unix::fs::symlink(project.path().join("within"), project.path().join("within/circle")).unwrap();
         assert_eq!((sha256("linked"), sha256("within")), (plain.clone(), plain), "folders behind links");
         std::os::unix::fs::symlink("nowhere", project.path().join("within/more")).unwrap();
         let broken = inspect("within");

@@ -1,5 +1,6 @@
 //! From what a user names to the files that hold it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use nanochat_plan::{DataPlan, TEXT_COLUMN};
@@ -61,7 +62,11 @@ pub(super) fn shard_files(path: &Path, extension: &'static str, kind: &'static s
     let mut files = Vec::new();
     let mut folders = collect(path, extension, &mut files)?;
     // Folders within are looked into only where the folder itself has no shard, as partitioned data sets have it.
+    let mut seen = BTreeSet::new();
     for _ in 0..DEEPEST {
+        // Links may lead in a circle: a folder is looked into once, under the first of its names.
+        folders.sort();
+        folders.retain(|folder| folder.canonicalize().is_ok_and(|real| seen.insert(real)));
         if !files.is_empty() {
             break;
         }
@@ -102,7 +107,7 @@ fn collect(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) -> Result<V
             continue;
         }
         let is_shard = is_shard(&path, extension);
-        // A folder behind a link counts like any other; a circle of links ends at the deepest level that is looked into.
+        // A folder behind a link counts like any other.
         if path.is_dir() {
             folders.push(path);
         } else if !path.exists() {

@@ -256,7 +256,7 @@ pub struct BudgetSpec {
     /// Training tokens per parameter of layer matrices and output projection; the baseline's default is 12.
     #[schemars(range(min = 0.000001, max = 1e9), example = 12)]
     pub param_data_ratio: Option<f64>,
-    /// Training stops, resumable, after this much time: seconds, text such as `90m` or `2h30m`, or `{ limit, refuse }`.
+    /// Training stops, resumable, after this much time in one start of the program: seconds, text such as `90m` or `2h30m`, or `{ limit, refuse }`.
     #[schemars(schema_with = "parts::wall_clock")]
     pub wall_clock: Option<WallClockSpec>,
 }

@@ -93,7 +93,12 @@ fn is_document(name: &str) -> bool {
 
 fn validate_file(path: &Path, named: bool, options: &LoadOptions) -> Validated {
     let is_json = path.extension().is_some_and(|extension| extension == "json");
-    let outcome = if is_json { validate_result(path, named) } else { validate_spec(path, options) };
+    // A folder that came with the project may be a link to one of the user's.
+    let outcome = match files::refuse_linked_parts(path) {
+        Err(error) => Err(vec![Diagnostic::error("unreadable", format!("can't read {}: {error}", path.display()))]),
+        Ok(()) if is_json => validate_result(path, named),
+        Ok(()) => validate_spec(path, named, options),
+    };
     let (kind, diagnostics) = outcome.unwrap_or_else(|diagnostics| (None, diagnostics));
     Validated { path: path.to_path_buf(), kind, diagnostics }
 }
@@ -101,8 +106,10 @@ fn validate_file(path: &Path, named: bool, options: &LoadOptions) -> Validated {
 type Outcome = Result<(Option<&'static str>, Vec<Diagnostic>), Vec<Diagnostic>>;
 
 /// A YAML file: a spec, or a hardware profile.
-fn validate_spec(path: &Path, options: &LoadOptions) -> Outcome {
-    let source = spec::read_typed(path).map_err(|problem| vec![problem])?;
+fn validate_spec(path: &Path, named: bool, options: &LoadOptions) -> Outcome {
+    // A pipe is waited for only where the user named it.
+    let source = if named { spec::read_typed(path) } else { spec::read_source(path) };
+    let source = source.map_err(|problem| vec![problem])?;
     let node = spec::parse(&source)?;
     if node.get("schema").and_then(Node::text) == Some(spec::document::PROFILE_SCHEMA) {
         return Ok((Some("hardware"), spec::check::PROFILE.check(&node, true)));

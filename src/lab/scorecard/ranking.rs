@@ -193,8 +193,9 @@ fn of_groups(card: &Scorecard) -> Option<String> {
         .iter()
         .map(|ranking| {
             let best = ranking.cells.first()?;
-            let in_group = |axis: &(&String, &Value)| {
-                ranking.group.as_ref().is_some_and(|group| group.split(", ").any(|named| named == cells::axis(*axis)))
+            let in_group = |(key, value): &(&String, &Value)| {
+                let mut labels = ranking.cells.iter().map(|cell| axes(&cell.label));
+                labels.all(|axes| axes.is_some_and(|axes| axes.get(*key) == Some(*value)))
             };
             let (common, own): (Vec<_>, Vec<_>) = axes(&best.label)?.iter().partition(in_group);
             let name = |axes: Vec<(&String, &Value)>| {
