@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::gemm::{ComputeDtype, Matrix, Threads, WriteMode, multiply};
 use super::lanes::{dot, maximum, total};
-use super::{BLOCK_ROWS, Element, Scratch, vectorized};
+use super::{BLOCK_ROWS, Element, Scratch, Stored, vectorized};
 
 /// Queries in a block.
 const QUERIES: usize = 64;
@@ -46,9 +46,10 @@ impl Shape {
         (self.size as f64).powf(-0.5)
     }
 
-    /// Elements of scratch that a task needs.
+    /// Elements of scratch that a task needs: a block's scores and their slopes, sums of a block of queries, and gradients of one head's
+    /// keys and values.
     pub fn workspace_elements(&self) -> usize {
-        2 * QUERIES * self.length.min(self.window + QUERIES)
+        2 * QUERIES * self.length.min(self.window + QUERIES) + QUERIES * self.size + 2 * self.head()
     }
 
     /// Blocks of queries with the keys that any of them sees.
@@ -63,18 +64,24 @@ impl Shape {
 
 /// Queries, keys and values, head-major.
 #[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a, T> {
+pub struct Inputs<'a, S> {
     /// Queries (B, H, T, D).
-    pub q: &'a [T],
+    pub q: &'a [S],
     /// Keys (B, G, T, D).
-    pub k: &'a [T],
+    pub k: &'a [S],
     /// Values (B, G, T, D).
-    pub v: &'a [T],
+    pub v: &'a [S],
 }
 
 /// Writes what every query attends to to `out` (head-major), and the logarithms of the sums of exponentials to `lse`
 /// (B, H, T).
-pub fn forward<T: Element>(shape: Shape, inputs: Inputs<'_, T>, out: &mut [T], lse: &mut [T], scratch: &Scratch<T>) {
+pub fn forward<S: Stored>(
+    shape: Shape,
+    inputs: Inputs<'_, S>,
+    out: &mut [S],
+    lse: &mut [S::Element],
+    scratch: &Scratch<S::Element>,
+) {
     let (head, share) = (shape.head(), shape.heads / shape.groups);
     let outputs = out.par_chunks_mut(head).zip(lse.par_chunks_mut(shape.length));
     outputs.enumerate().for_each(|(index, (out, lse))| {
@@ -89,30 +96,37 @@ pub fn forward<T: Element>(shape: Shape, inputs: Inputs<'_, T>, out: &mut [T], l
 }
 
 /// One head of one row.
-fn head_forward<T: Element>(shape: Shape, at: Inputs<'_, T>, out: &mut [T], lse: &mut [T], scratch: &mut [T]) {
+fn head_forward<S: Stored>(
+    shape: Shape,
+    at: Inputs<'_, S>,
+    out: &mut [S],
+    lse: &mut [S::Element],
+    scratch: &mut [S::Element],
+) {
     let size = shape.size;
     for (queries, keys) in shape.blocks() {
         let (rows, columns) = (queries.len(), keys.len());
-        let scores = &mut scratch[..rows * columns];
+        let (scores, sums) = scratch.split_at_mut(rows * columns);
+        let sums = &mut sums[..rows * size];
         let q = Matrix::new(&at.q[queries.start * size..], rows, size);
         let k = Matrix::new(&at.k[keys.start * size..], columns, size);
         multiply(scores, q, k.transposed(), WriteMode::Overwrite, Threads::One, shape.compute_dtype);
         let block = &mut out[queries.start * size..queries.end * size];
-        let mut totals = [T::ZERO; QUERIES];
+        let mut totals = [S::Element::ZERO; QUERIES];
         vectorized!({
             for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
                 let seen = seen(shape, queries.start + row, keys.start);
-                let (largest, total) = exponentials(scores, seen, T::of(shape.scale()));
-                lse[queries.start + row] = largest + T::of(total.wide().ln());
-                totals[row] = T::ONE / total;
+                let (largest, total) = exponentials(scores, seen, S::Element::of(shape.scale()));
+                lse[queries.start + row] = largest + S::Element::of(total.wide().ln());
+                totals[row] = S::Element::ONE / total;
             }
         });
         let v = Matrix::new(&at.v[keys.start * size..], columns, size);
-        multiply(block, Matrix::new(scores, rows, columns), v, WriteMode::Overwrite, Threads::One, shape.compute_dtype);
+        multiply(sums, Matrix::new(scores, rows, columns), v, WriteMode::Overwrite, Threads::One, shape.compute_dtype);
         vectorized!({
-            for (out, total) in block.chunks_exact_mut(size).zip(totals) {
-                for out in out {
-                    *out *= total;
+            for ((out, sums), total) in block.chunks_exact_mut(size).zip(sums.chunks_exact(size)).zip(totals) {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = S::store(*sum * total);
                 }
             }
         });
@@ -141,40 +155,38 @@ fn exponentials<T: Element>(scores: &mut [T], seen: Range<usize>, scale: T) -> (
 
 /// What the backward pass reads besides the inputs.
 #[derive(Debug, Clone, Copy)]
-pub struct Saved<'a, T> {
+pub struct Saved<'a, S: Stored> {
     /// Logarithms of the sums of exponentials (B, H, T).
-    pub lse: &'a [T],
+    pub lse: &'a [S::Element],
     /// Gradient of the result (B, H, T, D).
-    pub dout: &'a [T],
+    pub dout: &'a [S],
     /// Sum over channels of the result times its gradient (B, H, T).
-    pub delta: &'a [T],
+    pub delta: &'a [S::Element],
 }
 
 /// Where the gradients go, all head-major and replaced.
 #[derive(Debug)]
-pub struct Outputs<'a, T> {
+pub struct Outputs<'a, S> {
     /// Of the queries.
-    pub dq: &'a mut [T],
+    pub dq: &'a mut [S],
     /// Of the keys.
-    pub dk: &'a mut [T],
+    pub dk: &'a mut [S],
     /// Of the values.
-    pub dv: &'a mut [T],
+    pub dv: &'a mut [S],
 }
 
 /// Gradients of queries, keys and values.
-pub fn backward<T: Element>(
+pub fn backward<S: Stored>(
     shape: Shape,
-    inputs: Inputs<'_, T>,
-    saved: Saved<'_, T>,
-    outputs: Outputs<'_, T>,
-    scratch: &Scratch<T>,
+    inputs: Inputs<'_, S>,
+    saved: Saved<'_, S>,
+    outputs: Outputs<'_, S>,
+    scratch: &Scratch<S::Element>,
 ) {
     let (head, length, share) = (shape.head(), shape.length, shape.heads / shape.groups);
     let groups = outputs.dk.par_chunks_mut(head).zip(outputs.dv.par_chunks_mut(head));
     groups.zip(outputs.dq.par_chunks_mut(share * head)).enumerate().for_each(|(group, ((dk, dv), dq))| {
-        dk.fill(T::ZERO);
-        dv.fill(T::ZERO);
-        for (offset, dq) in dq.chunks_exact_mut(head).enumerate() {
+        let of_group = |offset: usize| {
             let index = group * share + offset;
             let one = Inputs {
                 q: &inputs.q[index * head..][..head],
@@ -186,24 +198,47 @@ pub fn backward<T: Element>(
                 dout: &saved.dout[index * head..][..head],
                 delta: &saved.delta[index * length..][..length],
             };
-            scratch.with(|scratch| head_backward(shape, one, saved, Outputs { dq, dk, dv }, scratch));
-        }
+            (one, saved)
+        };
+        scratch.with(|scratch| {
+            let (sums, scratch) = scratch.split_at_mut(2 * head);
+            sums.fill(S::Element::ZERO);
+            let (dk_sums, dv_sums) = sums.split_at_mut(head);
+            for (offset, dq) in dq.chunks_exact_mut(head).enumerate() {
+                let (one, saved) = of_group(offset);
+                head_backward(shape, one, saved, dq, [&mut *dk_sums, &mut *dv_sums], scratch);
+            }
+            vectorized!({
+                store(dk_sums, dk);
+                store(dv_sums, dv);
+            });
+        });
     });
 }
 
-/// One query head of one row; gradients of keys and values are added to.
-fn head_backward<T: Element>(
+/// Rounds sums to what elements are kept in.
+#[inline(always)]
+fn store<S: Stored>(sums: &[S::Element], to: &mut [S]) {
+    for (to, sum) in to.iter_mut().zip(sums) {
+        *to = S::store(*sum);
+    }
+}
+
+/// One query head of one row; to the gradients of keys and values is added.
+fn head_backward<S: Stored>(
     shape: Shape,
-    at: Inputs<'_, T>,
-    saved: Saved<'_, T>,
-    outputs: Outputs<'_, T>,
-    scratch: &mut [T],
+    at: Inputs<'_, S>,
+    saved: Saved<'_, S>,
+    dq: &mut [S],
+    [dk, dv]: [&mut [S::Element]; 2],
+    scratch: &mut [S::Element],
 ) {
     let size = shape.size;
     for (queries, keys) in shape.blocks() {
         let (rows, columns) = (queries.len(), keys.len());
-        let (weights, slopes) = scratch.split_at_mut(rows * columns);
-        let slopes = &mut slopes[..rows * columns];
+        let (weights, rest) = scratch.split_at_mut(rows * columns);
+        let (slopes, rest) = rest.split_at_mut(rows * columns);
+        let dq_sums = &mut rest[..rows * size];
         let block = |data| Matrix::new(data, rows, size);
         let (q, dout) = (block(&at.q[queries.start * size..]), block(&saved.dout[queries.start * size..]));
         let (k, v) = (&at.k[keys.start * size..keys.end * size], &at.v[keys.start * size..keys.end * size]);
@@ -215,16 +250,17 @@ fn head_backward<T: Element>(
             for (row, (weights, slopes)) in rows.enumerate() {
                 let position = queries.start + row;
                 let seen = seen(shape, position, keys.start);
-                score_slopes(weights, slopes, seen, saved.lse[position], saved.delta[position], T::of(shape.scale()));
+                let scale = S::Element::of(shape.scale());
+                score_slopes(weights, slopes, seen, saved.lse[position], saved.delta[position], scale);
             }
         });
         let (weights, slopes) = (Matrix::new(weights, rows, columns), Matrix::new(slopes, rows, columns));
-        let dv = &mut outputs.dv[keys.start * size..keys.end * size];
+        let dv = &mut dv[keys.start * size..keys.end * size];
         multiply(dv, weights.transposed(), dout, WriteMode::Accumulate, Threads::One, shape.compute_dtype);
-        let dk = &mut outputs.dk[keys.start * size..keys.end * size];
+        let dk = &mut dk[keys.start * size..keys.end * size];
         multiply(dk, slopes.transposed(), q, WriteMode::Accumulate, Threads::One, shape.compute_dtype);
-        let dq = &mut outputs.dq[queries.start * size..queries.end * size];
-        multiply(dq, slopes, k, WriteMode::Overwrite, Threads::One, shape.compute_dtype);
+        multiply(dq_sums, slopes, k, WriteMode::Overwrite, Threads::One, shape.compute_dtype);
+        vectorized!(store(dq_sums, &mut dq[queries.start * size..queries.end * size]));
     }
 }
 
@@ -242,7 +278,7 @@ fn score_slopes<T: Element>(weights: &mut [T], slopes: &mut [T], seen: Range<usi
 }
 
 /// Copies `x` from head-major to token-major.
-pub fn to_tokens<T: Element>(x: &[T], shape: Shape, y: &mut [T]) {
+pub fn to_tokens<S: Stored>(x: &[S], shape: Shape, y: &mut [S]) {
     let Shape { length, heads, size, .. } = shape;
     y.par_chunks_mut(BLOCK_ROWS * heads * size).enumerate().for_each(|(block, y)| {
         for (offset, y) in y.chunks_exact_mut(heads * size).enumerate() {
@@ -256,7 +292,7 @@ pub fn to_tokens<T: Element>(x: &[T], shape: Shape, y: &mut [T]) {
 }
 
 /// From the gradient `dout` of the result `out`, both token-major: the same head-major, and [`Saved::delta`].
-pub fn prepare_backward<T: Element>(dout: &[T], out: &[T], shape: Shape, by_head: &mut [T], delta: &mut [T]) {
+pub fn prepare_backward<S: Stored>(dout: &[S], out: &[S], shape: Shape, by_head: &mut [S], delta: &mut [S::Element]) {
     let Shape { length, heads, size, .. } = shape;
     let outputs = by_head.par_chunks_mut(length * size).zip(delta.par_chunks_mut(length));
     outputs.enumerate().for_each(|(index, (by_head, delta))| {

@@ -1,17 +1,78 @@
-//! Float types that the kernels work in: f32 for training, f64 for gradient checks.
+//! Float types that the kernels work in: f32 for training, f64 for gradient checks; and types that elements are kept in between operations,
+//! which besides these are bf16.
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use half::bf16;
+
+/// A type that elements are kept in. Kernels widen what they read, compute in [`Stored::Element`], and round what they write, to nearest
+/// with ties to even.
+pub trait Stored: Copy + Debug + Default + PartialEq + Send + Sync + bytemuck::Pod + 'static {
+    /// What kernels compute in.
+    type Element: Element;
+
+    /// Which type it is.
+    const KIND: Kind;
+
+    /// The same number.
+    fn load(self) -> Self::Element;
+    /// The nearest number of this type.
+    fn store(value: Self::Element) -> Self;
+
+    /// `self + value`, rounded once.
+    #[inline(always)]
+    fn plus(self, value: Self::Element) -> Self {
+        Self::store(self.load() + value)
+    }
+}
+
+/// The types that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// f32.
+    F32,
+    /// f64.
+    F64,
+    /// bf16.
+    Bf16,
+}
+
+/// Rounds to nearest, ties to even; a NaN stays one, made quiet.
+#[inline(always)]
+pub(super) fn round(number: f32) -> bf16 {
+    let bits = number.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
+    bf16::from_bits(if number.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded })
+}
+
+/// The f32 that a bf16 stands for: exact.
+#[inline(always)]
+pub(super) fn widened(number: bf16) -> f32 {
+    f32::from_bits(u32::from(number.to_bits()) << 16)
+}
+
+impl Stored for bf16 {
+    type Element = f32;
+
+    const KIND: Kind = Kind::Bf16;
+
+    #[inline(always)]
+    fn load(self) -> f32 {
+        widened(self)
+    }
+
+    #[inline(always)]
+    fn store(value: f32) -> Self {
+        round(value)
+    }
+}
+
 /// A float type of the kernels. The elementary functions are written without branches, so that loops over them vectorise,
 /// and with fused multiplications, so that they give the same bits on every processor.
 pub trait Element:
-    Copy
-    + Debug
-    + Default
+    Stored<Element = Self>
     + PartialOrd
-    + Send
-    + Sync
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>
@@ -20,8 +81,6 @@ pub trait Element:
     + AddAssign
     + MulAssign
     + SubAssign
-    + bytemuck::Pod
-    + 'static
 {
     /// Whether the type is f32; it is f64 otherwise.
     const IS_F32: bool;
@@ -71,6 +130,29 @@ macro_rules! shared_functions {
         }
     };
 }
+
+/// What both types are kept in: themselves.
+macro_rules! kept_as_itself {
+    ($type:ty, $kind:expr) => {
+        impl Stored for $type {
+            type Element = Self;
+
+            const KIND: Kind = $kind;
+
+            #[inline(always)]
+            fn load(self) -> Self {
+                self
+            }
+
+            #[inline(always)]
+            fn store(value: Self) -> Self {
+                value
+            }
+        }
+    };
+}
+kept_as_itself!(f32, Kind::F32);
+kept_as_itself!(f64, Kind::F64);
 
 impl Element for f32 {
     const IS_F32: bool = true;
@@ -160,6 +242,18 @@ impl Element for f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn elements_are_rounded_to_bf16_as_ieee_says_and_stay_what_they_are_otherwise() {
+        let bits =
+            |number: f32| (0..=u16::MAX).map(move |low| f32::from_bits(number.to_bits() & !0xffff | u32::from(low)));
+        let numbers = [1.0, -3.3, 1e-39, 3.3e38, -0.0, f32::INFINITY];
+        for number in numbers.into_iter().flat_map(bits).chain([f32::MAX, f32::MIN_POSITIVE]) {
+            let (ours, reference) = (bf16::store(number), bf16::from_f32(number));
+            assert!(ours == reference || ours.is_nan() && reference.is_nan(), "{number:e}: {ours} for {reference}");
+        }
+        assert!((bf16::store(1.0).plus(0.5).load(), f32::store(0.1).load()) == (1.5, 0.1));
+    }
 
     /// Elements from −limit to limit.
     fn grid(limit: f32) -> impl Iterator<Item = f32> {

@@ -5,7 +5,9 @@
 
 use gemm::Parallelism;
 
-use super::{Element, gemm_bf16};
+use super::element::Kind;
+use super::gemm_bf16::{self, Output, Source};
+use super::{Element, Stored};
 
 pub use super::matrix::{Matrix, Threads, WriteMode};
 
@@ -19,11 +21,12 @@ pub enum ComputeDtype {
     Bf16,
 }
 
-/// `out` (row-major, rows of a × columns of b) becomes a · b, replaced or added.
+/// `out` (row-major, rows of a × columns of b) becomes a · b, replaced or added. Elements that are kept in bf16 are multiplied as such, so
+/// that the product's compute dtype is bf16 too; sums are in f32 and rounded once, where they are written.
 pub fn multiply<T: Element>(
-    out: &mut [T],
-    a: Matrix<'_, T>,
-    b: Matrix<'_, T>,
+    out: &mut [impl Stored<Element = T>],
+    a: Matrix<'_, impl Stored<Element = T>>,
+    b: Matrix<'_, impl Stored<Element = T>>,
     mode: WriteMode,
     threads: Threads,
     compute_dtype: ComputeDtype,
@@ -34,19 +37,34 @@ pub fn multiply<T: Element>(
     if m == 0 || n == 0 {
         return;
     }
-    if compute_dtype == ComputeDtype::Bf16 && T::IS_F32 {
-        return gemm_bf16::gemm(a.of_f32(), b.of_f32(), bytemuck::cast_slice_mut(out), mode, threads);
+    let narrow = [kind_of(out), kind_of(a.data), kind_of(b.data)].contains(&Kind::Bf16);
+    debug_assert!(!narrow || compute_dtype == ComputeDtype::Bf16, "a product of bf16 is in bf16");
+    if T::IS_F32 && (narrow || compute_dtype == ComputeDtype::Bf16) {
+        return gemm_bf16::gemm(Source::of(a), Source::of(b), Output::of(out), mode, threads);
     }
+    let out = bytemuck::cast_slice_mut::<_, T>(out);
+    let (a, b) = (a.of::<T>(), b.of::<T>());
     if T::IS_F32 && m * n * k >= LEAST_PRODUCTS && gemm_bf16::multiplies_f32() {
-        return gemm_bf16::gemm_f32(a.of_f32(), b.of_f32(), bytemuck::cast_slice_mut(out), mode, threads);
+        return gemm_bf16::gemm_f32(a.of(), b.of(), bytemuck::cast_slice_mut(out), mode, threads);
     }
+    by_vectors(out, a, b, mode, threads);
+}
+
+fn kind_of<S: Stored>(_: &[S]) -> Kind {
+    S::KIND
+}
+
+/// By the `gemm` crate, for sizes that fit together.
+fn by_vectors<T: Element>(out: &mut [T], a: Matrix<'_, T>, b: Matrix<'_, T>, mode: WriteMode, threads: Threads) {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    debug_assert!(k == b.rows && out.len() >= m * n, "the sizes fit together");
     let ((a_row, a_column), (b_row, b_column)) = (a.strides(), b.strides());
     let parallelism = match threads {
         Threads::Pool => Parallelism::Rayon(0),
         Threads::One => Parallelism::None,
     };
     let add = mode == WriteMode::Accumulate;
-    // SAFETY: all three matrices lie within their slices, as asserted here and where they were made; `out` is borrowed
+    // SAFETY: all three matrices lie within their slices, as asserted by the caller and where they were made; `out` is borrowed
     // mutably, so that it overlaps neither operand; strides are below the slices' lengths and fit an isize.
     unsafe {
         gemm::gemm(

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::gemm::{ComputeDtype, Matrix, Threads, WriteMode, multiply};
 use super::lanes::{LANES, maximum, sum, tree};
-use super::{Element, vectorized};
+use super::{Element, Scratch, Stored, vectorized};
 use crate::constants::LOGIT_CAP;
 
 /// Elements that a chunk of logits has at most, and the least tokens of a chunk.
@@ -17,11 +17,11 @@ const RUN: usize = 1024;
 
 /// What the head reads.
 #[derive(Debug, Clone, Copy)]
-pub struct Head<'a, T> {
+pub struct Head<'a, S: Stored> {
     /// Normalised stream (N × width).
-    pub x: &'a [T],
+    pub x: &'a [S],
     /// Projection (at least `vocab` rows × width).
-    pub weight: &'a [T],
+    pub weight: &'a [S::Element],
     /// Target of each token; below 0: ignored.
     pub targets: &'a [i32],
     /// Channels.
@@ -34,13 +34,13 @@ pub struct Head<'a, T> {
 
 /// Where gradients go.
 #[derive(Debug)]
-pub struct HeadGradients<'a, T> {
+pub struct HeadGradients<'a, S: Stored> {
     /// Factor on every token's loss.
     pub factor: f64,
     /// Of the normalised stream, replaced.
-    pub dx: &'a mut [T],
+    pub dx: &'a mut [S],
     /// Of the projection, added to.
-    pub dweight: &'a mut [T],
+    pub dweight: &'a mut [S::Element],
 }
 
 /// Tokens in a chunk.
@@ -49,17 +49,19 @@ pub fn chunk_rows(vocab: usize) -> usize {
 }
 
 /// Writes every token's loss to `losses` (0 where ignored), and the gradients of `factor` times their sum where asked for.
-/// `logits` is a workspace of some rows of vocab elements, of which a chunk of tokens takes one each.
-pub fn cross_entropy<T: Element>(
-    head: Head<'_, T>,
-    mut gradients: Option<HeadGradients<'_, T>>,
-    losses: &mut [T],
-    logits: &mut [T],
+/// `logits` is a workspace of some rows of vocab elements, of which a chunk of tokens takes one each; each buffer of `scratch` has room for
+/// one row.
+pub fn cross_entropy<S: Stored>(
+    head: Head<'_, S>,
+    mut gradients: Option<HeadGradients<'_, S>>,
+    losses: &mut [S::Element],
+    logits: &mut [S],
+    scratch: &Scratch<S::Element>,
 ) {
     let Head { width, vocab, compute_dtype, .. } = head;
     let rows = logits.len() / vocab;
     debug_assert!(rows > 0, "the workspace holds no row of logits");
-    let factor = gradients.as_ref().map(|gradients| T::of(gradients.factor));
+    let factor = gradients.as_ref().map(|gradients| S::Element::of(gradients.factor));
     for (chunk, losses) in losses.chunks_mut(rows).enumerate() {
         let count = losses.len();
         let x = &head.x[chunk * rows * width..][..count * width];
@@ -68,10 +70,13 @@ pub fn cross_entropy<T: Element>(
         project(Head { x, ..head }, logits);
         let tasks = logits.par_chunks_mut(TASK_ROWS * vocab).zip(losses.par_chunks_mut(TASK_ROWS));
         tasks.zip(targets.par_chunks(TASK_ROWS)).for_each(|((logits, losses), targets)| {
-            vectorized!({
-                for ((logits, loss), target) in logits.chunks_exact_mut(vocab).zip(losses).zip(targets) {
-                    *loss = row(logits, usize::try_from(*target).ok(), factor);
-                }
+            scratch.with(|scratch| {
+                let powers = &mut scratch[..vocab];
+                vectorized!({
+                    for ((logits, loss), target) in logits.chunks_exact_mut(vocab).zip(losses).zip(targets) {
+                        *loss = row(logits, powers, usize::try_from(*target).ok(), factor);
+                    }
+                });
             });
         });
         if let Some(gradients) = &mut gradients {
@@ -86,7 +91,7 @@ pub fn cross_entropy<T: Element>(
 }
 
 /// Logits before the cap of all tokens of the head's `x`.
-fn project<T: Element>(head: Head<'_, T>, logits: &mut [T]) {
+fn project<S: Stored>(head: Head<'_, S>, logits: &mut [impl Stored<Element = S::Element>]) {
     let x = Matrix::new(head.x, head.x.len() / head.width, head.width);
     let weight = Matrix::new(head.weight, head.vocab, head.width).transposed();
     multiply(logits, x, weight, WriteMode::Overwrite, Threads::Pool, head.compute_dtype);
@@ -140,7 +145,7 @@ pub fn capped_in_chunks<T: Element>(head: Head<'_, T>, logits: &mut Vec<T>, mut 
 }
 
 /// Logits after the cap of all tokens: N × vocab. Targets are of no account.
-pub fn capped<T: Element>(head: Head<'_, T>, logits: &mut [T]) {
+pub fn capped<S: Stored>(head: Head<'_, S>, logits: &mut [S::Element]) {
     project(head, logits);
     logits.par_chunks_mut(head.vocab).for_each(|logits| {
         vectorized!({
@@ -163,54 +168,60 @@ fn squash<T: Element>(logit: T) -> T {
     (logit * T::of(1.0 / LOGIT_CAP)).hyperbolic_tangent()
 }
 
-/// One token's loss; its logits before the cap become their gradient, times the factor.
+/// One token's loss; its logits before the cap become their gradient, times the factor. `powers` has room for as many elements.
 #[inline(always)]
-fn row<T: Element>(logits: &mut [T], target: Option<usize>, factor: Option<T>) -> T {
+fn row<S: Stored>(
+    logits: &mut [S],
+    powers: &mut [S::Element],
+    target: Option<usize>,
+    factor: Option<S::Element>,
+) -> S::Element {
     let Some(target) = target else {
         if factor.is_some() {
-            logits.fill(T::ZERO);
+            logits.fill(S::store(S::Element::ZERO));
         }
-        return T::ZERO;
+        return S::Element::ZERO;
     };
-    let chosen = squash(logits[target]);
+    let chosen = squash(logits[target].load());
     // Capped logits need no maximum taken off: e^±15 is far from the type's limits.
     let mut total = 0.0;
-    for run in logits.chunks_mut(RUN) {
-        total += powers(run).wide();
+    for (run, powers) in logits.chunks(RUN).zip(powers.chunks_mut(RUN)) {
+        total += take_powers(run, powers).wide();
     }
-    let loss = T::of(total.ln() - (chosen * T::of(LOGIT_CAP)).wide());
+    let loss = S::Element::of(total.ln() - (chosen * S::Element::of(LOGIT_CAP)).wide());
     if let Some(factor) = factor {
-        let share = factor * T::of(1.0 / total);
-        for logit in logits.iter_mut() {
-            *logit *= share;
+        let share = factor * S::Element::of(1.0 / total);
+        for (logit, power) in logits.iter_mut().zip(powers.iter()) {
+            *logit = S::store(*power * share);
         }
-        logits[target] -= factor * (T::ONE - chosen * chosen);
+        logits[target] = S::store(powers[target] * share - factor * (S::Element::ONE - chosen * chosen));
     }
     loss
 }
 
-/// The sum of the capped logits' exponentials; logits before the cap become their exponential times the cap's slope.
+/// The sum of the capped logits' exponentials; `powers` takes each exponential times the cap's slope.
 #[inline(always)]
-fn powers<T: Element>(run: &mut [T]) -> T {
-    let mut lanes = [T::ZERO; LANES];
-    let (whole, rest) = run.as_chunks_mut::<LANES>();
-    for chunk in whole {
-        for (lane, logit) in lanes.iter_mut().zip(chunk) {
-            *lane += power(logit);
+fn take_powers<S: Stored>(run: &[S], powers: &mut [S::Element]) -> S::Element {
+    let mut lanes = [S::Element::ZERO; LANES];
+    let (whole, rest) = run.as_chunks::<LANES>();
+    let (whole_powers, rest_powers) = powers.as_chunks_mut::<LANES>();
+    for (chunk, powers) in whole.iter().zip(whole_powers) {
+        for ((lane, logit), place) in lanes.iter_mut().zip(chunk).zip(powers) {
+            *lane += power(logit.load(), place);
         }
     }
     let mut total = tree(lanes);
-    for logit in rest {
-        total += power(logit);
+    for (logit, place) in rest.iter().zip(rest_powers) {
+        total += power(logit.load(), place);
     }
     total
 }
 
-/// The exponential of a capped logit, which becomes the same times the cap's slope.
+/// The exponential of a capped logit; `place` takes the same times the cap's slope.
 #[inline(always)]
-fn power<T: Element>(logit: &mut T) -> T {
-    let t = squash(*logit);
+fn power<T: Element>(logit: T, place: &mut T) -> T {
+    let t = squash(logit);
     let power = (t * T::of(LOGIT_CAP)).exponential();
-    *logit = power * (T::ONE - t * t);
+    *place = power * (T::ONE - t * t);
     power
 }

@@ -1,7 +1,7 @@
 //! Sums in a fixed order: sixteen lanes side by side, then a tree, then what is left over. The order depends on the length
 //! alone, so that a sum has the same bits whatever the vector width or the number of threads.
 
-use super::Element;
+use super::{Element, Stored};
 
 /// Elements that are summed side by side.
 pub const LANES: usize = 16;
@@ -44,18 +44,18 @@ pub fn total<T: Element>(elements: &[T]) -> T {
 
 /// Sum of the products of two slices of equal length.
 #[inline(always)]
-pub fn dot<T: Element>(a: &[T], b: &[T]) -> T {
+pub fn dot<T: Element>(a: &[impl Stored<Element = T>], b: &[impl Stored<Element = T>]) -> T {
     let mut lanes = [T::ZERO; LANES];
     let (a_whole, a_rest) = a.as_chunks::<LANES>();
     let (b_whole, b_rest) = b.as_chunks::<LANES>();
     for (a, b) in a_whole.iter().zip(b_whole) {
         for lane in 0..LANES {
-            lanes[lane] += a[lane] * b[lane];
+            lanes[lane] += a[lane].load() * b[lane].load();
         }
     }
     let mut total = tree(lanes);
     for (a, b) in a_rest.iter().zip(b_rest) {
-        total += *a * *b;
+        total += a.load() * b.load();
     }
     total
 }

@@ -1,5 +1,7 @@
 //! Operands of matrix products, and what is done with a product.
 
+use super::Stored;
+
 /// A matrix within a slice: row-major, or the transposed view of a row-major one.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a, T> {
@@ -43,9 +45,10 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-impl<'a, T: bytemuck::Pod> Matrix<'a, T> {
-    /// The same matrix, where `T` is f32.
-    pub(super) fn of_f32(self) -> Matrix<'a, f32> {
+impl<'a, S: Stored> Matrix<'a, S> {
+    /// The same matrix, where `S` is another name for `U`.
+    pub(super) fn of<U: Stored>(self) -> Matrix<'a, U> {
+        debug_assert_eq!(S::KIND, U::KIND, "elements are of the type that they are said to be");
         let Self { data, rows, columns, stride, is_transposed } = self;
         Matrix { data: bytemuck::cast_slice(data), rows, columns, stride, is_transposed }
     }

@@ -4,17 +4,17 @@ use rayon::prelude::*;
 
 use super::lanes::dot;
 use super::norm::{inverse_root, row_backward, row_forward};
-use super::{BLOCK_ROWS, Element, vectorized};
+use super::{BLOCK_ROWS, Element, Stored, vectorized};
 
 /// Writes `λ x + λ₀ x₀` to `mixed`, its norm to `normed`, and the norm's factors to `inverse`.
-pub fn mix<T: Element>(
-    x: &[T],
-    x0: &[T],
-    [lambda, lambda0]: [T; 2],
+pub fn mix<S: Stored>(
+    x: &[S],
+    x0: &[S],
+    [lambda, lambda0]: [S::Element; 2],
     width: usize,
-    mixed: &mut [T],
-    normed: &mut [T],
-    inverse: &mut [T],
+    mixed: &mut [S],
+    normed: &mut [S],
+    inverse: &mut [S::Element],
 ) {
     let size = BLOCK_ROWS * width;
     let inputs = x.par_chunks(size).zip(x0.par_chunks(size));
@@ -25,7 +25,7 @@ pub fn mix<T: Element>(
             let outputs = mixed.chunks_exact_mut(width).zip(normed.chunks_exact_mut(width)).zip(inverse);
             for ((x, x0), ((mixed, normed), inverse)) in inputs.zip(outputs) {
                 for ((mixed, x), x0) in mixed.iter_mut().zip(x).zip(x0) {
-                    *mixed = *x * lambda + *x0 * lambda0;
+                    *mixed = S::store(x.load() * lambda + x0.load() * lambda0);
                 }
                 *inverse = row_forward(mixed, normed);
             }
@@ -35,24 +35,24 @@ pub fn mix<T: Element>(
 
 /// What the backward pass of [`mix`] reads.
 #[derive(Debug, Clone, Copy)]
-pub struct Mixed<'a, T> {
+pub struct Mixed<'a, S: Stored> {
     /// Gradient of the norm's result.
-    pub dnormed: &'a [T],
+    pub dnormed: &'a [S],
     /// The norm's result.
-    pub normed: &'a [T],
+    pub normed: &'a [S],
     /// The norm's factors.
-    pub inverse: &'a [T],
+    pub inverse: &'a [S::Element],
     /// The stream before the mix.
-    pub x: &'a [T],
+    pub x: &'a [S],
     /// The smeared embeddings.
-    pub x0: &'a [T],
+    pub x0: &'a [S],
     /// λ and λ₀.
-    pub lambdas: [T; 2],
+    pub lambdas: [S::Element; 2],
 }
 
 /// `stream` holds the gradient of the mixed stream that doesn't go through the norm, and takes that of `x`; that of `x₀` is
 /// added to `dx0`. Gives back the gradients of λ and λ₀.
-pub fn mix_backward<T: Element>(at: Mixed<'_, T>, width: usize, stream: &mut [T], dx0: &mut [T]) -> [f64; 2] {
+pub fn mix_backward<S: Stored>(at: Mixed<'_, S>, width: usize, stream: &mut [S], dx0: &mut [S]) -> [f64; 2] {
     let size = BLOCK_ROWS * width;
     let [lambda, lambda0] = at.lambdas;
     let sums: Vec<[f64; 2]> = (stream.par_chunks_mut(size).zip(dx0.par_chunks_mut(size)).enumerate())
@@ -65,12 +65,14 @@ pub fn mix_backward<T: Element>(at: Mixed<'_, T>, width: usize, stream: &mut [T]
                     let token = block * BLOCK_ROWS + offset;
                     let row = token * width..(token + 1) * width;
                     let (dnormed, normed) = (&at.dnormed[row.clone()], &at.normed[row.clone()]);
-                    row_backward(dnormed, normed, at.inverse[token], |channel, value| stream[channel] += value);
+                    row_backward(dnormed, normed, at.inverse[token], |channel, value| {
+                        stream[channel] = stream[channel].plus(value);
+                    });
                     sums[0] += dot(stream, &at.x[row.clone()]).wide();
                     sums[1] += dot(stream, &at.x0[row]).wide();
                     for (stream, dx0) in stream.iter_mut().zip(dx0) {
-                        *dx0 += lambda0 * *stream;
-                        *stream = lambda * *stream;
+                        *dx0 = dx0.plus(lambda0 * stream.load());
+                        *stream = S::store(lambda * stream.load());
                     }
                 }
                 sums
@@ -81,7 +83,14 @@ pub fn mix_backward<T: Element>(at: Mixed<'_, T>, width: usize, stream: &mut [T]
 }
 
 /// Writes the norm of `x − λ m`, where `m` is the middle layer's output, to `normed`, and its factors to `inverse`.
-pub fn backout<T: Element>(x: &[T], middle: &[T], lambda: T, width: usize, normed: &mut [T], inverse: &mut [T]) {
+pub fn backout<S: Stored>(
+    x: &[S],
+    middle: &[S],
+    lambda: S::Element,
+    width: usize,
+    normed: &mut [S],
+    inverse: &mut [S::Element],
+) {
     let size = BLOCK_ROWS * width;
     let outputs = normed.par_chunks_mut(size).zip(inverse.par_chunks_mut(BLOCK_ROWS));
     (x.par_chunks(size).zip(middle.par_chunks(size))).zip(outputs).for_each(|((x, middle), (normed, inverse))| {
@@ -89,11 +98,11 @@ pub fn backout<T: Element>(x: &[T], middle: &[T], lambda: T, width: usize, norme
             let inputs = x.chunks_exact(width).zip(middle.chunks_exact(width));
             for ((x, middle), (normed, inverse)) in inputs.zip(normed.chunks_exact_mut(width).zip(inverse)) {
                 for ((normed, x), middle) in normed.iter_mut().zip(x).zip(middle) {
-                    *normed = *x - *middle * lambda;
+                    *normed = S::store(x.load() - middle.load() * lambda);
                 }
                 *inverse = inverse_root(normed);
                 for normed in normed {
-                    *normed *= *inverse;
+                    *normed = S::store(normed.load() * *inverse);
                 }
             }
         });
@@ -102,21 +111,21 @@ pub fn backout<T: Element>(x: &[T], middle: &[T], lambda: T, width: usize, norme
 
 /// What the backward pass of [`backout`] reads.
 #[derive(Debug, Clone, Copy)]
-pub struct Backout<'a, T> {
+pub struct Backout<'a, S: Stored> {
     /// Gradient of the norm's result.
-    pub dnormed: &'a [T],
+    pub dnormed: &'a [S],
     /// The norm's result.
-    pub normed: &'a [T],
+    pub normed: &'a [S],
     /// The norm's factors.
-    pub inverse: &'a [T],
+    pub inverse: &'a [S::Element],
     /// The middle layer's output.
-    pub middle: &'a [T],
+    pub middle: &'a [S],
     /// λ.
-    pub lambda: T,
+    pub lambda: S::Element,
 }
 
 /// Writes the gradients of `x` to `stream` and of `m` to `dmiddle`. Gives back that of λ.
-pub fn backout_backward<T: Element>(at: Backout<'_, T>, width: usize, stream: &mut [T], dmiddle: &mut [T]) -> f64 {
+pub fn backout_backward<S: Stored>(at: Backout<'_, S>, width: usize, stream: &mut [S], dmiddle: &mut [S]) -> f64 {
     let Backout { dnormed, normed, inverse, middle, lambda } = at;
     let size = BLOCK_ROWS * width;
     let inputs = dnormed.par_chunks(size).zip(normed.par_chunks(size)).zip(inverse.par_chunks(BLOCK_ROWS));
@@ -131,8 +140,8 @@ pub fn backout_backward<T: Element>(at: Backout<'_, T>, width: usize, stream: &m
                     inputs.zip(middle.chunks_exact(width)).zip(outputs)
                 {
                     row_backward(dnormed, normed, *inverse, |channel, value| {
-                        stream[channel] = value;
-                        dmiddle[channel] = -lambda * value;
+                        stream[channel] = S::store(value);
+                        dmiddle[channel] = S::store(-lambda * value);
                     });
                     sum -= dot(stream, middle).wide();
                 }
@@ -144,12 +153,12 @@ pub fn backout_backward<T: Element>(at: Backout<'_, T>, width: usize, stream: &m
 }
 
 /// Adds `other` to `stream`.
-pub fn add<T: Element>(stream: &mut [T], other: &[T]) {
+pub fn add<S: Stored>(stream: &mut [S], other: &[S]) {
     let size = 1 << 14;
     stream.par_chunks_mut(size).zip(other.par_chunks(size)).for_each(|(stream, other)| {
         vectorized!({
             for (stream, other) in stream.iter_mut().zip(other) {
-                *stream += *other;
+                *stream = stream.plus(other.load());
             }
         });
     });

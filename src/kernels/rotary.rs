@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::lanes::dot;
 use super::norm::inverse_root;
-use super::{BLOCK_ROWS, Element, vectorized};
+use super::{BLOCK_ROWS, Element, Stored, vectorized};
 use crate::constants::QK_SCALE;
 
 /// Sizes of queries or keys.
@@ -35,7 +35,13 @@ pub struct Angles<'a, T> {
 }
 
 /// Turns, norms and scales `x` (token-major) into `y` (head-major); `inverse` (B, H, T) takes the norms' factors.
-pub fn forward<T: Element>(x: &[T], angles: Angles<'_, T>, heads: Heads, y: &mut [T], inverse: &mut [T]) {
+pub fn forward<S: Stored>(
+    x: &[S],
+    angles: Angles<'_, S::Element>,
+    heads: Heads,
+    y: &mut [S],
+    inverse: &mut [S::Element],
+) {
     let Heads { length, count, size } = heads;
     let outputs = y.par_chunks_mut(length * size).zip(inverse.par_chunks_mut(length));
     outputs.enumerate().for_each(|(index, (y, inverse))| {
@@ -46,9 +52,9 @@ pub fn forward<T: Element>(x: &[T], angles: Angles<'_, T>, heads: Heads, y: &mut
                 let x = &x[start + position * count * size..][..size];
                 turn(x, angles, position, y);
                 *inverse = inverse_root(y);
-                let factor = *inverse * T::of(QK_SCALE);
+                let factor = *inverse * S::Element::of(QK_SCALE);
                 for y in y {
-                    *y *= factor;
+                    *y = S::store(y.load() * factor);
                 }
             }
         });
@@ -70,19 +76,27 @@ pub fn forward_token<T: Element>(x: &[T], angles: Angles<'_, T>, size: usize, y:
 
 /// Turns the channel pairs of one head by minus the angles of its position.
 #[inline(always)]
-fn turn<T: Element>(x: &[T], angles: Angles<'_, T>, position: usize, y: &mut [T]) {
+fn turn<S: Stored>(x: &[S], angles: Angles<'_, S::Element>, position: usize, y: &mut [S]) {
     let half = x.len() / 2;
     let (cos, sin) = (&angles.cos[position * half..][..half], &angles.sin[position * half..][..half]);
     let (first, second) = x.split_at(half);
     let (first_out, second_out) = y.split_at_mut(half);
     for pair in 0..half {
-        first_out[pair] = first[pair] * cos[pair] + second[pair] * sin[pair];
-        second_out[pair] = second[pair] * cos[pair] - first[pair] * sin[pair];
+        let (a, b) = (first[pair].load(), second[pair].load());
+        first_out[pair] = S::store(a * cos[pair] + b * sin[pair]);
+        second_out[pair] = S::store(b * cos[pair] - a * sin[pair]);
     }
 }
 
 /// From the gradient `dy` of the result `y` (both head-major) that of the input, `dx` (token-major).
-pub fn backward<T: Element>(dy: &[T], y: &[T], inverse: &[T], angles: Angles<'_, T>, heads: Heads, dx: &mut [T]) {
+pub fn backward<S: Stored>(
+    dy: &[S],
+    y: &[S],
+    inverse: &[S::Element],
+    angles: Angles<'_, S::Element>,
+    heads: Heads,
+    dx: &mut [S],
+) {
     let Heads { length, count, size } = heads;
     dx.par_chunks_mut(BLOCK_ROWS * count * size).enumerate().for_each(|(block, dx)| {
         vectorized!({
@@ -102,23 +116,23 @@ pub fn backward<T: Element>(dy: &[T], y: &[T], inverse: &[T], angles: Angles<'_,
 
 /// Through the factor and the norm.
 #[inline(always)]
-fn norm_backward<T: Element>(dy: &[T], y: &[T], inverse: T, dx: &mut [T]) {
-    let scale = T::of(QK_SCALE);
-    let mean = dot(dy, y) / (T::of(y.len() as f64) * scale);
+fn norm_backward<S: Stored>(dy: &[S], y: &[S], inverse: S::Element, dx: &mut [S]) {
+    let scale = S::Element::of(QK_SCALE);
+    let mean = dot(dy, y) / (S::Element::of(y.len() as f64) * scale);
     for ((dx, dy), y) in dx.iter_mut().zip(dy).zip(y) {
-        *dx = inverse * (*dy * scale - *y * mean);
+        *dx = S::store(inverse * (dy.load() * scale - y.load() * mean));
     }
 }
 
 /// Turns the channel pairs of one head by the angles of its position, in place.
 #[inline(always)]
-fn turn_back<T: Element>(angles: Angles<'_, T>, position: usize, x: &mut [T]) {
+fn turn_back<S: Stored>(angles: Angles<'_, S::Element>, position: usize, x: &mut [S]) {
     let half = x.len() / 2;
     let (cos, sin) = (&angles.cos[position * half..][..half], &angles.sin[position * half..][..half]);
     let (first, second) = x.split_at_mut(half);
     for pair in 0..half {
-        let (a, b) = (first[pair], second[pair]);
-        first[pair] = a * cos[pair] - b * sin[pair];
-        second[pair] = b * cos[pair] + a * sin[pair];
+        let (a, b) = (first[pair].load(), second[pair].load());
+        first[pair] = S::store(a * cos[pair] - b * sin[pair]);
+        second[pair] = S::store(b * cos[pair] + a * sin[pair]);
     }
 }

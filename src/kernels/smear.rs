@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::lanes::dot;
-use super::{BLOCK_ROWS, Element, vectorized};
+use super::{BLOCK_ROWS, Element, Stored, vectorized};
 
 /// The smear's parameters and sizes.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +19,7 @@ pub struct Smear<'a, T> {
 }
 
 /// Writes `e[t] + λ σ(gate · e[t]) e[t−1]` to `x`, all N × width. `sigma` (N) takes the gates' sigmoids, 0 for the first token.
-pub fn forward<T: Element>(e: &[T], smear: Smear<'_, T>, x: &mut [T], sigma: &mut [T]) {
+pub fn forward<S: Stored>(e: &[S], smear: Smear<'_, S::Element>, x: &mut [S], sigma: &mut [S::Element]) {
     let Smear { length, width, .. } = smear;
     let outputs = x.par_chunks_mut(BLOCK_ROWS * width).zip(sigma.par_chunks_mut(BLOCK_ROWS));
     outputs.enumerate().for_each(|(block, (x, sigma))| {
@@ -29,14 +29,14 @@ pub fn forward<T: Element>(e: &[T], smear: Smear<'_, T>, x: &mut [T], sigma: &mu
                 let own = &e[token * width..][..width];
                 if token.is_multiple_of(length) {
                     x.copy_from_slice(own);
-                    *sigma = T::ZERO;
+                    *sigma = S::Element::ZERO;
                     continue;
                 }
                 *sigma = dot(smear.gate, &own[..smear.gate.len()]).sigmoid();
                 let weight = *sigma * smear.lambda;
                 let before = &e[(token - 1) * width..][..width];
                 for ((x, own), before) in x.iter_mut().zip(own).zip(before) {
-                    *x = *own + weight * *before;
+                    *x = S::store(own.load() + weight * before.load());
                 }
             }
         });
@@ -71,14 +71,14 @@ pub fn forward_ragged<T: Element>(e: &[T], before: &[u32], smear: Smear<'_, T>, 
 
 /// From the gradient `dx` of the result that of the embeddings, `de`; adds those of the gate's weights to `dgate`, and gives
 /// back that of λ. `slopes` (N) is scratch.
-pub fn backward<T: Element>(
-    dx: &[T],
-    e: &[T],
-    smear: Smear<'_, T>,
-    sigma: &[T],
-    de: &mut [T],
-    dgate: &mut [T],
-    slopes: &mut [T],
+pub fn backward<S: Stored>(
+    dx: &[S],
+    e: &[S],
+    smear: Smear<'_, S::Element>,
+    sigma: &[S::Element],
+    de: &mut [S],
+    dgate: &mut [S::Element],
+    slopes: &mut [S::Element],
 ) -> f64 {
     let Smear { length, width, .. } = smear;
     // The slope of the loss in each token's weight λσ.
@@ -87,7 +87,7 @@ pub fn backward<T: Element>(
             for (offset, slope) in slopes.iter_mut().enumerate() {
                 let token = block * BLOCK_ROWS + offset;
                 *slope = if token.is_multiple_of(length) {
-                    T::ZERO
+                    S::Element::ZERO
                 } else {
                     dot(&dx[token * width..][..width], &e[(token - 1) * width..][..width])
                 };
@@ -96,12 +96,12 @@ pub fn backward<T: Element>(
     });
     let dlambda = slopes.iter().zip(sigma).map(|(slope, sigma)| slope.wide() * sigma.wide()).sum();
     for (slope, sigma) in slopes.iter_mut().zip(sigma) {
-        *slope = *slope * smear.lambda * *sigma * (T::ONE - *sigma);
+        *slope = *slope * smear.lambda * *sigma * (S::Element::ONE - *sigma);
     }
     for (channel, dgate) in dgate.iter_mut().enumerate() {
         let total: f64 =
-            slopes.iter().zip(e.chunks_exact(width)).map(|(slope, e)| slope.wide() * e[channel].wide()).sum();
-        *dgate += T::of(total);
+            slopes.iter().zip(e.chunks_exact(width)).map(|(slope, e)| slope.wide() * e[channel].load().wide()).sum();
+        *dgate += S::Element::of(total);
     }
     let slopes = &*slopes;
     de.par_chunks_mut(BLOCK_ROWS * width).enumerate().for_each(|(block, de)| {
@@ -115,11 +115,11 @@ pub fn backward<T: Element>(
                     let weight = smear.lambda * sigma[token + 1];
                     let after = &dx[(token + 1) * width..][..width];
                     for ((de, own), after) in de.iter_mut().zip(own).zip(after) {
-                        *de = *own + weight * *after;
+                        *de = S::store(own.load() + weight * after.load());
                     }
                 }
                 for (de, gate) in de.iter_mut().zip(smear.gate) {
-                    *de += slopes[token] * *gate;
+                    *de = de.plus(slopes[token] * *gate);
                 }
             }
         });

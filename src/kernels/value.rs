@@ -4,26 +4,26 @@ use rayon::prelude::*;
 
 use super::lanes::dot;
 use super::rotary::Heads;
-use super::{BLOCK_ROWS, Element, vectorized};
+use super::{BLOCK_ROWS, Element, Stored, vectorized};
 use crate::constants::VALUE_GATE_SCALE;
 
 /// What a layer with a value embedding mixes in.
 #[derive(Debug, Clone, Copy)]
-pub struct Mix<'a, T> {
+pub struct Mix<'a, S: Stored> {
     /// Token ids, in order.
     pub ids: &'a [u32],
     /// The layer's value embedding (V × G·D).
-    pub table: &'a [T],
+    pub table: &'a [S::Element],
     /// The gate's weights (G × gate channels).
-    pub gate: &'a [T],
+    pub gate: &'a [S::Element],
     /// The layer's normalised input (N × width), whose first channels the gate reads.
-    pub x: &'a [T],
+    pub x: &'a [S],
     /// Channels of `x`.
     pub width: usize,
 }
 
 /// Copies `v` (token-major) to `y` (head-major).
-pub fn forward<T: Element>(v: &[T], heads: Heads, y: &mut [T]) {
+pub fn forward<S: Stored>(v: &[S], heads: Heads, y: &mut [S]) {
     let Heads { length, count, size } = heads;
     y.par_chunks_mut(length * size).enumerate().for_each(|(index, y)| {
         let start = (index / count) * length * count * size + (index % count) * size;
@@ -35,7 +35,7 @@ pub fn forward<T: Element>(v: &[T], heads: Heads, y: &mut [T]) {
 
 /// Writes `v` (token-major) plus three times the gate times the value embedding to `y` (head-major). `sigma` (B, G, T) takes
 /// the gates' sigmoids.
-pub fn forward_mixed<T: Element>(v: &[T], mix: Mix<'_, T>, heads: Heads, y: &mut [T], sigma: &mut [T]) {
+pub fn forward_mixed<S: Stored>(v: &[S], mix: Mix<'_, S>, heads: Heads, y: &mut [S], sigma: &mut [S::Element]) {
     let Heads { length, count, size } = heads;
     let channels = mix.gate.len() / count;
     let outputs = y.par_chunks_mut(length * size).zip(sigma.par_chunks_mut(length));
@@ -46,12 +46,12 @@ pub fn forward_mixed<T: Element>(v: &[T], mix: Mix<'_, T>, heads: Heads, y: &mut
             for (position, (y, sigma)) in y.chunks_exact_mut(size).zip(sigma).enumerate() {
                 let token = row * length + position;
                 *sigma = dot(gate, &mix.x[token * mix.width..][..channels]).sigmoid();
-                let weight = *sigma * T::of(VALUE_GATE_SCALE);
+                let weight = *sigma * S::Element::of(VALUE_GATE_SCALE);
                 let at = head * size;
                 let v = &v[token * count * size + at..][..size];
                 let extra = &mix.table[mix.ids[token] as usize * count * size + at..][..size];
                 for ((y, v), extra) in y.iter_mut().zip(v).zip(extra) {
-                    *y = *v + weight * *extra;
+                    *y = S::store(v.load() + weight * *extra);
                 }
             }
         });
@@ -73,7 +73,7 @@ pub fn mix_token<T: Element>(v: &mut [T], mix: Mix<'_, T>, size: usize) {
 }
 
 /// Copies the gradient `dy` (head-major) to `dv` (token-major).
-pub fn backward<T: Element>(dy: &[T], heads: Heads, dv: &mut [T]) {
+pub fn backward<S: Stored>(dy: &[S], heads: Heads, dv: &mut [S]) {
     let Heads { length, count, size } = heads;
     dv.par_chunks_mut(BLOCK_ROWS * count * size).enumerate().for_each(|(block, dv)| {
         for (offset, dv) in dv.chunks_exact_mut(count * size).enumerate() {
@@ -89,14 +89,14 @@ pub fn backward<T: Element>(dy: &[T], heads: Heads, dv: &mut [T]) {
 
 /// From the gradient `dy` of the mixed values (head-major): that of the embedding rows, `embedded` (token-major), and that
 /// of the gates before their sigmoid, `gates` (N × G), which is also carried on to the first channels of `dx` (N × width).
-pub fn backward_mixed<T: Element>(
-    dy: &[T],
-    mix: Mix<'_, T>,
-    sigma: &[T],
+pub fn backward_mixed<S: Stored>(
+    dy: &[S],
+    mix: Mix<'_, S>,
+    sigma: &[S::Element],
     heads: Heads,
-    embedded: &mut [T],
-    gates: &mut [T],
-    dx: &mut [T],
+    embedded: &mut [S],
+    gates: &mut [S::Element],
+    dx: &mut [S],
 ) {
     let Heads { length, count, size } = heads;
     let channels = mix.gate.len() / count;
@@ -111,13 +111,13 @@ pub fn backward_mixed<T: Element>(
                     let at = (row * count + head) * length + position;
                     let (dy, sigma) = (&dy[at * size..][..size], sigma[at]);
                     let table = &mix.table[mix.ids[token] as usize * count * size + head * size..][..size];
-                    let scale = T::of(VALUE_GATE_SCALE);
-                    *gate_slope = dot(dy, table) * scale * sigma * (T::ONE - sigma);
+                    let scale = S::Element::of(VALUE_GATE_SCALE);
+                    *gate_slope = dot(dy, table) * scale * sigma * (S::Element::ONE - sigma);
                     for (embedded, dy) in embedded.iter_mut().zip(dy) {
-                        *embedded = *dy * scale * sigma;
+                        *embedded = S::store(dy.load() * scale * sigma);
                     }
                     for (dx, gate) in dx.iter_mut().zip(&mix.gate[head * channels..][..channels]) {
-                        *dx += *gate_slope * *gate;
+                        *dx = dx.plus(*gate_slope * *gate);
                     }
                 }
             }

@@ -56,17 +56,22 @@ fn memory_bytes(derived: &Derived, profile: &Profile, eval: &EvalPlan) -> f64 {
     // The CORE metric is taken of a copy of the model.
     let core = eval.core.as_ref().map_or(0.0, |_| 4.0 * derived.parameters.total as f64);
     let validation = TOKEN_BYTES * if eval.tokens <= CACHED_TOKENS { eval.tokens as f64 } else { 0.0 };
-    let arenas = arena_bytes(&derived.model, batch, micro_steps as usize) as f64;
+    let arenas = arena_bytes(&derived.model, batch, micro_steps as usize, profile.dtype) as f64;
     PROCESS_BYTES + arenas + workspace_bytes(derived, batch, profile) + core + validation
 }
 
-/// Bytes of the engine's arenas on a CPU, all in f32: weights, gradients, both moments, activations, and mean losses.
-pub fn arena_bytes(model: &ModelShape, batch: BatchSize, micro_steps: usize) -> u64 {
+/// Bytes of the engine's arenas on a CPU: weights, gradients, both moments, factors and mean losses in f32, and activations in the run's
+/// precision.
+pub fn arena_bytes(model: &ModelShape, batch: BatchSize, micro_steps: usize, dtype: Precision) -> u64 {
     let parameters = ParameterLayout::new(model);
     let activations = ActivationLayout::new(model, batch, Pass::Training, Chunks::CPU);
-    let activations = activations.elements(Storage::Working) + activations.elements(Storage::Full);
     let state = 3 * parameters.elements() + parameters.second_elements();
-    4 * (state + activations + micro_steps.next_multiple_of(ALIGNMENT)) as u64
+    let full = state + activations.elements(Storage::Full) + micro_steps.next_multiple_of(ALIGNMENT);
+    let working = match dtype {
+        Precision::F32 => 4,
+        Precision::Bf16 => 2,
+    };
+    (4 * full + working * activations.elements(Storage::Working)) as u64
 }
 
 /// Bytes that products and the optimizer work on besides: Muon's matrices a thread, and in bf16 the largest packed operand.

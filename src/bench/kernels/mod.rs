@@ -10,16 +10,18 @@ mod rows;
 use std::time::Duration;
 
 use candle_core::{Device, Tensor};
+use half::bf16;
 
 use super::limits::{self, best_seconds, elements};
 use super::{BenchError, Subject};
 use crate::hardware;
 use nanochat_artifacts::{Bench, BenchFigure, BenchRate, Better, Measured};
 use nanochat_engine::model::compute_dtype;
+use nanochat_kernels::Stored;
 use nanochat_kernels::gemm::ComputeDtype;
 use nanochat_kernels::rotary::Heads;
 use nanochat_plan::shape::{MLP_EXPANSION, head_dim, kv_dim};
-use nanochat_plan::{DeviceKind, ModelShape, RunPlan};
+use nanochat_plan::{DeviceKind, ModelShape, Precision, RunPlan};
 
 /// How kernels are measured.
 #[derive(Debug, Clone, Copy)]
@@ -33,20 +35,22 @@ pub struct KernelOptions {
 /// Measures some kernels.
 type Measure = fn(&mut Stopwatch<'_>, &Sizes) -> candle_core::Result<()>;
 
-/// All kernels, in the order in which they are measured.
-const KERNELS: [(&str, Measure); 11] = [
-    ("linear", products::linear_layers),
-    ("attention", products::attention),
-    ("head", products::head),
-    ("rotary", layers::rotary),
-    ("gated values", layers::values),
-    ("norm", rows::norm),
-    ("residual mix", rows::mix),
-    ("squared ReLU", rows::squared_relu),
-    ("smear", rows::smear),
-    ("embedding", rows::embedding),
-    ("optimizer step", products::optimizer),
-];
+/// All kernels over activations that are kept as `S`, in the order in which they are measured.
+fn all<S: Stored<Element = f32>>() -> [(&'static str, Measure); 11] {
+    [
+        ("linear", products::linear_layers::<S>),
+        ("attention", products::attention::<S>),
+        ("head", products::head::<S>),
+        ("rotary", layers::rotary::<S>),
+        ("gated values", layers::values::<S>),
+        ("norm", rows::norm::<S>),
+        ("residual mix", rows::mix::<S>),
+        ("squared ReLU", rows::squared_relu::<S>),
+        ("smear", rows::smear::<S>),
+        ("embedding", rows::embedding::<S>),
+        ("optimizer step", products::optimizer),
+    ]
+}
 
 /// Measures every kernel at the sizes of a plan's micro-step.
 ///
@@ -64,7 +68,11 @@ pub fn kernels(
     let (gemm_gflops, copy_gbs) = (limits::gemm_gflops(plan.dtype, &Device::Cpu)?, hardware::copy_gbs());
     let sizes = Sizes::of(plan);
     let mut stopwatch = Stopwatch { options, gemm_gflops, copy_gbs, figures: Vec::new(), observe };
-    for (kernel, measure) in KERNELS {
+    let kernels = match plan.dtype {
+        Precision::F32 => all::<f32>(),
+        Precision::Bf16 => all::<bf16>(),
+    };
+    for (kernel, measure) in kernels {
         measure(&mut stopwatch, &sizes).map_err(|error| BenchError::Reference { kernel, reason: error.to_string() })?;
     }
     let mut figures = stopwatch.figures;
@@ -127,8 +135,8 @@ impl<'a> Sizes<'a> {
 enum Work {
     /// Floating-point operations of its products.
     Flops(f64),
-    /// Elements of four bytes that it reads or writes.
-    Elements(usize),
+    /// Bytes that it reads or writes.
+    Bytes(usize),
 }
 
 /// Times kernels, and keeps their figures.
@@ -159,7 +167,7 @@ impl Stopwatch<'_> {
         }
         let (amount, unit, limit) = match work {
             Work::Flops(flops) => (flops, "GFLOP/s", self.gemm_gflops),
-            Work::Elements(elements) => ((elements * size_of::<f32>()) as f64, "GB/s", self.copy_gbs),
+            Work::Bytes(bytes) => (bytes as f64, "GB/s", self.copy_gbs),
         };
         figure.rates = vec![BenchRate::new(amount / seconds / 1e9, unit, limit)];
         (self.observe)(&figure);
@@ -167,8 +175,7 @@ impl Stopwatch<'_> {
         Ok(())
     }
 
-    /// Times the forward and the backward pass of a kernel on the same buffers, each with the elements that it must read or
-    /// write; the backward pass of the reference implementation starts from its result times `slopes`.
+    /// Times the forward and the backward pass of a kernel on the same buffers, each with the bytes that it must read or write; the backward pass of the reference implementation starts from its result times `slopes`.
     fn passes<B>(
         &mut self,
         (name, shape): (&str, &str),
@@ -179,11 +186,16 @@ impl Stopwatch<'_> {
         slopes: &[f32],
     ) -> candle_core::Result<()> {
         let ours = || forward(buffers);
-        self.case(&format!("{name} forward"), shape, Work::Elements(read), ours, || reference().map(drop))?;
+        self.case(&format!("{name} forward"), shape, Work::Bytes(read), ours, || reference().map(drop))?;
         let sum = slope_sum(&reference()?, slopes)?;
         let ours = || backward(buffers);
-        self.case(&format!("{name} backward"), shape, Work::Elements(read_back), ours, || sum.backward().map(drop))
+        self.case(&format!("{name} backward"), shape, Work::Bytes(read_back), ours, || sum.backward().map(drop))
     }
+}
+
+/// The elements as activations are kept.
+fn kept<S: Stored<Element = f32>>(values: &[f32]) -> Vec<S> {
+    values.iter().map(|value| S::store(*value)).collect()
 }
 
 /// The elements as a tensor.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Error, Tensor};
 
-use super::{Sizes, Stopwatch, Work, elements, slope_sum, tensor, variable};
+use super::{Sizes, Stopwatch, Work, elements, kept, slope_sum, tensor, variable};
 use nanochat_engine::engines::{self, Setup};
 use nanochat_engine::model::{Backend, Gpt, Gradients};
 use nanochat_engine::ops::reference;
 use nanochat_engine::optim::{LearningRates, StepSettings};
 use nanochat_kernels::gemm::{ComputeDtype, Matrix, Threads, WriteMode, multiply};
-use nanochat_kernels::{Scratch, attention, head};
+use nanochat_kernels::{Scratch, Stored, attention, head};
 use nanochat_plan::activations::BatchSize;
 use nanochat_plan::shape::window_sizes;
 
@@ -18,22 +18,28 @@ use nanochat_plan::shape::window_sizes;
 const MUON_ITERATIONS: f64 = 5.0;
 
 /// The linear layers of different sizes.
-pub(super) fn linear_layers(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>) -> candle_core::Result<()> {
-    linear(stopwatch, sizes, "c_q", sizes.width, sizes.width)?;
-    linear(stopwatch, sizes, "c_fc", sizes.hidden, sizes.width)?;
-    linear(stopwatch, sizes, "mlp.c_proj", sizes.width, sizes.hidden)
+pub(super) fn linear_layers<S: Stored<Element = f32>>(
+    stopwatch: &mut Stopwatch<'_>,
+    sizes: &Sizes<'_>,
+) -> candle_core::Result<()> {
+    linear::<S>(stopwatch, sizes, "c_q", sizes.width, sizes.width)?;
+    linear::<S>(stopwatch, sizes, "c_fc", sizes.hidden, sizes.width)?;
+    linear::<S>(stopwatch, sizes, "mlp.c_proj", sizes.width, sizes.hidden)
 }
 
 /// Attention at each window size of the model.
-pub(super) fn attention(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>) -> candle_core::Result<()> {
+pub(super) fn attention<S: Stored<Element = f32>>(
+    stopwatch: &mut Stopwatch<'_>,
+    sizes: &Sizes<'_>,
+) -> candle_core::Result<()> {
     let mut windows = window_sizes(&sizes.model);
     windows.sort_unstable();
     windows.dedup();
-    windows.into_iter().try_for_each(|window| attention_of(stopwatch, sizes, window))
+    windows.into_iter().try_for_each(|window| attention_of::<S>(stopwatch, sizes, window))
 }
 
 /// The three products of a linear layer.
-fn linear(
+fn linear<S: Stored<Element = f32>>(
     stopwatch: &mut Stopwatch<'_>,
     sizes: &Sizes<'_>,
     name: &str,
@@ -42,12 +48,13 @@ fn linear(
 ) -> candle_core::Result<()> {
     let (tokens, compute_dtype) = (sizes.tokens, sizes.compute_dtype);
     let (x, w, dy) = (elements(tokens * inputs, 1), elements(outputs * inputs, 2), elements(tokens * outputs, 3));
-    let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
     let references = [(&x, [tokens, inputs]), (&w, [outputs, inputs]), (&dy, [tokens, outputs])];
     let references =
         references.into_iter().map(|(values, dims)| tensor(values, &dims)).collect::<Result<Vec<_>, _>>()?;
     let shape = &format!("{tokens} × {inputs} → {outputs}");
     let work = Work::Flops(2.0 * (tokens * inputs * outputs) as f64);
+    let (x, dy) = (kept::<S>(&x), kept::<S>(&dy));
+    let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
     let (xs, ws, dys) =
         (Matrix::new(&x, tokens, inputs), Matrix::new(&w, outputs, inputs), Matrix::new(&dy, tokens, outputs));
     stopwatch.case(
@@ -73,22 +80,27 @@ fn linear(
     )
 }
 
-fn attention_of(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>, window: usize) -> candle_core::Result<()> {
+fn attention_of<S: Stored<Element = f32>>(
+    stopwatch: &mut Stopwatch<'_>,
+    sizes: &Sizes<'_>,
+    window: usize,
+) -> candle_core::Result<()> {
     let model = &sizes.model;
     let (length, heads, groups, size) = (model.sequence_len, model.n_head, model.n_kv_head, sizes.size);
     let shape =
         attention::Shape { rows: sizes.rows, length, heads, groups, size, window, compute_dtype: sizes.compute_dtype };
     let (stream, keys, per_head) = (sizes.tokens * sizes.width, sizes.tokens * sizes.kv, sizes.tokens * heads);
     let (q, k, v) = (elements(stream, 1), elements(keys, 2), elements(keys, 3));
-    let (mut out, mut lse) = (vec![0f32; stream], vec![0f32; per_head]);
     let mut scratch = Scratch::default();
     scratch.reserve(shape.workspace_elements());
-    let inputs = attention::Inputs { q: &q, k: &k, v: &v };
-    let dout = elements(stream, 4);
     let reference = |heads: usize, values: &[f32]| variable(values, &[sizes.rows, length, heads, size]);
     let reference =
         || Ok::<_, candle_core::Error>((reference(heads, &q)?, reference(groups, &k)?, reference(groups, &v)?));
     let (tq, tk, tv) = reference()?;
+    let slopes = elements(stream, 4);
+    let (q, k, v, dout) = (kept::<S>(&q), kept::<S>(&k), kept::<S>(&v), kept::<S>(&slopes));
+    let inputs = attention::Inputs { q: &q, k: &k, v: &v };
+    let (mut out, mut lse) = (q.clone(), vec![0f32; per_head]);
     // Pairs of a query and a key that it sees, each of which takes part in 2 products forward and 5 backward.
     let pairs: usize = (0..length).map(|position| position.min(window) + 1).sum();
     let flops = 2.0 * (pairs * size * heads * sizes.rows) as f64;
@@ -103,7 +115,7 @@ fn attention_of(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>, window: usize)
     let (mut dq, mut dk, mut dv, delta) = (q.clone(), k.clone(), v.clone(), elements(per_head, 5));
     let sum = if stopwatch.options.references {
         let result = reference::attention(&tq, &tk, &tv, window, ComputeDtype::Full)
-            .and_then(|result| slope_sum(&result, &dout));
+            .and_then(|result| slope_sum(&result, &slopes));
         Some(result?)
     } else {
         None
@@ -122,16 +134,23 @@ fn attention_of(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>, window: usize)
 }
 
 /// Projection, cap, loss, and the gradients of stream and projection.
-pub(super) fn head(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>) -> candle_core::Result<()> {
+pub(super) fn head<S: Stored<Element = f32>>(
+    stopwatch: &mut Stopwatch<'_>,
+    sizes: &Sizes<'_>,
+) -> candle_core::Result<()> {
     let (tokens, width, vocab) = (sizes.tokens, sizes.width, sizes.model.vocab_size);
     let (x, weight) = (elements(tokens * width, 1), elements(vocab * width, 2));
     let targets: Vec<i32> = sizes.ids().into_iter().map(|id| id as i32).collect();
-    let (mut losses, mut logits) = (vec![0f32; tokens], vec![0f32; head::chunk_rows(vocab).min(tokens) * vocab]);
+    let (x_values, x) = (x.clone(), kept::<S>(&x));
+    let logits = head::chunk_rows(vocab).min(tokens) * vocab;
+    let (mut losses, mut logits) = (vec![0f32; tokens], vec![S::default(); logits]);
     let (mut dx, mut dweight) = (x.clone(), weight.clone());
+    let mut scratch = Scratch::default();
+    scratch.reserve(vocab);
     let input =
         head::Head { x: &x, weight: &weight, targets: &targets, width, vocab, compute_dtype: sizes.compute_dtype };
     let reference = || {
-        let (x, weight) = (variable(&x, &[tokens, width])?, variable(&weight, &[vocab, width])?);
+        let (x, weight) = (variable(&x_values, &[tokens, width])?, variable(&weight, &[vocab, width])?);
         let targets = Tensor::from_iter(targets.iter().map(|target| i64::from(*target)), &Device::Cpu)?;
         let logits = reference::soft_cap(&reference::linear(&x, &weight, ComputeDtype::Full)?)?;
         reference::cross_entropy(&logits, &targets)?.sum_all()?.backward().map(drop)
@@ -142,7 +161,7 @@ pub(super) fn head(stopwatch: &mut Stopwatch<'_>, sizes: &Sizes<'_>) -> candle_c
         Work::Flops(6.0 * (tokens * width * vocab) as f64),
         || {
             let gradients = head::HeadGradients { factor: 1.0, dx: &mut dx, dweight: &mut dweight };
-            head::cross_entropy(input, Some(gradients), &mut losses, &mut logits);
+            head::cross_entropy(input, Some(gradients), &mut losses, &mut logits, &scratch);
         },
         reference,
     )

@@ -1,4 +1,4 @@
-//! The step over arenas, by the processor's kernels.
+//! The step over arenas, by the processor's kernels: in f32 throughout, or with activations that are kept in bf16.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,25 @@ use crate::checkpoint::StoredTensor;
 use crate::data::Batch;
 use crate::model::{Gpt, Gradients, ModelError, Part, compute_dtype, load_angles, load_weights};
 use crate::optim::{Moments, OptimError, STEP, StepSettings, moment_names, moments_of};
+use nanochat_kernels::Stored;
 use nanochat_plan::activations::{Pass, Slot, Storage};
 use nanochat_plan::parameters::Entry;
 use nanochat_plan::{ModelShape, Precision};
 use nanochat_step::{Arena, Cpu, Network, Optimizer, Region};
 
-/// Weights, gradients, moments and activations in one allocation, which no step adds to.
+/// Weights, gradients and moments in f32 in one allocation, activations as `S` in another; no step adds to either.
 #[derive(Debug)]
-pub struct KernelEngine {
+pub struct KernelEngine<S: Stored> {
     training: Network,
     /// Shares the weights and, in turn, the memory of activations.
     evaluation: Network,
     optimizer: Optimizer,
-    cpu: Cpu<f32>,
+    cpu: Cpu<S>,
     precision: Precision,
     steps: u64,
 }
 
-impl KernelEngine {
+impl<S: Stored<Element = f32>> KernelEngine<S> {
     /// An engine with a copy of a model's weights, and an optimizer that has taken no step.
     pub fn new(model: &Gpt, setup: &Setup) -> Result<Self, OptimError> {
         let shape = model.shape();
@@ -64,7 +65,7 @@ impl KernelEngine {
     }
 }
 
-impl Engine for KernelEngine {
+impl<S: Stored<Element = f32>> Engine for KernelEngine<S> {
     fn shape(&self) -> &ModelShape {
         self.training.shape()
     }
@@ -165,7 +166,7 @@ impl Engine for KernelEngine {
 }
 
 /// Copies a tensor of as many elements into a region.
-fn fill(cpu: &mut Cpu<f32>, region: Region, tensor: &Tensor) -> Result<(), OptimError> {
+fn fill(cpu: &mut Cpu<impl Stored<Element = f32>>, region: Region, tensor: &Tensor) -> Result<(), OptimError> {
     let elements = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
     cpu.write(region).copy_from_slice(&elements);
     Ok(())

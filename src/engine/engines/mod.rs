@@ -17,6 +17,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Device, Tensor};
+use half::bf16;
 
 use crate::checkpoint::StoredTensor;
 use crate::data::Batch;
@@ -128,7 +129,10 @@ pub fn open(model: Gpt, setup: &Setup) -> Result<Box<dyn Engine>, OptimError> {
     let mut model = model;
     model.set_precision(setup.precision);
     if model.backend() == Backend::Kernels && model.device().is_cpu() {
-        Ok(Box::new(KernelEngine::new(&model, setup)?))
+        Ok(match setup.precision {
+            Precision::F32 => Box::new(KernelEngine::<f32>::new(&model, setup)?),
+            Precision::Bf16 => Box::new(KernelEngine::<bf16>::new(&model, setup)?),
+        })
     } else if model.backend() == Backend::Kernels && model.device().is_cuda() && setup.precision == Precision::Bf16 {
         open_gpu(&model, setup)
     } else {

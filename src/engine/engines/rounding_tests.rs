@@ -1,11 +1,12 @@
-//! How far bf16 takes gradients from the true ones: the GPU engine against the baseline's model as PyTorch computes it
+//! How far bf16 takes gradients from the true ones: the engines for GPU and processor against the baseline's model as PyTorch computes it
 //! operation by operation, which rounds every result.
 
 use std::collections::BTreeMap;
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
+use half::bf16;
 
-use super::{Engine, GpuEngine, Setup};
+use super::{Engine, GpuEngine, KernelEngine, Setup};
 use crate::data::Batch;
 use crate::model::Gpt;
 use crate::model::testing::{entries, random_batch, random_model, shape};
@@ -142,10 +143,20 @@ fn eager(model: &Gpt, ids: &Tensor, targets: &Tensor) -> Gradients {
     weights.iter().map(|(name, weight)| (name.clone(), entries(gradients.get(weight).unwrap()))).collect()
 }
 
-fn engine(model: &Gpt, batch: &Batch) -> Gradients {
+fn setup() -> Setup {
     let rates = LearningRates { embedding: 0.3, unembedding: 0.008, matrix: 0.02, scalar: 0.5 };
-    let setup = Setup { batch: SIZE, micro_steps: 1, rates, precision: Precision::Bf16 };
-    let mut engine = GpuEngine::new(Emulator::default(), model, &setup).unwrap();
+    Setup { batch: SIZE, micro_steps: 1, rates, precision: Precision::Bf16 }
+}
+
+fn on_gpu(model: &Gpt) -> Box<dyn Engine> {
+    Box::new(GpuEngine::new(Emulator::default(), model, &setup()).unwrap())
+}
+
+fn on_processor(model: &Gpt) -> Box<dyn Engine> {
+    Box::new(KernelEngine::<bf16>::new(model, &setup()).unwrap())
+}
+
+fn gradients_of(mut engine: Box<dyn Engine>, batch: &Batch) -> Gradients {
     engine.zero_gradients().unwrap();
     engine.micro_step(batch, 0, SIZE.tokens() as f64, &mut |_| {}).unwrap();
     let gradients = engine.gradients().unwrap();
@@ -153,15 +164,14 @@ fn engine(model: &Gpt, batch: &Batch) -> Gradients {
 }
 
 /// Per tensor, the root mean square over ten seeds of the distance to the truth.
-#[test]
-fn the_engine_rounds_no_more_than_the_baseline() {
+fn rounds_no_more_than_the_baseline(open: fn(&Gpt) -> Box<dyn Engine>) {
     let mut squares: BTreeMap<String, [f64; 2]> = BTreeMap::new();
     for seed in 0..SEEDS {
         let shape = shape(SIZE.length, 64, 3, (4, 2), 64, "SSL");
         let model = random_model(&shape, seed);
         let (batch, ids, targets) = batch(&shape, 100 + seed);
         let truth = exact(&model, &batch);
-        for (which, found) in [engine(&model, &batch), eager(&model, &ids, &targets)].iter().enumerate() {
+        for (which, found) in [gradients_of(open(&model), &batch), eager(&model, &ids, &targets)].iter().enumerate() {
             for (name, truth) in &truth {
                 let off: f64 = found[name].iter().zip(truth).map(|(a, b)| (a - b).powi(2)).sum();
                 squares.entry(name.clone()).or_default()[which] += off;
@@ -171,4 +181,14 @@ fn the_engine_rounds_no_more_than_the_baseline() {
     let ratios = squares.iter().map(|(name, [ours, theirs])| (name, (ours / theirs).sqrt()));
     let above: Vec<_> = ratios.clone().filter(|(_, ratio)| *ratio > MARGIN).collect();
     assert!(above.is_empty(), "{above:?} of {:?}", ratios.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_engine_rounds_no_more_than_the_baseline() {
+    rounds_no_more_than_the_baseline(on_gpu);
+}
+
+#[test]
+fn activations_in_bf16_on_the_processor_round_no_more_than_the_baseline() {
+    rounds_no_more_than_the_baseline(on_processor);
 }

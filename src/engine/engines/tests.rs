@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use half::bf16;
 
 use super::{Engine, Group, KernelEngine, Setup, open};
 use crate::data::Batch;
@@ -117,9 +118,13 @@ fn evaluations_between_steps_change_nothing() {
 fn arenas_are_as_large_as_planned() {
     for shape in shapes() {
         for micro_steps in [1, 2, 65] {
-            let setup = Setup { batch: SIZE, micro_steps, rates: RATES, precision: Precision::F32 };
-            let engine = KernelEngine::new(&random_model(&shape, 8), &setup).unwrap();
-            assert_eq!(engine.bytes() as u64, arena_bytes(&shape, SIZE, micro_steps), "{shape:?}");
+            let model = random_model(&shape, 8);
+            let setup = |precision| Setup { batch: SIZE, micro_steps, rates: RATES, precision };
+            let wide = KernelEngine::<f32>::new(&model, &setup(Precision::F32)).unwrap().bytes();
+            let narrow = KernelEngine::<bf16>::new(&model, &setup(Precision::Bf16)).unwrap().bytes();
+            for (precision, bytes) in [(Precision::F32, wide), (Precision::Bf16, narrow)] {
+                assert_eq!(bytes as u64, arena_bytes(&shape, SIZE, micro_steps, precision), "{shape:?} {precision:?}");
+            }
         }
     }
 }

@@ -11,7 +11,9 @@ use super::weights::OnCpu;
 use super::{Gradients, ModelError, Parameters, initialize, parameters};
 use crate::ops::Element;
 use crate::ops::reference::cross_entropy;
+use half::bf16;
 use nanochat_kernels::gemm::ComputeDtype;
+use nanochat_kernels::{Kind, Stored};
 use nanochat_plan::activations::{BatchSize, Pass};
 use nanochat_plan::{ModelShape, Precision, rows_at_once, shape};
 use nanochat_step::Batch;
@@ -152,9 +154,10 @@ impl Gpt {
     /// Logits after the soft cap, (B, T, V) in f32, of `ids` (B, T) in u32.
     pub fn logits(&self, ids: &Tensor) -> Result<Tensor, ModelError> {
         let rows = self.check_ids(ids)?;
-        match self.by_kernels() {
-            Some((_, DType::F64)) => self.kernel_logits::<f64>(&rows),
-            Some(_) => self.kernel_logits::<f32>(&rows),
+        match self.kept_as() {
+            Some(Kind::F64) => self.kernel_logits::<f64>(&rows),
+            Some(Kind::F32) => self.kernel_logits::<f32>(&rows),
+            Some(Kind::Bf16) => self.kernel_logits::<bf16>(&rows),
             None => Ok(self.forward().logits(ids, None)?),
         }
     }
@@ -168,9 +171,10 @@ impl Gpt {
     pub fn losses(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor, ModelError> {
         let rows = self.check_ids(ids)?;
         let checked = self.check_targets(ids, targets)?;
-        match self.by_kernels() {
-            Some((_, DType::F64)) => self.kernel_losses::<f64>(&rows, &checked),
-            Some(_) => self.kernel_losses::<f32>(&rows, &checked),
+        match self.kept_as() {
+            Some(Kind::F64) => self.kernel_losses::<f64>(&rows, &checked),
+            Some(Kind::F32) => self.kernel_losses::<f32>(&rows, &checked),
+            Some(Kind::Bf16) => self.kernel_losses::<bf16>(&rows, &checked),
             None => self.reference_losses(ids, targets, self.rows_at_once(ids)?),
         }
     }
@@ -203,9 +207,10 @@ impl Gpt {
             return Err(ModelError::NothingToPredict);
         }
         let factor = scale / counted as f64;
-        let losses = match self.by_kernels() {
-            Some((_, DType::F64)) => self.kernel_gradients::<f64>(&rows, &checked, factor, into, observe)?,
-            Some(_) => self.kernel_gradients::<f32>(&rows, &checked, factor, into, observe)?,
+        let losses = match self.kept_as() {
+            Some(Kind::F64) => self.kernel_gradients::<f64>(&rows, &checked, factor, into, observe)?,
+            Some(Kind::F32) => self.kernel_gradients::<f32>(&rows, &checked, factor, into, observe)?,
+            Some(Kind::Bf16) => self.kernel_gradients::<bf16>(&rows, &checked, factor, into, observe)?,
             None => self.reference_gradients(ids, targets, self.rows_at_once(ids)?, factor, into, observe)?,
         };
         mean(&losses, &checked)
@@ -261,21 +266,25 @@ impl Gpt {
         Ok(rows_at_once(&self.shape, ids.dim(1)?))
     }
 
-    fn kernel_logits<T: Element + WithDType>(&self, rows: &[Vec<u32>]) -> Result<Tensor, ModelError> {
+    fn kernel_logits<S: Stored<Element: Element + WithDType>>(&self, rows: &[Vec<u32>]) -> Result<Tensor, ModelError> {
         let (size, ids) = flat(rows);
         let batch = Batch { ids: &ids, targets: &ids, number: 0 };
-        let logits = Passes::<T>::new(self, size, Pass::Evaluation)?.logits(batch);
+        let logits = Passes::<S>::new(self, size, Pass::Evaluation)?.logits(batch);
         Ok(Tensor::from_vec(logits, (rows.len(), (), self.shape.vocab_size), &self.device)?)
     }
 
-    fn kernel_losses<T: Element + WithDType>(&self, rows: &[Vec<u32>], targets: &[i32]) -> Result<Tensor, ModelError> {
+    fn kernel_losses<S: Stored<Element: Element + WithDType>>(
+        &self,
+        rows: &[Vec<u32>],
+        targets: &[i32],
+    ) -> Result<Tensor, ModelError> {
         let (size, ids) = flat(rows);
-        let mut passes = Passes::<T>::new(self, size, Pass::Evaluation)?;
+        let mut passes = Passes::<S>::new(self, size, Pass::Evaluation)?;
         let losses = passes.losses(Batch { ids: &ids, targets, number: 0 });
         Ok(Tensor::from_slice(losses, (rows.len(), ()), &self.device)?)
     }
 
-    fn kernel_gradients<T: Element + WithDType>(
+    fn kernel_gradients<S: Stored<Element: Element + WithDType>>(
         &self,
         rows: &[Vec<u32>],
         targets: &[i32],
@@ -284,9 +293,19 @@ impl Gpt {
         observe: &mut dyn FnMut(Part),
     ) -> Result<Tensor, ModelError> {
         let (size, ids) = flat(rows);
-        let mut passes = Passes::<T>::new(self, size, Pass::Training)?;
+        let mut passes = Passes::<S>::new(self, size, Pass::Training)?;
         let losses = passes.gradients(Batch { ids: &ids, targets, number: 0 }, factor, into, observe)?;
         Ok(Tensor::from_slice(losses, (rows.len(), ()), &self.device)?)
+    }
+
+    /// What the kernels keep activations as in full passes, if they serve this model and are chosen.
+    pub(super) fn kept_as(&self) -> Option<Kind> {
+        let (_, dtype) = self.by_kernels()?;
+        Some(match (dtype, self.precision) {
+            (DType::F64, _) => Kind::F64,
+            (_, Precision::F32) => Kind::F32,
+            (_, Precision::Bf16) => Kind::Bf16,
+        })
     }
 
     /// The parameters as the kernels read them and the type they work in, if they serve this model and are chosen.

@@ -1,26 +1,27 @@
 //! Full passes of a model by the kernels: the training step's own, over arenas that hold a copy of the weights.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
+use half::bf16;
 
 use super::weights::with_weights;
 use super::{Gpt, Gradients, ModelError, Parameters, Part, compute_dtype};
 use crate::ops::Element;
 use crate::ops::reference::rotary_table;
 use crate::ops::tensors::with_slices;
-use nanochat_kernels::head;
+use nanochat_kernels::{Kind, Stored, head};
 use nanochat_plan::activations::{BatchSize, Pass, Slot};
 use nanochat_plan::parameters::Parameter;
 use nanochat_plan::shape::head_dim;
 use nanochat_step::{Batch, Cpu, Network};
 
-/// A network with its arenas.
+/// A network with its arenas, whose activations are kept as `S`.
 #[derive(Debug)]
-pub(super) struct Passes<T> {
+pub(super) struct Passes<S: Stored> {
     network: Network,
-    cpu: Cpu<T>,
+    cpu: Cpu<S>,
 }
 
-impl<T: Element> Passes<T> {
+impl<S: Stored<Element: Element>> Passes<S> {
     /// For batches of one size; the weights are copied.
     pub(super) fn new(model: &Gpt, size: BatchSize, pass: Pass) -> Result<Self, ModelError> {
         let network = Network::new(model.shape(), size, pass, 1);
@@ -36,20 +37,20 @@ impl<T: Element> Passes<T> {
     }
 
     /// Losses of all tokens, row after row; 0 where a target is ignored.
-    pub(super) fn losses(&mut self, batch: Batch<'_>) -> &[T] {
+    pub(super) fn losses(&mut self, batch: Batch<'_>) -> &[S::Element] {
         self.network.micro_step(&mut self.cpu, batch, 0.0);
         self.cpu.read(self.network.slot(Slot::Losses))
     }
 
     /// Capped logits of all tokens, row after row. The targets of the batch are of no account.
-    pub(super) fn logits(&mut self, batch: Batch<'_>) -> Vec<T> {
+    pub(super) fn logits(&mut self, batch: Batch<'_>) -> Vec<S::Element> {
         let Self { network, cpu } = self;
         network.load(cpu, batch, 0.0);
         network.forward(cpu);
         let shape = network.shape();
-        let mut logits = vec![T::ZERO; batch.ids.len() * shape.vocab_size];
+        let mut logits = vec![S::Element::default(); batch.ids.len() * shape.vocab_size];
         let head = head::Head {
-            x: cpu.read(network.slot(Slot::Normed)),
+            x: cpu.activations(network.slot(Slot::Normed)),
             weight: cpu.read(network.weight(Parameter::Head)),
             targets: &[],
             width: shape.n_embd,
@@ -67,9 +68,9 @@ impl<T: Element> Passes<T> {
         factor: f64,
         into: &mut Gradients,
         observe: &mut dyn FnMut(Part),
-    ) -> Result<&[T], ModelError>
+    ) -> Result<&[S::Element], ModelError>
     where
-        T: candle_core::WithDType,
+        S::Element: candle_core::WithDType,
     {
         let Self { network, cpu } = self;
         network.zero_gradients(cpu);
@@ -88,12 +89,12 @@ impl<T: Element> Passes<T> {
 }
 
 /// Copies parameters into the arena of weights.
-pub(crate) fn load_weights<T: Element>(
-    cpu: &mut Cpu<T>,
+pub(crate) fn load_weights<S: Stored<Element: Element>>(
+    cpu: &mut Cpu<S>,
     network: &Network,
     parameters: &Parameters,
 ) -> Result<(), ModelError> {
-    with_weights::<T, _>(parameters, |weights| {
+    with_weights::<S::Element, _>(parameters, |weights| {
         for entry in network.parameters().entries() {
             cpu.write(network.weight(entry.parameter)).copy_from_slice(weights.get(&entry.parameter.name())?);
         }
@@ -102,9 +103,9 @@ pub(crate) fn load_weights<T: Element>(
 }
 
 /// Writes the rotary angles of all positions of a batch into their slots.
-pub(crate) fn load_angles<T: Element>(cpu: &mut Cpu<T>, network: &Network) -> Result<(), ModelError> {
+pub(crate) fn load_angles<S: Stored<Element: Element>>(cpu: &mut Cpu<S>, network: &Network) -> Result<(), ModelError> {
     let length = network.activations().batch().length;
-    let (cos, sin) = rotary_table(0, length, head_dim(network.shape()), T::DTYPE, &Device::Cpu)?;
+    let (cos, sin) = rotary_table(0, length, head_dim(network.shape()), S::Element::DTYPE, &Device::Cpu)?;
     for (table, slot) in [(cos, Slot::Cosines), (sin, Slot::Sines)] {
         with_slices(&[&table], |slices| cpu.write(network.slot(slot)).copy_from_slice(slices[0]))?;
     }
@@ -114,7 +115,26 @@ pub(crate) fn load_angles<T: Element>(cpu: &mut Cpu<T>, network: &Network) -> Re
 /// Losses of batch after batch: the weights are prepared once, where kernels work.
 pub struct Evaluation<'a> {
     model: &'a Gpt,
-    passes: Option<Passes<f32>>,
+    passes: Option<Box<dyn Losses>>,
+}
+
+/// Losses in f32, whatever activations are kept as.
+trait Losses {
+    /// The size of the batches.
+    fn size(&self) -> BatchSize;
+
+    /// Losses of all tokens, row after row; 0 where a target is ignored.
+    fn losses(&mut self, batch: Batch<'_>) -> &[f32];
+}
+
+impl<S: Stored<Element = f32>> Losses for Passes<S> {
+    fn size(&self) -> BatchSize {
+        Passes::size(self)
+    }
+
+    fn losses(&mut self, batch: Batch<'_>) -> &[f32] {
+        Passes::losses(self, batch)
+    }
 }
 
 impl Gpt {
@@ -128,13 +148,13 @@ impl Evaluation<'_> {
     /// Cross-entropy in nats of every position of a batch, row after row; 0 where the target is −1.
     pub fn losses(&mut self, size: BatchSize, batch: Batch<'_>) -> Result<Vec<f32>, ModelError> {
         check(self.model.shape().vocab_size, size, batch)?;
-        let Some((_, DType::F32)) = self.model.by_kernels() else {
-            return self.model.losses_of(size, batch);
-        };
-        let passes = match self.passes.take().filter(|passes| passes.size() == size) {
-            Some(passes) => passes,
-            None => Passes::new(self.model, size, Pass::Evaluation)?,
-        };
+        let passes: Box<dyn Losses> =
+            match (self.passes.take().filter(|passes| passes.size() == size), self.model.kept_as()) {
+                (Some(passes), _) => passes,
+                (None, Some(Kind::F32)) => Box::new(Passes::<f32>::new(self.model, size, Pass::Evaluation)?),
+                (None, Some(Kind::Bf16)) => Box::new(Passes::<bf16>::new(self.model, size, Pass::Evaluation)?),
+                (None, _) => return self.model.losses_of(size, batch),
+            };
         Ok(self.passes.insert(passes).losses(batch).to_vec())
     }
 }

@@ -287,7 +287,7 @@ fn a_batch_in_slices_gives_the_gradient_of_the_whole() {
 }
 
 #[test]
-fn reference_operations_in_bf16_lie_as_near_to_f32_as_the_kernels_and_near_to_them() {
+fn reference_operations_in_bf16_lie_nearer_to_f32_than_the_kernels_and_near_to_them() {
     for shape in shapes() {
         let mut model = random_model(&shape, 36);
         let (ids, targets) = random_batch(&shape, 3, 70, 37);
@@ -301,15 +301,15 @@ fn reference_operations_in_bf16_lie_as_near_to_f32_as_the_kernels_and_near_to_th
         // quarter of that. Which way each is off depends on the order of sums, so on the processor.
         let noise = exact_loss * 2f32.powi(-11);
         assert!((loss - kernel_loss).abs() < (exact_loss - kernel_loss).abs() + noise, "{loss} and {kernel_loss}");
-        // Both round the same operands, scaled otherwise in attention and in the head. So they are about as far from f32, and
-        // nearer to each other. Gradients of gates and scalars are left out: they are small differences of large sums.
+        // The kernels keep activations in bf16 besides, so they are further from f32. Both round the same weights, so they are nearer to each
+        // other than two that round independently. Gradients of gates and scalars are left out: they are small differences of large sums.
         let matrices = exact.tensors().iter().filter(|(name, tensor)| tensor.rank() == 2 && !name.contains("gate"));
         for (name, exact) in matrices {
             let (reference, kernels) = (reference.get(name).unwrap(), kernels.get(name).unwrap());
             let (ours, theirs) = (relative_distance(reference, exact), relative_distance(kernels, exact));
             let apart = relative_distance(reference, kernels);
-            assert!(ours < 1.25 * theirs && ours < 2f64.powi(-5), "{name} of {shape:?}: {ours:e}, kernels {theirs:e}");
-            assert!(apart < theirs, "{name} of {shape:?}: {apart:e} apart, {theirs:e} from f32");
+            assert!(ours < theirs && theirs < 2f64.powi(-4), "{name} of {shape:?}: {ours:e}, kernels {theirs:e}");
+            assert!(apart < ours.hypot(theirs), "{name} of {shape:?}: {apart:e} apart, {theirs:e} from f32");
         }
     }
 }

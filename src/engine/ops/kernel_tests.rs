@@ -464,12 +464,14 @@ fn the_heads_losses_and_gradients() {
         let rows = head::chunk_rows(vocab).min(tokens);
         let at =
             head::Head { x: &x, weight: &weight, targets: &targets, width, vocab, compute_dtype: ComputeDtype::Full };
-        let (mut losses, mut scratch) = (vec![0f64; tokens], vec![0f64; rows * vocab]);
-        head::cross_entropy(at, None, &mut losses, &mut scratch);
+        let (mut losses, mut logits) = (vec![0f64; tokens], vec![0f64; rows * vocab]);
+        let mut scratch = Scratch::default();
+        scratch.reserve(vocab);
+        head::cross_entropy(at, None, &mut losses, &mut logits, &scratch);
         assert_close("losses", &losses, &values(&reference), EXACT);
         let (mut dx, mut dweight) = (vec![5f64; tokens * width], vec![1f64; padded * width]);
         let wanted = head::HeadGradients { factor: 0.3, dx: &mut dx, dweight: &mut dweight };
-        head::cross_entropy(at, Some(wanted), &mut losses, &mut scratch);
+        head::cross_entropy(at, Some(wanted), &mut losses, &mut logits, &scratch);
         assert_close("losses with gradients", &losses, &values(&reference), EXACT);
         assert_close("gradient of the stream", &dx, &expected[0], EXACT);
         let added: Vec<f64> = expected[1].iter().map(|value| value + 1.0).collect();
@@ -485,8 +487,10 @@ fn the_heads_losses_and_gradients() {
             vocab,
             compute_dtype: ComputeDtype::Full,
         };
-        let (mut losses, mut scratch) = (vec![0f32; tokens], vec![0f32; rows * vocab]);
-        head::cross_entropy(at, None, &mut losses, &mut scratch);
+        let (mut losses, mut logits) = (vec![0f32; tokens], vec![0f32; rows * vocab]);
+        let mut scratch = Scratch::default();
+        scratch.reserve(vocab);
+        head::cross_entropy(at, None, &mut losses, &mut logits, &scratch);
         assert_close("losses in f32", &losses, &values(&reference), 2e-5);
     }
 }

@@ -13,8 +13,10 @@ use std::arch::x86_64::_mm512_storeu_si512;
 
 use half::bf16;
 
+use super::avx512;
 use super::kernel::{Kernel, Left, Part, Tile};
-use super::pairs::{self, Square};
+use super::operands::{Source, with_elements};
+use super::pairs::{self, Packed, Square};
 use crate::matrix::Matrix;
 
 /// Kernels by AMX tiles.
@@ -85,17 +87,22 @@ unsafe impl Kernel for Amx {
     const K_BLOCK: usize = 512;
     const WIDENS: bool = false;
 
-    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut bf16) -> Left<bf16> {
+    unsafe fn pack_a(a: &Source, part: &Part, to: *mut bf16) -> Left<bf16> {
         // SAFETY: handed on; the path's features include those of the packers.
-        unsafe { pack_a(a, part, to.cast()) };
+        unsafe { with_elements!(a, a => pack_a(a, part, to.cast())) };
         let step = Self::MR * Self::K_STEP;
         Left { from: to, panel: step * part.inner.len().div_ceil(Self::K_STEP), row: Self::K_STEP, step }
     }
 
-    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16) {
+    unsafe fn narrow(sums: *const f32, len: usize, to: *mut bf16, adds: bool) {
+        // SAFETY: handed on; every processor with AMX has AVX-512 VL.
+        unsafe { avx512::narrow(sums, len, to, adds) }
+    }
+
+    unsafe fn pack_b(b: &Source, part: &Part, to: *mut bf16) {
         let layout = pairs::Layout { groups: 1, step: 2 * TILE, group: 0, half: TILE, row: 64, row_multiple: 16 };
         // SAFETY: handed on; a step's two tiles are the 2 KiB that NR · K_STEP elements take.
-        unsafe { pairs::pack_b(b, part, to.cast(), layout) }
+        unsafe { with_elements!(b, b => pairs::pack_b(b, part, to.cast(), layout)) }
     }
 
     unsafe fn ready_b(panel: *const bf16, _: usize, _: *mut f32) -> *const bf16 {
@@ -149,7 +156,7 @@ unsafe impl Kernel for Amx {
 
 /// Packs panels of 32 rows, step by step, each step as two tiles of 16 rows × 32 indices.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut u8) {
+unsafe fn pack_a<P: Packed>(a: &Matrix<P>, part: &Part, to: *mut u8) {
     let (panels, steps) = (part.outer.len().div_ceil(32), part.inner.len().div_ceil(32));
     // The stored rows from end to end, as memory likes it.
     for i in 0..panels * steps {

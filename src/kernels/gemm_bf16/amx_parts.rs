@@ -13,11 +13,20 @@ use half::bf16;
 
 use super::amx::{Amx, sum_tile};
 use super::kernel::{Kernel, Left, Part, Tile};
+use super::operands::Source;
 use super::parts;
 use crate::matrix::Matrix;
 
 /// Kernels by AMX tiles for operands in f32.
 pub(super) struct AmxParts;
+
+/// An operand that isn't rounded.
+fn in_full<'a>(source: &'a Source<'a>) -> &'a Matrix<'a, f32> {
+    match source {
+        Source::F32(matrix) => matrix,
+        Source::Bf16(_) => unreachable!("products by parts are of f32"),
+    }
+}
 
 // SAFETY: `tile` stores 2 × 2 tiles of 16 × 16 sums, so MR rows of NR, and loads 6 KiB a step from each panel: NR or MR times
 // K_STEP elements in three parts.
@@ -31,16 +40,21 @@ unsafe impl Kernel for AmxParts {
     const K_BLOCK: usize = 256;
     const WIDENS: bool = false;
 
-    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut [bf16; 3]) -> Left<[bf16; 3]> {
+    unsafe fn pack_a(a: &Source, part: &Part, to: *mut [bf16; 3]) -> Left<[bf16; 3]> {
         // SAFETY: handed on; the path's features include those of the packers.
-        unsafe { parts::pack_a(a, part, to.cast()) };
+        unsafe { parts::pack_a(in_full(a), part, to.cast()) };
         let step = Self::MR * Self::K_STEP;
         Left { from: to, panel: step * part.inner.len().div_ceil(Self::K_STEP), row: Self::K_STEP, step }
     }
 
-    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16) {
+    unsafe fn narrow(sums: *const f32, len: usize, to: *mut bf16, adds: bool) {
+        // SAFETY: handed on.
+        unsafe { Amx::narrow(sums, len, to, adds) }
+    }
+
+    unsafe fn pack_b(b: &Source, part: &Part, to: *mut bf16) {
         // SAFETY: handed on; a step's six tiles are the 6 KiB that NR · K_STEP elements take in three parts.
-        unsafe { parts::pack_b(b, part, to.cast()) };
+        unsafe { parts::pack_b(in_full(b), part, to.cast()) };
     }
 
     unsafe fn ready_b(panel: *const bf16, _: usize, _: *mut f32) -> *const bf16 {

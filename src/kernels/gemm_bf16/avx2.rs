@@ -5,8 +5,8 @@ use std::arch::x86_64::*;
 use half::bf16;
 
 use super::kernel::{Kernel, Left, Part, Tile, sum_tile};
+use super::operands::{Source, with_elements};
 use super::portable;
-use crate::matrix::Matrix;
 
 /// Kernels by 8 lanes of f32.
 pub(super) struct Avx2;
@@ -25,14 +25,19 @@ unsafe impl Kernel for Avx2 {
     const K_BLOCK: usize = 256;
     const WIDENS: bool = true;
 
-    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut f32) -> Left<f32> {
+    unsafe fn pack_a(a: &Source, part: &Part, to: *mut f32) -> Left<f32> {
         // SAFETY: handed on.
-        unsafe { portable::pack_a(a, part, MR, to) }
+        unsafe { with_elements!(a, a => portable::pack_a(a, part, MR, to)) }
     }
 
-    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16) {
+    unsafe fn pack_b(b: &Source, part: &Part, to: *mut bf16) {
         // SAFETY: handed on.
-        unsafe { portable::pack_b(b, part, Self::NR, to) }
+        unsafe { with_elements!(b, b => portable::pack_b(b, part, Self::NR, to)) }
+    }
+
+    unsafe fn narrow(sums: *const f32, len: usize, to: *mut bf16, adds: bool) {
+        // SAFETY: handed on.
+        unsafe { narrow(sums, len, to, adds) }
     }
 
     unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const f32 {
@@ -53,6 +58,16 @@ sum_tile! {
     b: _mm256_setzero_ps, |from| _mm256_loadu_ps(from),
     a: |from| _mm256_set1_ps(*from),
     sum: |sum, a, b| _mm256_fmadd_ps(a, b, sum)
+}
+
+/// [`portable::narrow`], compiled for AVX2.
+///
+/// # Safety
+/// AVX2 is there; both pointers reach `len` elements, without overlap.
+#[target_feature(enable = "avx2")]
+unsafe fn narrow(sums: *const f32, len: usize, to: *mut bf16, adds: bool) {
+    // SAFETY: handed on.
+    unsafe { portable::narrow(sums, len, to, adds) }
 }
 
 /// [`portable::widen`], compiled for AVX2.

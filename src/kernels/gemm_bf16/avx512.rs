@@ -6,8 +6,8 @@ use half::bf16;
 
 use super::interleave;
 use super::kernel::{Kernel, Left, Part, Tile, sum_tile};
+use super::operands::{Source, with_elements};
 use super::portable;
-use crate::matrix::Matrix;
 
 /// Kernels by 16 lanes of f32.
 pub(super) struct Avx512;
@@ -27,14 +27,19 @@ unsafe impl Kernel for Avx512 {
     const K_BLOCK: usize = 256;
     const WIDENS: bool = true;
 
-    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut f32) -> Left<f32> {
+    unsafe fn pack_a(a: &Source, part: &Part, to: *mut f32) -> Left<f32> {
         // SAFETY: handed on.
-        unsafe { interleave::pack_a(a, part, to) }
+        unsafe { with_elements!(a, a => interleave::pack_a(a, part, to)) }
     }
 
-    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16) {
+    unsafe fn pack_b(b: &Source, part: &Part, to: *mut bf16) {
         // SAFETY: handed on.
-        unsafe { portable::pack_b(b, part, Self::NR, to) }
+        unsafe { with_elements!(b, b => portable::pack_b(b, part, Self::NR, to)) }
+    }
+
+    unsafe fn narrow(sums: *const f32, len: usize, to: *mut bf16, adds: bool) {
+        // SAFETY: handed on.
+        unsafe { narrow(sums, len, to, adds) }
     }
 
     unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const f32 {
@@ -76,6 +81,33 @@ pub(super) unsafe fn widen(from: *const bf16, len: usize, to: *mut f32) {
             }
         }
     }
+}
+
+/// Rounds `len` sums to bf16, after adding what is there if `adds`.
+///
+/// # Safety
+/// AVX-512F, BW and VL are there; both pointers reach `len` elements, without overlap.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) unsafe fn narrow(sums: *const f32, len: usize, to: *mut bf16, adds: bool) {
+    for start in (0..len).step_by(16) {
+        let mask = lowest(len - start) as u16;
+        let to = to.wrapping_add(start).cast::<i16>();
+        // SAFETY: only the elements below `len` are touched.
+        unsafe {
+            let mut elements = _mm512_maskz_loadu_ps(mask, sums.add(start));
+            if adds {
+                elements = _mm512_add_ps(elements, widened16(_mm256_maskz_loadu_epi16(mask, to)));
+            }
+            _mm256_mask_storeu_epi16(to, mask, round16(elements));
+        }
+    }
+}
+
+/// Sixteen bf16 in f32.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn widened16(elements: __m256i) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(elements)))
 }
 
 /// Rounds 16 elements to bf16, to nearest with ties to even; a NaN stays one, made quiet. Unlike `vcvtneps2bf16`, it

@@ -1,16 +1,17 @@
 //! AVX512-BF16: tiles of 6 × 64 sums by `vdpbf16ps`.
 //!
-//! B lies in rows of pairs, 64 columns to a panel; A as rows of whole pairs, or, where it is stored along the summation
-//! index, interleaved like B. A lane adds the two products of a pair one after the other, each addition rounded to
+//! B lies in rows of pairs, 64 columns to a panel; A as rows of whole pairs, which rows of bf16 are as they lie, or, where it is
+//! stored along the other index, interleaved like B. A lane adds the two products of a pair one after the other, each addition rounded to
 //! nearest even; denormals are read as zero and flushed to zero, whatever MXCSR says.
 
 use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::avx512::lowest;
+use super::avx512::{self, lowest};
 use super::kernel::{Kernel, Left, Part, Tile, sum_tile};
-use super::pairs::{self, Square};
+use super::operands::{Source, with_elements};
+use super::pairs::{self, Packed, Square};
 use crate::matrix::Matrix;
 
 /// Kernels by pairs of bf16 in 512-bit registers.
@@ -30,15 +31,24 @@ unsafe impl Kernel for Avx512Bf16 {
     const K_BLOCK: usize = 512;
     const WIDENS: bool = false;
 
-    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut u32) -> Left<u32> {
-        // SAFETY: handed on.
-        unsafe { pack_a(a, part, to) }
+    unsafe fn pack_a(a: &Source, part: &Part, to: *mut u32) -> Left<u32> {
+        match a {
+            // SAFETY: handed on.
+            Source::F32(a) => unsafe { pack_a(a, part, to) },
+            // SAFETY: handed on.
+            Source::Bf16(a) => as_it_lies(a, part).unwrap_or_else(|| unsafe { pack_a(a, part, to) }),
+        }
     }
 
-    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16) {
+    unsafe fn pack_b(b: &Source, part: &Part, to: *mut bf16) {
         let layout = pairs::Layout { groups: 2, step: 16 * 256, group: 128, half: 64, row: 256, row_multiple: 1 };
         // SAFETY: handed on; a row of pairs is the 256 bytes that NR · K_STEP elements take.
-        unsafe { pairs::pack_b(b, part, to.cast(), layout) }
+        unsafe { with_elements!(b, b => pairs::pack_b(b, part, to.cast(), layout)) }
+    }
+
+    unsafe fn narrow(sums: *const f32, len: usize, to: *mut bf16, adds: bool) {
+        // SAFETY: handed on; every processor with AVX512-BF16 has AVX-512 VL.
+        unsafe { avx512::narrow(sums, len, to, adds) }
     }
 
     unsafe fn ready_b(panel: *const bf16, _: usize, _: *mut f32) -> *const bf16 {
@@ -66,9 +76,18 @@ fn as_bf16(bits: __m512i) -> __m512bh {
     unsafe { std::mem::transmute(bits) }
 }
 
+/// Rows of whole pairs that need no packing: whole tiles of rows, whole pairs of indices, and rows an even number of elements apart.
+fn as_it_lies(a: &Matrix<bf16>, part: &Part) -> Option<Left<u32>> {
+    let whole = part.outer.len().is_multiple_of(MR) && part.inner.len().is_multiple_of(2) && a.stride.is_multiple_of(2);
+    (whole && !a.is_transposed).then(|| {
+        let from = a.data.as_ptr().wrapping_add(part.outer.start * a.stride + part.inner.start).cast();
+        Left { from, panel: MR * a.stride / 2, row: a.stride / 2, step: 1 }
+    })
+}
+
 /// Packs rows of pairs where rows are stored; where the summation index is, interleaves the whole block.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut u32) -> Left<u32> {
+unsafe fn pack_a<P: Packed>(a: &Matrix<P>, part: &Part, to: *mut u32) -> Left<u32> {
     let (rows, k) = (part.outer.len(), part.inner.len());
     let (padded, pairs) = (rows.next_multiple_of(MR), k.div_ceil(2));
     let first = |line: usize, number: usize| a.data.as_ptr().wrapping_add(line * a.stride + number);
@@ -79,7 +98,7 @@ unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut u32) -> Left<u32> {
                 let length = if row < rows { (k - number).min(32) } else { 0 };
                 // SAFETY: only the row's existing elements are loaded, and only whole pairs of this row stored.
                 unsafe {
-                    let elements = pairs::load(from, lowest(length));
+                    let elements = P::load(from, lowest(length));
                     let stored = lowest(pairs - number / 2) as u16;
                     _mm512_mask_storeu_epi32(to.add(row * pairs + number / 2).cast(), stored, elements);
                 }

@@ -5,29 +5,46 @@
 
 use std::arch::x86_64::*;
 
-use super::avx512::{MR, lowest, round16};
+use half::bf16;
+
+use super::avx512::{MR, lowest, round16, widened16};
 use super::kernel::{Left, Part};
 use super::pairs;
 use crate::matrix::Matrix;
 
-/// Loads the elements that `mask` names, rounded to bf16, with zeros elsewhere.
-///
-/// # Safety
-/// AVX-512F and BW are there; the masked elements are readable.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn load(from: *const f32, mask: u16) -> __m512 {
-    // SAFETY: masked-out elements aren't touched.
-    let rounded = round16(unsafe { _mm512_maskz_loadu_ps(mask, from) });
-    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(rounded)))
+/// What operands are kept in.
+pub(super) trait Interleaved: Copy {
+    /// Loads the elements that `mask` names, rounded to bf16, with zeros elsewhere.
+    ///
+    /// # Safety
+    /// AVX-512F, BW and VL are there; the masked elements are readable.
+    unsafe fn load(from: *const Self, mask: u16) -> __m512;
+}
+
+impl Interleaved for f32 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn load(from: *const f32, mask: u16) -> __m512 {
+        // SAFETY: masked-out elements aren't touched.
+        widened16(round16(unsafe { _mm512_maskz_loadu_ps(mask, from) }))
+    }
+}
+
+impl Interleaved for bf16 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn load(from: *const bf16, mask: u16) -> __m512 {
+        // SAFETY: masked-out elements aren't touched.
+        widened16(unsafe { _mm256_maskz_loadu_epi16(mask, from.cast()) })
+    }
 }
 
 /// Packs a block of A in panels of [`MR`] rows.
 ///
 /// # Safety
-/// AVX-512F and BW are there; else as for [`super::kernel::Kernel::pack_a`].
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut f32) -> Left<f32> {
+/// AVX-512F, BW and VL are there; else as for [`super::kernel::Kernel::pack_a`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) unsafe fn pack_a<E: Interleaved>(a: &Matrix<E>, part: &Part, to: *mut f32) -> Left<f32> {
     let (rows, k) = (part.outer.len(), part.inner.len());
     let panels = rows.div_ceil(MR);
     let at = |line: usize, number: usize| a.data.as_ptr().wrapping_add(line * a.stride + number);
@@ -39,7 +56,7 @@ pub(super) unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut f32) -> Left<
             let from = at(part.inner.start + index, part.outer.start + panel * MR);
             // SAFETY: only existing rows are loaded; the panel has room for MR elements an index.
             unsafe {
-                let elements = load(from, lowest(existing(panel)) as u16);
+                let elements = E::load(from, lowest(existing(panel)) as u16);
                 _mm512_mask_storeu_ps(to.add((panel * k + index) * MR), whole, elements);
             }
         }
@@ -63,14 +80,14 @@ pub(super) unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut f32) -> Left<
 /// Sixteen stored rows of 16 elements, of which `lines` and `length` exist, transposed: zeros elsewhere.
 ///
 /// # Safety
-/// AVX-512F and BW are there; the elements that exist are readable.
+/// AVX-512F, BW and VL are there; the elements that exist are readable.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn transposed(from: *const f32, stride: usize, lines: usize, length: usize) -> [__m512i; 16] {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn transposed<E: Interleaved>(from: *const E, stride: usize, lines: usize, length: usize) -> [__m512i; 16] {
     let mut rows = [_mm512_setzero_si512(); 16];
     for (line, row) in rows.iter_mut().enumerate().take(lines) {
         // SAFETY: the line exists, and only its existing elements are loaded.
-        *row = _mm512_castps_si512(unsafe { load(from.add(line * stride), lowest(length) as u16) });
+        *row = _mm512_castps_si512(unsafe { E::load(from.add(line * stride), lowest(length) as u16) });
     }
     pairs::transpose(&rows)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::matrix::Matrix;
+use super::operands::Source;
 
 /// The blocks of A and B that one packing covers.
 #[derive(Clone, Debug)]
@@ -73,18 +73,19 @@ pub(super) unsafe trait Kernel {
     /// Summation indices to a block, a multiple of `K_STEP`: so many that a panel stays in the nearest cache.
     const K_BLOCK: usize;
 
-    /// Packs a block of A at `to`, which has room for its rows rounded up to `MR` times its indices rounded up to `K_STEP`.
+    /// Packs a block of A at `to`, which has room for its rows rounded up to `MR` times its indices rounded up to `K_STEP`; or takes it
+    /// as it lies, where tiles can read it so.
     ///
     /// # Safety
     /// The processor has the path's features, the part lies within `a`, and `to` has that room.
-    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut Self::A) -> Left<Self::A>;
+    unsafe fn pack_a(a: &Source, part: &Part, to: *mut Self::A) -> Left<Self::A>;
 
     /// Packs at most `NR` columns of B as one panel (or a part of it) at `to`.
     ///
     /// # Safety
     /// The processor has the path's features, the part lies within `b` and is at most `NR` columns wide, and `to` has
     /// room for `NR · PARTS` times its indices rounded up to `K_STEP`.
-    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16);
+    unsafe fn pack_b(b: &Source, part: &Part, to: *mut bf16);
 
     /// Whether [`Kernel::ready_b`] makes a copy in f32.
     const WIDENS: bool;
@@ -102,6 +103,12 @@ pub(super) unsafe trait Kernel {
     /// The processor has the path's features and is within [`Kernel::begin`] and [`Kernel::end`]; the tile's pointers
     /// reach as far as its sizes say.
     unsafe fn tile(tile: &Tile<Self::A, Self::B>);
+
+    /// Rounds `len` sums to bf16, after adding what is there if `adds`.
+    ///
+    /// # Safety
+    /// The processor has the path's features; both pointers reach `len` elements, without overlap.
+    unsafe fn narrow(sums: *const f32, len: usize, to: *mut bf16, adds: bool);
 
     /// Prepares the calling thread for tiles.
     ///

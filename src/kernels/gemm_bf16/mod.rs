@@ -1,6 +1,7 @@
-//! Matrix products of f32 operands by bf16 instructions, with f32 sums, for training on the CPU.
+//! Matrix products by bf16 instructions, with f32 sums, for training on the CPU.
 //!
-//! [`gemm`] rounds the operands to bf16 while it packs them. A transposed view gives the products of a linear layer:
+//! [`gemm`] rounds operands that are kept in f32 to bf16 while it packs them, and takes those in bf16 as they are; the sums go to an output in
+//! f32, or are rounded once to one in bf16, which with [`WriteMode::Accumulate`] is widened and added first. A transposed view gives the products of a linear layer:
 //! forward `X · Wᵀ`, input gradient `dY · W`, weight gradient `dYᵀ · X`. Where AMX is there, [`gemm_f32`] multiplies f32 by
 //! the same tiles, without rounding the operands.
 //!
@@ -30,6 +31,7 @@ mod avx512_bf16;
 #[cfg(target_arch = "x86_64")]
 mod interleave;
 mod kernel;
+mod operands;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
 #[cfg(target_arch = "x86_64")]
@@ -44,19 +46,20 @@ mod parts_tests;
 #[cfg(test)]
 mod tests;
 
+pub(super) use operands::{Output, Source};
 use path::Path;
 
 use super::matrix::{Matrix, Threads, WriteMode};
 
-/// `C = A · B` or `C += A · B` of (M, K) and (K, N), rounded to bf16.
+/// `C = A · B` or `C += A · B` of (M, K) and (K, N) in bf16.
 ///
 /// # Panics
 /// If the sizes don't fit together or C is too short.
-pub(super) fn gemm(a: Matrix<f32>, b: Matrix<f32>, c: &mut [f32], mode: WriteMode, threads: Threads) {
+pub(super) fn gemm(a: Source, b: Source, c: Output, mode: WriteMode, threads: Threads) {
     gemm_by(Path::chosen(), a, b, c, mode, threads);
 }
 
-fn gemm_by(path: Path, a: Matrix<f32>, b: Matrix<f32>, c: &mut [f32], mode: WriteMode, threads: Threads) {
+fn gemm_by(path: Path, a: Source, b: Source, c: Output, mode: WriteMode, threads: Threads) {
     debug_assert!(path.is_available(), "the path {path:?} isn't available here");
     // SAFETY: the path is available.
     unsafe {
@@ -91,7 +94,7 @@ pub(super) fn gemm_f32(a: Matrix<f32>, b: Matrix<f32>, c: &mut [f32], mode: Writ
     #[cfg(target_arch = "x86_64")]
     // SAFETY: AMX is available.
     unsafe {
-        product::run::<amx_parts::AmxParts>(&a, &b, c, mode, threads);
+        product::run::<amx_parts::AmxParts>(&Source::F32(a), &Source::F32(b), Output::F32(c), mode, threads);
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (a, b, c, mode, threads);

@@ -5,22 +5,41 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::avx512::lowest;
 use super::kernel::Part;
 use crate::matrix::Matrix;
 
-/// Loads the 32 elements that `mask` names, rounded to bf16, with zeros elsewhere.
-///
-/// # Safety
-/// AVX-512F, BW and BF16 are there; the masked elements are readable.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn load(from: *const f32, mask: u32) -> __m512i {
-    // SAFETY: masked-out elements aren't touched; the second half is only reached where its mask says so.
-    let (low, high) = unsafe {
-        (_mm512_maskz_loadu_ps(mask as u16, from), _mm512_maskz_loadu_ps((mask >> 16) as u16, from.wrapping_add(16)))
-    };
-    round32(low, high)
+/// What operands are kept in.
+pub(super) trait Packed: Copy {
+    /// Loads the 32 elements that `mask` names, rounded to bf16, with zeros elsewhere.
+    ///
+    /// # Safety
+    /// AVX-512F, BW and BF16 are there; the masked elements are readable.
+    unsafe fn load(from: *const Self, mask: u32) -> __m512i;
+}
+
+impl Packed for f32 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn load(from: *const f32, mask: u32) -> __m512i {
+        // SAFETY: masked-out elements aren't touched; the second half is only reached where its mask says so.
+        let (low, high) = unsafe {
+            let high = from.wrapping_add(16);
+            (_mm512_maskz_loadu_ps(mask as u16, from), _mm512_maskz_loadu_ps((mask >> 16) as u16, high))
+        };
+        round32(low, high)
+    }
+}
+
+impl Packed for bf16 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn load(from: *const bf16, mask: u32) -> __m512i {
+        // SAFETY: masked-out elements aren't touched.
+        unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) }
+    }
 }
 
 /// Rounds 32 elements to bf16, to nearest with ties to even; denormals become zero, as the products would read them.
@@ -74,8 +93,8 @@ pub(super) fn transpose(rows: &[__m512i; 16]) -> [__m512i; 16] {
 
 /// A block stored along the summation index: `lines` rows of at most 32 elements `stride` apart, zeros beyond.
 #[derive(Clone, Copy)]
-pub(super) struct Square {
-    pub from: *const f32,
+pub(super) struct Square<P> {
+    pub from: *const P,
     pub stride: usize,
     /// Stored rows that exist, at most 32.
     pub lines: usize,
@@ -83,7 +102,7 @@ pub(super) struct Square {
     pub length: usize,
 }
 
-impl Square {
+impl<P: Packed> Square<P> {
     /// Stored row `line`, or zeros when there is none.
     ///
     /// # Safety
@@ -93,7 +112,7 @@ impl Square {
     pub unsafe fn line(&self, line: usize) -> __m512i {
         match line < self.lines {
             // SAFETY: the row exists, and only its existing elements are loaded.
-            true => unsafe { load(self.from.add(line * self.stride), lowest(self.length)) },
+            true => unsafe { P::load(self.from.add(line * self.stride), lowest(self.length)) },
             false => _mm512_setzero_si512(),
         }
     }
@@ -149,7 +168,7 @@ pub(super) unsafe fn store(rows: &[__m512i; 16], to: *mut u8, stride: usize) {
 /// AVX-512F, BW and BF16 are there; the part lies within `b`; the addresses that `layout` gives lie in the panel.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut u8, layout: Layout) {
+pub(super) unsafe fn pack_b<P: Packed>(b: &Matrix<P>, part: &Part, to: *mut u8, layout: Layout) {
     let (columns, k) = (part.outer.len(), part.inner.len());
     for step in 0..k.div_ceil(32) {
         let indices = (k - 32 * step).min(32);

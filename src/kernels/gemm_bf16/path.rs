@@ -11,7 +11,7 @@ pub(super) enum Path {
     Portable,
     /// AVX2 with FMA: bf16 widened to f32, 8 lanes.
     Avx2,
-    /// AVX-512F and BW: bf16 widened to f32, 16 lanes.
+    /// AVX-512F, BW and VL: bf16 widened to f32, 16 lanes.
     Avx512,
     /// AVX512-BF16: pairs of bf16 multiplied into f32 lanes (`vdpbf16ps`).
     Avx512Bf16,
@@ -73,7 +73,9 @@ mod features {
     }
 
     pub fn avx512() -> bool {
-        is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
     }
 
     pub fn avx512_bf16() -> bool {

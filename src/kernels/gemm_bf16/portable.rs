@@ -7,6 +7,8 @@
 use half::bf16;
 
 use super::kernel::{Kernel, Left, Part, Tile};
+use super::operands::{Source, with_elements};
+use crate::element::{Stored, round, widened};
 use crate::matrix::Matrix;
 
 /// Kernels in plain Rust.
@@ -22,14 +24,19 @@ unsafe impl Kernel for Portable {
     const K_BLOCK: usize = 256;
     const WIDENS: bool = true;
 
-    unsafe fn pack_a(a: &Matrix<f32>, part: &Part, to: *mut f32) -> Left<f32> {
+    unsafe fn pack_a(a: &Source, part: &Part, to: *mut f32) -> Left<f32> {
         // SAFETY: the caller's promises are those that pack_a asks for.
-        unsafe { pack_a(a, part, Self::MR, to) }
+        unsafe { with_elements!(a, a => pack_a(a, part, Self::MR, to)) }
     }
 
-    unsafe fn pack_b(b: &Matrix<f32>, part: &Part, to: *mut bf16) {
+    unsafe fn pack_b(b: &Source, part: &Part, to: *mut bf16) {
         // SAFETY: the caller's promises are those that pack_b asks for.
-        unsafe { pack_b(b, part, Self::NR, to) }
+        unsafe { with_elements!(b, b => pack_b(b, part, Self::NR, to)) }
+    }
+
+    unsafe fn narrow(sums: *const f32, len: usize, to: *mut bf16, adds: bool) {
+        // SAFETY: handed on.
+        unsafe { narrow(sums, len, to, adds) }
     }
 
     unsafe fn ready_b(panel: *const bf16, k: usize, room: *mut f32) -> *const f32 {
@@ -60,25 +67,16 @@ unsafe impl Kernel for Portable {
     }
 }
 
-/// Rounds to nearest, ties to even; a NaN stays one, made quiet.
-#[inline(always)]
-pub(super) fn round(number: f32) -> bf16 {
-    let bits = number.to_bits();
-    let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
-    bf16::from_bits(if number.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded })
-}
-
-/// The f32 that a bf16 stands for: exact.
-#[inline(always)]
-pub(super) fn widened(number: bf16) -> f32 {
-    f32::from_bits(u32::from(number.to_bits()) << 16)
-}
-
 /// Packs a block of A as f32: in panels of whole rows where rows are stored, else index by index over the block.
 ///
 /// # Safety
 /// As for [`Kernel::pack_a`], with panels of `mr` rows.
-pub(super) unsafe fn pack_a(a: &Matrix<f32>, part: &Part, mr: usize, to: *mut f32) -> Left<f32> {
+pub(super) unsafe fn pack_a<S: Stored<Element = f32>>(
+    a: &Matrix<S>,
+    part: &Part,
+    mr: usize,
+    to: *mut f32,
+) -> Left<f32> {
     let (rows, k) = (part.outer.len(), part.inner.len());
     let padded = rows.next_multiple_of(mr);
     let (left, lines, length, filled_lines, filled_length) = match a.is_transposed {
@@ -96,7 +94,7 @@ pub(super) unsafe fn pack_a(a: &Matrix<f32>, part: &Part, mr: usize, to: *mut f3
             if filled > 0 {
                 let source =
                     std::slice::from_raw_parts(a.data.as_ptr().add((first_line + line) * a.stride + first), filled);
-                copied.iter_mut().zip(source).for_each(|(to, from)| *to = widened(round(*from)));
+                copied.iter_mut().zip(source).for_each(|(to, from)| *to = widened(round(from.load())));
             }
             rest.fill(0.0);
         }
@@ -108,7 +106,7 @@ pub(super) unsafe fn pack_a(a: &Matrix<f32>, part: &Part, mr: usize, to: *mut f3
 ///
 /// # Safety
 /// As for [`Kernel::pack_b`], with a step of 1.
-pub(super) unsafe fn pack_b(b: &Matrix<f32>, part: &Part, nr: usize, to: *mut bf16) {
+pub(super) unsafe fn pack_b<S: Stored<Element = f32>>(b: &Matrix<S>, part: &Part, nr: usize, to: *mut bf16) {
     let (columns, k) = (part.outer.len(), part.inner.len());
     // SAFETY: the panel has room for nr · k elements, and every index read lies within the part, so within the matrix.
     unsafe {
@@ -118,14 +116,28 @@ pub(super) unsafe fn pack_b(b: &Matrix<f32>, part: &Part, nr: usize, to: *mut bf
             if !b.is_transposed {
                 let from = b.data.as_ptr().add((part.inner.start + step) * b.stride + part.outer.start);
                 let source = std::slice::from_raw_parts(from, columns);
-                line.iter_mut().zip(source).for_each(|(to, from)| *to = round(*from));
+                line.iter_mut().zip(source).for_each(|(to, from)| *to = round(from.load()));
             }
         }
         for column in (0..columns).filter(|_| b.is_transposed) {
             let from = b.data.as_ptr().add((part.outer.start + column) * b.stride + part.inner.start);
             let source = std::slice::from_raw_parts(from, k);
-            panel.chunks_exact_mut(nr).zip(source).for_each(|(line, from)| line[column] = round(*from));
+            panel.chunks_exact_mut(nr).zip(source).for_each(|(line, from)| line[column] = round(from.load()));
         }
+    }
+}
+
+/// Rounds `len` sums, after adding what is there if `adds`.
+///
+/// # Safety
+/// Both pointers reach `len` elements, without overlap.
+#[inline(always)]
+pub(super) unsafe fn narrow(sums: *const f32, len: usize, to: *mut bf16, adds: bool) {
+    // SAFETY: as the caller promises.
+    let (sums, to) = unsafe { (std::slice::from_raw_parts(sums, len), std::slice::from_raw_parts_mut(to, len)) };
+    match adds {
+        true => to.iter_mut().zip(sums).for_each(|(to, sum)| *to = round(widened(*to) + *sum)),
+        false => to.iter_mut().zip(sums).for_each(|(to, sum)| *to = round(*sum)),
     }
 }
 

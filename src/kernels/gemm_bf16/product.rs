@@ -2,7 +2,8 @@
 //!
 //! Summation indices are cut into blocks of a fixed size, and every output element adds its blocks in order within one
 //! task; where rows and columns are cut changes no element's arithmetic. So the bits don't depend on the number of
-//! threads, although the cuts do.
+//! threads, although the cuts do. An output in bf16 is written once, after the last stretch of the summation index: until then
+//! its sums are in f32, in the task's scratch.
 
 use std::ops::Range;
 
@@ -10,8 +11,9 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::kernel::{Kernel, Left, Part, Tile};
+use super::operands::{Output, Place, Source};
 use super::scratch::{Scratch, with_scratch, with_shared};
-use crate::matrix::{Matrix, Threads, WriteMode};
+use crate::matrix::{Threads, WriteMode};
 
 /// From so many rows on, B is packed once for all tasks of a product; fewer rows are one task's anyway.
 const SHARED_ROWS: usize = 128;
@@ -20,7 +22,7 @@ const SHARED_ROWS: usize = 128;
 #[derive(Clone, Copy)]
 enum Right<'a> {
     Packed(*const bf16),
-    Plain(&'a Matrix<'a, f32>),
+    Plain(&'a Source<'a>),
 }
 
 /// Sizes of a product: (rows, depth) · (depth, columns).
@@ -33,10 +35,10 @@ struct Sizes {
 
 /// Everything that the tasks of one product share.
 struct Product<'a> {
-    a: &'a Matrix<'a, f32>,
+    a: &'a Source<'a>,
     b: Right<'a>,
     /// The output, of which tasks write disjoint rectangles.
-    c: *mut f32,
+    c: Place,
     mode: WriteMode,
     sizes: Sizes,
 }
@@ -52,28 +54,28 @@ unsafe impl Sync for Product<'_> {}
 ///
 /// # Safety
 /// The processor has `K`'s features.
-pub(super) unsafe fn run<K: Kernel>(
-    a: &Matrix<f32>,
-    b: &Matrix<f32>,
-    c: &mut [f32],
-    mode: WriteMode,
-    threads: Threads,
-) {
-    let sizes = Sizes { rows: a.rows, columns: b.columns, depth: a.columns };
-    assert_eq!(a.columns, b.rows, "A's columns must be B's rows");
+pub(super) unsafe fn run<K: Kernel>(a: &Source, b: &Source, c: Output, mode: WriteMode, threads: Threads) {
+    let sizes = Sizes { rows: a.rows(), columns: b.columns(), depth: a.columns() };
+    assert_eq!(a.columns(), b.rows(), "A's columns must be B's rows");
     let needed = sizes.rows * sizes.columns;
-    assert!(c.len() >= needed, "a product of {} × {} needs {needed} elements, got {}", a.rows, b.columns, c.len());
+    assert!(
+        c.len() >= needed,
+        "a product of {} × {} needs {needed} elements, got {}",
+        sizes.rows,
+        sizes.columns,
+        c.len()
+    );
     if needed == 0 {
         return;
     }
     if sizes.depth == 0 {
         if mode == WriteMode::Overwrite {
-            c[..needed].fill(0.0);
+            c.clear(needed);
         }
         return;
     }
     let threads = if threads == Threads::One { 1 } else { rayon::current_num_threads() };
-    let c = c.as_mut_ptr();
+    let c = c.place();
     let tasks = |b: Right| {
         // SAFETY: as the caller promises; C has room for the output, as asserted.
         unsafe { Product { a, b, c, mode, sizes }.carry_out::<K>(threads) }
@@ -134,11 +136,11 @@ impl<A> Block<A> {
     ///
     /// # Safety
     /// The processor has `K`'s features, the block lies within `b`, and `to` has room for whole panels.
-    unsafe fn pack_b<K: Kernel>(&self, b: &Matrix<f32>, to: *mut bf16) {
+    unsafe fn pack_b<K: Kernel>(&self, b: &Source, to: *mut bf16) {
         for (i, column) in self.columns.clone().step_by(K::NR).enumerate() {
             let columns = column..(column + K::NR).min(self.columns.end);
             let part = Part { outer: columns, inner: self.inner.clone() };
-            part.check(b.columns, b.rows);
+            part.check(b.columns(), b.rows());
             // SAFETY: as the caller promises.
             unsafe { K::pack_b(b, &part, to.add(i * self.padded * K::NR * K::PARTS)) };
         }
@@ -182,13 +184,16 @@ impl Product<'_> {
         if matches!(self.b, Right::Plain(_)) {
             scratch.b.reserve(padded_columns * longest * K::PARTS * size_of::<bf16>());
         }
-        scratch.sums.reserve(K::MR * K::NR * size_of::<f32>());
+        // An output in bf16 is written after the last of several stretches.
+        let keeps_sums = matches!(self.c, Place::Bf16(_)) && k > K::K_BLOCK;
+        let sums = if keeps_sums { padded_rows * padded_columns } else { K::MR * K::NR };
+        scratch.sums.reserve(sums * size_of::<f32>());
         // SAFETY: the features are there.
         unsafe { K::begin() };
         for start in (0..k).step_by(K::K_BLOCK) {
             let inner = start..(start + K::K_BLOCK).min(k);
             let part = Part { outer: rows.clone(), inner: inner.clone() };
-            part.check(self.a.rows, self.a.columns);
+            part.check(self.a.rows(), self.a.columns());
             // SAFETY: the part lies within the operands, and the scratch has room for it.
             unsafe {
                 let a = K::pack_a(self.a, &part, scratch.a.as_mut_ptr());
@@ -237,11 +242,11 @@ impl Product<'_> {
         }
     }
 
-    /// Adds a block's stretch of the summation index to one of its tiles (row, column). A tile at the output's edge is
-    /// summed in `room`.
+    /// Adds a block's stretch of the summation index to one of its tiles (row, column).
     ///
     /// # Safety
-    /// As for [`Product::tiles`], with `b` the panel of the column, the tile within the block, and `room` for a whole tile.
+    /// As for [`Product::tiles`], with `b` the panel of the column, the tile within the block, and `room` for a whole tile, or, where the
+    /// output is in bf16 and there are several stretches, for the sums of all of the block's tiles.
     unsafe fn tile<K: Kernel>(
         &self,
         block: &Block<K::A>,
@@ -253,23 +258,53 @@ impl Product<'_> {
         let height = (block.rows.end - row_from).min(K::MR);
         let width = (block.columns.end - column_from).min(K::NR);
         let a = Left { from: block.a.from.wrapping_add(row * block.a.panel), ..block.a };
-        let continues = self.mode == WriteMode::Accumulate || block.inner.start > 0;
+        let tile = Tile { a, b, k: block.padded, c: room, c_stride: K::NR, continues: block.inner.start > 0 };
         let stride = self.sizes.columns;
-        let tile = |c: *mut f32, c_stride: usize| Tile { a, b, k: block.padded, c, c_stride, continues };
-        // SAFETY: a whole tile fits at its place in the output, and in the room. Copies cover only what exists.
+        let place = row_from * stride + column_from;
+        // SAFETY: as the caller promises; what exists of the tile lies within the output, where no other task writes.
         unsafe {
-            let c = self.c.add(row_from * stride + column_from);
-            if (height, width) == (K::MR, K::NR) {
-                return K::tile(&tile(c, stride));
+            match self.c {
+                Place::F32(c) => {
+                    let continues = tile.continues || self.mode == WriteMode::Accumulate;
+                    into_f32::<K>(Tile { continues, ..tile }, (height, width), c.add(place), stride);
+                }
+                Place::Bf16(c) => {
+                    let is_last = block.inner.end == self.sizes.depth;
+                    let mut tile = tile;
+                    if !(is_last && block.inner.start == 0) {
+                        tile.c_stride = block.columns.len().next_multiple_of(K::NR);
+                        tile.c = room.add(row * K::MR * tile.c_stride + column * K::NR);
+                    }
+                    K::tile(&tile);
+                    for row in (0..height).filter(|_| is_last) {
+                        let sums = tile.c.add(row * tile.c_stride);
+                        K::narrow(sums, width, c.add(place + row * stride), self.mode == WriteMode::Accumulate);
+                    }
+                }
             }
-            room.write_bytes(0, K::MR * K::NR);
-            for row in (0..height).filter(|_| continues) {
-                c.add(row * stride).copy_to_nonoverlapping(room.add(row * K::NR), width);
-            }
-            K::tile(&tile(room, K::NR));
-            for row in 0..height {
-                room.add(row * K::NR).copy_to_nonoverlapping(c.add(row * stride), width);
-            }
+        }
+    }
+}
+
+/// Sums a tile at its place in an output in f32; one at the output's edge, of which `height` rows and `width` columns exist, in the tile's
+/// own room.
+///
+/// # Safety
+/// As for [`Kernel::tile`]; what exists of the tile is readable and writable at `c`.
+unsafe fn into_f32<K: Kernel>(tile: Tile<K::A, K::B>, (height, width): (usize, usize), c: *mut f32, stride: usize) {
+    let room = tile.c;
+    // SAFETY: a whole tile fits at its place in the output, and in the room. Copies cover only what exists.
+    unsafe {
+        if (height, width) == (K::MR, K::NR) {
+            return K::tile(&Tile { c, c_stride: stride, ..tile });
+        }
+        room.write_bytes(0, K::MR * K::NR);
+        for row in (0..height).filter(|_| tile.continues) {
+            c.add(row * stride).copy_to_nonoverlapping(room.add(row * K::NR), width);
+        }
+        K::tile(&tile);
+        for row in 0..height {
+            room.add(row * K::NR).copy_to_nonoverlapping(c.add(row * stride), width);
         }
     }
 }
@@ -286,21 +321,22 @@ const PACKED_INDICES: usize = 256;
 ///
 /// # Safety
 /// The processor has `K`'s features; `to` holds [`packed_len`] elements.
-unsafe fn pack<K: Kernel>(b: &Matrix<f32>, to: &mut [bf16], threads: usize) {
-    assert!(to.len() >= packed_len::<K>(b.rows, b.columns), "no room for the packed matrix");
-    let panel = b.rows.next_multiple_of(K::K_STEP) * K::NR * K::PARTS;
+unsafe fn pack<K: Kernel>(b: &Source, to: &mut [bf16], threads: usize) {
+    let (b_rows, b_columns) = (b.rows(), b.columns());
+    assert!(to.len() >= packed_len::<K>(b_rows, b_columns), "no room for the packed matrix");
+    let panel = b_rows.next_multiple_of(K::K_STEP) * K::NR * K::PARTS;
     // Stored rows from end to end, as memory likes it: a task has some panels' whole columns, or some rows of all panels.
-    let (panels, indices) = if b.is_transposed { (1, b.rows) } else { (b.columns.div_ceil(K::NR), PACKED_INDICES) };
-    let row_tasks = b.rows.div_ceil(indices.max(1));
-    let tasks = row_tasks * b.columns.div_ceil(K::NR).div_ceil(panels.max(1));
+    let (panels, indices) = if b.is_transposed() { (1, b_rows) } else { (b_columns.div_ceil(K::NR), PACKED_INDICES) };
+    let row_tasks = b_rows.div_ceil(indices.max(1));
+    let tasks = row_tasks * b_columns.div_ceil(K::NR).div_ceil(panels.max(1));
     let to = Room(to.as_mut_ptr());
     let task = |i: usize| {
         let (first, start) = (i / row_tasks * panels, i % row_tasks * indices);
-        let last = (first + panels).min(b.columns.div_ceil(K::NR));
+        let last = (first + panels).min(b_columns.div_ceil(K::NR));
         for number in first..last {
-            let columns = number * K::NR..((number + 1) * K::NR).min(b.columns);
-            let part = Part { outer: columns, inner: start..(start + indices).min(b.rows) };
-            part.check(b.columns, b.rows);
+            let columns = number * K::NR..((number + 1) * K::NR).min(b_columns);
+            let part = Part { outer: columns, inner: start..(start + indices).min(b_rows) };
+            part.check(b_columns, b_rows);
             // SAFETY: the part lies within b; its place in its panel is its own, and `to` holds all panels.
             unsafe { K::pack_b(b, &part, to.at(number * panel + start * K::NR * K::PARTS)) };
         }

@@ -106,7 +106,7 @@ impl Case {
     fn product(&self, path: Path, form: Form) -> Vec<f32> {
         let (a, b) = self.stored(form);
         let mut c = vec![f32::NAN; self.c.len()];
-        gemm_by(path, a.matrix(), b.matrix(), &mut c, WriteMode::Overwrite, Threads::Pool);
+        of_f32(path, a.matrix(), b.matrix(), &mut c, WriteMode::Overwrite, Threads::Pool);
         c
     }
 
@@ -143,6 +143,22 @@ impl Stored {
         let matrix = Matrix::strided(&self.elements, self.rows, self.columns, self.stride);
         if self.is_transposed { matrix.transposed() } else { matrix }
     }
+}
+
+/// A product of operands and an output in f32.
+fn of_f32(path: Path, a: Matrix<f32>, b: Matrix<f32>, c: &mut [f32], mode: WriteMode, threads: Threads) {
+    gemm_by(path, Source::F32(a), Source::F32(b), Output::F32(c), mode, threads);
+}
+
+/// A matrix's elements in bf16, NaN between the rows included.
+fn narrowed(stored: &Stored) -> Vec<bf16> {
+    stored.elements.iter().map(|x| bf16::from_f32(*x)).collect()
+}
+
+/// The same matrix over its elements in bf16.
+fn over<'a>(matrix: Matrix<'_, f32>, data: &'a [bf16]) -> Matrix<'a, bf16> {
+    let Matrix { rows, columns, stride, is_transposed, .. } = matrix;
+    Matrix { data, rows, columns, stride, is_transposed }
 }
 
 pub(super) fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
@@ -188,8 +204,39 @@ fn every_path_and_form_sums_integers_exactly() {
                 assert_eq!(case.product(path, form), truth, "{path:?} {size:?} {form:?}");
                 let (a, b) = case.stored(form);
                 let mut c = case.c.clone();
-                gemm_by(path, a.matrix(), b.matrix(), &mut c, WriteMode::Accumulate, Threads::One);
+                of_f32(path, a.matrix(), b.matrix(), &mut c, WriteMode::Accumulate, Threads::One);
                 assert_eq!(c, added, "{path:?} {size:?} {form:?}, accumulated");
+            }
+        }
+    }
+}
+
+/// Operands that are kept in bf16 are those that would be rounded while they are packed, and an output in bf16 is the one in f32 rounded:
+/// to the bit.
+#[test]
+fn elements_kept_in_bf16_are_multiplied_as_they_are_and_written_rounded() {
+    for size in SIZES.into_iter().chain([(60, 70, 1030), (36, 64, 512)]) {
+        let case = Case::new(size, Random::uniform);
+        for (path, form) in available().flat_map(|path| FORMS.map(|form| (path, form))) {
+            let wide = case.product(path, form);
+            let (a, b) = case.stored(form);
+            let (a_narrow, b_narrow) = (narrowed(&a), narrowed(&b));
+            let (a_narrow, b_narrow) = (over(a.matrix(), &a_narrow), over(b.matrix(), &b_narrow));
+            for (a_is_narrow, b_is_narrow) in [(true, true), (true, false), (false, true)] {
+                let a = if a_is_narrow { Source::Bf16(a_narrow) } else { Source::F32(a.matrix()) };
+                let b = if b_is_narrow { Source::Bf16(b_narrow) } else { Source::F32(b.matrix()) };
+                let what = format!("{path:?} {size:?} {form:?} {a_is_narrow} {b_is_narrow}");
+                let mut c = vec![f32::NAN; case.c.len()];
+                gemm_by(path, a, b, Output::F32(&mut c), WriteMode::Overwrite, Threads::Pool);
+                assert_eq!(bits(&c), bits(&wide), "{what}");
+                let mut c: Vec<bf16> = case.c.iter().map(|c| bf16::from_f32(*c)).collect();
+                let added = c.iter().zip(&wide).map(|(c, sum)| bf16::from_f32(c.to_f32() + sum));
+                let added: Vec<bf16> = added.collect();
+                gemm_by(path, a, b, Output::Bf16(&mut c), WriteMode::Accumulate, Threads::One);
+                assert_eq!(c, added, "{what}, accumulated in bf16");
+                gemm_by(path, a, b, Output::Bf16(&mut c), WriteMode::Overwrite, Threads::Pool);
+                let rounded: Vec<bf16> = wide.iter().map(|sum| bf16::from_f32(*sum)).collect();
+                assert_eq!(c, rounded, "{what}, in bf16");
             }
         }
     }
@@ -241,12 +288,12 @@ fn an_empty_sum_is_zero_and_empty_outputs_are_left_alone() {
     for path in available() {
         let (two, three) = (Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3));
         let mut c = vec![1f32; 6];
-        gemm_by(path, two, three, &mut c, WriteMode::Accumulate, Threads::Pool);
+        of_f32(path, two, three, &mut c, WriteMode::Accumulate, Threads::Pool);
         assert_eq!(c, [1.0; 6]);
-        gemm_by(path, two, three, &mut c, WriteMode::Overwrite, Threads::Pool);
+        of_f32(path, two, three, &mut c, WriteMode::Overwrite, Threads::Pool);
         assert_eq!(c, [0.0; 6]);
         let b = [1.0; 12];
-        gemm_by(path, Matrix::new(&[], 0, 4), Matrix::new(&b, 4, 3), &mut c, WriteMode::Overwrite, Threads::Pool);
+        of_f32(path, Matrix::new(&[], 0, 4), Matrix::new(&b, 4, 3), &mut c, WriteMode::Overwrite, Threads::Pool);
         assert_eq!(c, [0.0; 6]);
     }
 }
@@ -259,7 +306,7 @@ fn infinities_and_nans_come_through_where_they_belong() {
     for path in available() {
         let mut c = vec![0f32; 40 * 50];
         let (a, b) = (Matrix::new(&a, 40, 70), Matrix::new(&b, 70, 50));
-        gemm_by(path, a, b, &mut c, WriteMode::Overwrite, Threads::Pool);
+        of_f32(path, a, b, &mut c, WriteMode::Overwrite, Threads::Pool);
         for (row, c) in c.chunks(50).enumerate() {
             let holds = |c: &f32| match row {
                 3 => *c == f32::INFINITY,
@@ -283,7 +330,7 @@ fn operands_are_rounded_to_nearest_even() {
     for path in available() {
         let mut c = vec![0f32; elements.len()];
         let mut check = |what: &str, a: Matrix<f32>, b: Matrix<f32>| {
-            gemm_by(path, a, b, &mut c, WriteMode::Overwrite, Threads::Pool);
+            of_f32(path, a, b, &mut c, WriteMode::Overwrite, Threads::Pool);
             for (from, to) in elements.iter().zip(&c) {
                 let expected = bf16::from_f32(*from).to_f32();
                 assert!(*to == expected || to.is_nan() && expected.is_nan(), "{path:?} {what}: {from:e} became {to:e}");
@@ -300,12 +347,12 @@ fn operands_are_rounded_to_nearest_even() {
 #[should_panic(expected = "A's columns must be B's rows")]
 fn sizes_that_do_not_fit_are_refused() {
     let matrix = Matrix::new(&[1.0; 6], 2, 3);
-    gemm(matrix, matrix, &mut [0.0; 9], WriteMode::Overwrite, Threads::One);
+    of_f32(Path::chosen(), matrix, matrix, &mut [0.0; 9], WriteMode::Overwrite, Threads::One);
 }
 
 #[test]
 #[should_panic(expected = "needs 9 elements, got 8")]
 fn an_output_too_short_is_refused() {
     let matrix = Matrix::new(&[1.0; 3], 3, 1);
-    gemm(matrix, matrix.transposed(), &mut [0.0; 8], WriteMode::Overwrite, Threads::One);
+    of_f32(Path::chosen(), matrix, matrix.transposed(), &mut [0.0; 8], WriteMode::Overwrite, Threads::One);
 }

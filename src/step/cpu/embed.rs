@@ -1,11 +1,11 @@
 //! Embedding and smear, forward and backward.
 
-use nanochat_kernels::{Element, embedding, norm, smear};
+use nanochat_kernels::{Stored, embedding, norm, smear};
 
 use super::Cpu;
 use crate::ops::{Region, Smear};
 
-impl<T: Element> Cpu<T> {
+impl<S: Stored> Cpu<S> {
     /// `out` holds the gathered rows until they are smeared.
     pub(super) fn embed(
         &mut self,
@@ -15,12 +15,13 @@ impl<T: Element> Cpu<T> {
         [out, sigma]: [Region; 2],
     ) {
         let Smear { gate, lambda, length, width } = smear;
-        let ([gathered], [table]) = self.memory.split([out], [table]);
-        embedding::gather(table, bytemuck::cast_slice(&self.ids), width, gathered);
-        let ([normed, inverse], [gathered]) = self.memory.split([embedded, inverse], [out]);
-        norm::forward(gathered, width, normed, inverse);
+        let table = self.memory.read(table);
+        embedding::gather(table, bytemuck::cast_slice(&self.ids), width, self.activations.write(out));
+        let ([normed], [gathered]) = self.activations.split([embedded], [out]);
+        norm::forward(gathered, width, normed, self.memory.write(inverse));
         let lambda = self.scalar(lambda);
-        let ([out, sigma], [embedded, gate]) = self.memory.split([out, sigma], [embedded, gate]);
+        let ([out], [embedded]) = self.activations.split([out], [embedded]);
+        let ([sigma], [gate]) = self.memory.split([sigma], [gate]);
         smear::forward(embedded, smear::Smear { length, width, gate, lambda }, out, sigma);
     }
 
@@ -28,13 +29,13 @@ impl<T: Element> Cpu<T> {
         &mut self,
         [dx, embedded, sigma]: [Region; 3],
         smear: Smear,
-        written: [Region; 3],
+        [dembedded, dgate, slopes]: [Region; 3],
         dlambda: Region,
     ) {
         let Smear { gate, lambda, length, width } = smear;
         let lambda = self.scalar(lambda);
-        let ([dembedded, dgate, slopes], [dx, embedded, sigma, gate]) =
-            self.memory.split(written, [dx, embedded, sigma, gate]);
+        let ([dembedded], [dx, embedded]) = self.activations.split([dembedded], [dx, embedded]);
+        let ([dgate, slopes], [sigma, gate]) = self.memory.split([dgate, slopes], [sigma, gate]);
         let smear = smear::Smear { length, width, gate, lambda };
         let slope = smear::backward(dx, embedded, smear, sigma, dembedded, dgate, slopes);
         self.gain(dlambda, slope);
@@ -42,7 +43,7 @@ impl<T: Element> Cpu<T> {
 
     /// Adds rows to those of a table that the batch's ids name, in the order of the batch.
     pub(super) fn scatter_add(&mut self, rows: Region, width: usize, table: Region) {
-        let ([table], [rows]) = self.memory.split([table], [rows]);
+        let (table, rows) = (self.memory.write(table), self.activations.read(rows));
         embedding::scatter_add(rows, bytemuck::cast_slice(&self.ids), width, table);
     }
 }

@@ -1,6 +1,6 @@
-//! One allocation with all arenas, handed out as disjoint slices.
+//! One allocation with the arenas of one type of element, handed out as disjoint slices.
 
-use nanochat_kernels::Element;
+use nanochat_kernels::Stored;
 use nanochat_plan::parameters::ALIGNMENT;
 
 use crate::ops::{Arena, Region};
@@ -13,21 +13,21 @@ const ARENAS: usize = 7;
 
 /// Arenas one after the other.
 #[derive(Debug)]
-pub(super) struct Memory<T> {
-    elements: Vec<T>,
+pub(super) struct Memory<S> {
+    elements: Vec<S>,
     bases: [Option<usize>; ARENAS],
 }
 
-impl<T: Element> Memory<T> {
+impl<S: Stored> Memory<S> {
     /// Arenas of these elements each, all zero.
-    pub(super) fn new(arenas: &[(Arena, usize)]) -> Self {
+    pub(super) fn new(arenas: impl Iterator<Item = (Arena, usize)>) -> Self {
         let mut bases = [None; ARENAS];
         let mut end: usize = 0;
         for (arena, elements) in arenas {
-            bases[index(*arena)] = Some(end);
+            bases[index(arena)] = Some(end);
             end = (end + elements).next_multiple_of(ALIGNMENT);
         }
-        Self { elements: vec![T::ZERO; end], bases }
+        Self { elements: vec![S::default(); end], bases }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -39,21 +39,21 @@ impl<T: Element> Memory<T> {
         base.unwrap_or_else(|| unreachable!("{:?} is not here", region.arena)) + region.offset
     }
 
-    pub(super) fn read(&self, region: Region) -> &[T] {
+    pub(super) fn read(&self, region: Region) -> &[S] {
         &self.elements[self.start(region)..][..region.len]
     }
 
-    pub(super) fn write(&mut self, region: Region) -> &mut [T] {
+    pub(super) fn write(&mut self, region: Region) -> &mut [S] {
         let start = self.start(region);
         &mut self.elements[start..][..region.len]
     }
 
     /// All of some regions at once, for work on many of them side by side: disjoint, in the order given.
-    pub(super) fn many(&mut self, regions: &[Region]) -> Vec<&mut [T]> {
+    pub(super) fn many(&mut self, regions: &[Region]) -> Vec<&mut [S]> {
         let mut order: Vec<usize> = (0..regions.len()).collect();
         let starts: Vec<usize> = regions.iter().map(|region| self.start(*region)).collect();
         order.sort_by_key(|index| starts[*index]);
-        let mut pieces: Vec<Option<&mut [T]>> = regions.iter().map(|_| None).collect();
+        let mut pieces: Vec<Option<&mut [S]>> = regions.iter().map(|_| None).collect();
         let (mut rest, mut position) = (self.elements.as_mut_slice(), 0);
         for index in order {
             let (_, after) = std::mem::take(&mut rest).split_at_mut(starts[index] - position);
@@ -70,7 +70,7 @@ impl<T: Element> Memory<T> {
         &mut self,
         written: [Region; W],
         read: [Region; R],
-    ) -> ([&mut [T]; W], [&[T]; R]) {
+    ) -> ([&mut [S]; W], [&[S]; R]) {
         let mut order = [(0usize, 0usize, 0usize); MOST_REGIONS];
         let all = written.iter().chain(&read).enumerate();
         for (place, (number, region)) in order.iter_mut().zip(all) {
@@ -78,10 +78,10 @@ impl<T: Element> Memory<T> {
         }
         let order = &mut order[..W + R];
         order.sort_unstable();
-        let mut writes: [Option<&mut [T]>; W] = [const { None }; W];
-        let mut reads: [Option<&[T]>; R] = [const { None }; R];
+        let mut writes: [Option<&mut [S]>; W] = [const { None }; W];
+        let mut reads: [Option<&[S]>; R] = [const { None }; R];
         let (mut rest, mut position) = (self.elements.as_mut_slice(), 0);
-        let mut last: Option<(usize, usize, &[T])> = None;
+        let mut last: Option<(usize, usize, &[S])> = None;
         for (start, len, number) in order.iter().copied() {
             if let Some((_, _, piece)) = last.filter(|(at, size, _)| number >= W && (*at, *size) == (start, len)) {
                 reads[number - W] = Some(piece);
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn regions_are_handed_out_by_their_place() {
-        let mut memory = Memory::<f32>::new(&[(Arena::Weights, 10), (Arena::Activations, 100)]);
+        let mut memory = Memory::<f32>::new([(Arena::Weights, 10), (Arena::Activations, 100)].into_iter());
         memory.write(region(Arena::Weights, 2, 3)).fill(1.0);
         memory.write(region(Arena::Activations, 2, 3)).fill(2.0);
         let [a, b, c] =
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     #[should_panic]
     fn what_is_written_is_never_shared() {
-        let mut memory = Memory::<f32>::new(&[(Arena::Activations, 100)]);
+        let mut memory = Memory::<f32>::new([(Arena::Activations, 100)].into_iter());
         memory.split([region(Arena::Activations, 0, 10)], [region(Arena::Activations, 5, 10)]);
     }
 }

@@ -1,4 +1,4 @@
-//! Operations by the processor's kernels, over one allocation.
+//! Operations by the processor's kernels, over two allocations: activations, in what elements are kept in between operations, and all else.
 
 mod embed;
 mod layer;
@@ -6,38 +6,47 @@ mod memory;
 mod optimizer;
 
 use nanochat_kernels::gemm::{self, ComputeDtype, Threads, multiply};
-use nanochat_kernels::{Element, Scratch, head, norm, residual, rotary};
+use nanochat_kernels::{Element, Scratch, Stored, head, norm, residual, rotary};
 
 use super::ops::{Arena, Batch, Coefficients, HeadGradients, Heads, Matrix, Op, Ops, Region, WriteMode};
 use memory::Memory;
 use optimizer::MuonWorkspaces;
 
-/// The processor's arenas, in f32, or in f64 for comparisons with finite differences.
+/// The processor's arenas: activations in f32, in bf16, or in f64 for comparisons with finite differences; weights, gradients, moments, factors and
+/// losses in what kernels compute in.
 #[derive(Debug)]
-pub struct Cpu<T> {
-    memory: Memory<T>,
+pub struct Cpu<S: Stored> {
+    memory: Memory<S::Element>,
+    activations: Memory<S>,
     compute_dtype: ComputeDtype,
     ids: Vec<i32>,
     targets: Vec<i32>,
     number: usize,
     factor: f64,
     coefficients: Coefficients,
-    attention: Scratch<T>,
+    scratch: Scratch<S::Element>,
+    /// The channels that the gates of value embeddings read, token after token.
+    gate_inputs: Vec<S::Element>,
     muon: MuonWorkspaces,
 }
 
-impl<T: Element> Cpu<T> {
+impl<S: Stored> Cpu<S> {
     /// Arenas of these elements each, all zero.
     pub fn new(elements: &[(Arena, usize)], compute_dtype: ComputeDtype) -> Self {
+        let of = |working: bool| {
+            elements.iter().copied().filter(move |(arena, _)| (*arena == Arena::Activations) == working)
+        };
         Self {
-            memory: Memory::new(elements),
+            memory: Memory::new(of(false)),
+            activations: Memory::new(of(true)),
             compute_dtype,
             ids: Vec::new(),
             targets: Vec::new(),
             number: 0,
             factor: 0.0,
             coefficients: Coefficients::default(),
-            attention: Scratch::default(),
+            scratch: Scratch::default(),
+            gate_inputs: Vec::new(),
             muon: MuonWorkspaces::default(),
         }
     }
@@ -49,51 +58,65 @@ impl<T: Element> Cpu<T> {
 
     /// Bytes of all arenas.
     pub fn bytes(&self) -> usize {
-        self.memory.bytes()
+        self.memory.bytes() + self.activations.bytes()
     }
 
-    /// The elements of a region.
-    pub fn read(&self, region: Region) -> &[T] {
+    /// The elements of a region of any arena but that of activations.
+    pub fn read(&self, region: Region) -> &[S::Element] {
         self.memory.read(region)
     }
 
-    /// The elements of a region, to be filled.
-    pub fn write(&mut self, region: Region) -> &mut [T] {
+    /// The same, to be filled.
+    pub fn write(&mut self, region: Region) -> &mut [S::Element] {
         self.memory.write(region)
     }
 
+    /// The elements of a region of activations.
+    pub fn activations(&self, region: Region) -> &[S] {
+        self.activations.read(region)
+    }
+
+    /// A copy of the elements of a region of any arena, widened.
+    pub fn widened(&self, region: Region) -> Vec<S::Element> {
+        match region.arena {
+            Arena::Activations => self.activations.read(region).iter().map(|element| element.load()).collect(),
+            _ => self.memory.read(region).to_vec(),
+        }
+    }
+
     /// The element of a region that has only one.
-    fn scalar(&self, region: Region) -> T {
-        self.memory.read(region).first().copied().unwrap_or(T::ZERO)
+    fn scalar(&self, region: Region) -> S::Element {
+        self.memory.read(region).first().copied().unwrap_or(S::Element::ZERO)
     }
 
     /// Adds to the element of a region that has only one.
     fn gain(&mut self, region: Region, value: f64) {
         if let Some(element) = self.memory.write(region).first_mut() {
-            *element += T::of(value);
+            *element += S::Element::of(value);
         }
     }
 
     fn forward(&mut self, op: &Op<'_>) {
         match *op {
-            Op::Zero { out } => self.memory.write(out).fill(T::ZERO),
+            Op::Zero { out } if out.arena == Arena::Activations => self.activations.write(out).fill(S::default()),
+            Op::Zero { out } => self.memory.write(out).fill(S::Element::ZERO),
             Op::Add { from, onto } => {
-                let ([onto], [from]) = self.memory.split([onto], [from]);
+                let ([onto], [from]) = self.activations.split([onto], [from]);
                 residual::add(onto, from);
             }
             Op::Embed { table, smear, embedded, inverse, out, sigma } => {
                 self.embed(table, smear, [embedded, inverse], [out, sigma]);
             }
             Op::Norm { x, width, normed, inverse } => {
-                let ([normed, inverse], [x]) = self.memory.split([normed, inverse], [x]);
-                norm::forward(x, width, normed, inverse);
+                let ([normed], [x]) = self.activations.split([normed], [x]);
+                norm::forward(x, width, normed, self.memory.write(inverse));
             }
             Op::Mix { x, x0, lambdas, width, mixed, normed, inverse } => {
                 let lambdas = lambdas.map(|lambda| self.scalar(lambda));
-                let ([mixed, normed, inverse], [x, x0]) = self.memory.split([mixed, normed, inverse], [x, x0]);
-                residual::mix(x, x0, lambdas, width, mixed, normed, inverse);
+                let ([mixed, normed], [x, x0]) = self.activations.split([mixed, normed], [x, x0]);
+                residual::mix(x, x0, lambdas, width, mixed, normed, self.memory.write(inverse));
             }
-            Op::Product { a, b, out, mode } => self.product(a, b, out, mode, self.compute_dtype),
+            Op::Product { a, b, out, mode } => self.product(a, b, out, mode),
             Op::QueryKeyValue { layer, workspace } => self.query_key_value(&layer, workspace),
             Op::Attend { shape, qkv, workspace, out, log_sum } => {
                 self.attend(shape, qkv, workspace, [out, log_sum]);
@@ -101,8 +124,8 @@ impl<T: Element> Cpu<T> {
             Op::MlpOutput { hidden, weight, workspace, out } => self.mlp_output(hidden, weight, workspace, out),
             Op::Backout { last, middle, lambda, width, normed, inverse } => {
                 let lambda = self.scalar(lambda);
-                let ([normed, inverse], [last, middle]) = self.memory.split([normed, inverse], [last, middle]);
-                residual::backout(last, middle, lambda, width, normed, inverse);
+                let ([normed], [last, middle]) = self.activations.split([normed], [last, middle]);
+                residual::backout(last, middle, lambda, width, normed, self.memory.write(inverse));
             }
             Op::Head { x, weight, width, vocab, losses, logits, gradients } => {
                 self.head([x, weight], [width, vocab], [losses, logits], gradients);
@@ -116,15 +139,16 @@ impl<T: Element> Cpu<T> {
         match *op {
             Op::BackoutBackward { dnormed, normed, inverse, middle, lambda, width, dstream, dmiddle, dlambda } => {
                 let lambda = self.scalar(lambda);
-                let ([dstream, dmiddle], [dnormed, normed, inverse, middle]) =
-                    self.memory.split([dstream, dmiddle], [dnormed, normed, inverse, middle]);
+                let ([dstream, dmiddle], [dnormed, normed, middle]) =
+                    self.activations.split([dstream, dmiddle], [dnormed, normed, middle]);
+                let inverse = self.memory.read(inverse);
                 let at = residual::Backout { dnormed, normed, inverse, middle, lambda };
                 let slope = residual::backout_backward(at, width, dstream, dmiddle);
                 self.gain(dlambda, slope);
             }
             Op::NormBackward { dnormed, normed, inverse, width, onto } => {
-                let ([onto], [dnormed, normed, inverse]) = self.memory.split([onto], [dnormed, normed, inverse]);
-                norm::backward_add(dnormed, normed, inverse, width, onto);
+                let ([onto], [dnormed, normed]) = self.activations.split([onto], [dnormed, normed]);
+                norm::backward_add(dnormed, normed, self.memory.read(inverse), width, onto);
             }
             Op::MlpOutputBackward { dout, hidden, weight, dhidden, workspace, dweight } => {
                 self.mlp_output_backward([dout, hidden], weight, dhidden, workspace, dweight);
@@ -137,8 +161,9 @@ impl<T: Element> Cpu<T> {
             }
             Op::MixBackward { dnormed, normed, inverse, x, x0, lambdas, width, dstream, dx0, dlambdas } => {
                 let lambdas = lambdas.map(|lambda| self.scalar(lambda));
-                let ([dstream, dx0], [dnormed, normed, inverse, x, x0]) =
-                    self.memory.split([dstream, dx0], [dnormed, normed, inverse, x, x0]);
+                let ([dstream, dx0], [dnormed, normed, x, x0]) =
+                    self.activations.split([dstream, dx0], [dnormed, normed, x, x0]);
+                let inverse = self.memory.read(inverse);
                 let at = residual::Mixed { dnormed, normed, inverse, x, x0, lambdas };
                 let slopes = residual::mix_backward(at, width, dstream, dx0);
                 dlambdas.into_iter().zip(slopes).for_each(|(dlambda, slope)| self.gain(dlambda, slope));
@@ -146,27 +171,27 @@ impl<T: Element> Cpu<T> {
             Op::EmbedBackward { dx, embedded, inverse, sigma, smear, dtable, dgate, dlambda, slopes, workspaces } => {
                 let [dembedded, dgathered] = workspaces;
                 self.smear_backward([dx, embedded, sigma], smear, [dembedded, dgate, slopes], dlambda);
-                self.memory.write(dgathered).fill(T::ZERO);
-                let ([onto], [dnormed, normed, inverse]) =
-                    self.memory.split([dgathered], [dembedded, embedded, inverse]);
-                norm::backward_add(dnormed, normed, inverse, smear.width, onto);
+                self.activations.write(dgathered).fill(S::default());
+                let ([onto], [dnormed, normed]) = self.activations.split([dgathered], [dembedded, embedded]);
+                norm::backward_add(dnormed, normed, self.memory.read(inverse), smear.width, onto);
                 self.scatter_add(dgathered, smear.width, dtable);
             }
             _ => self.optimize(op),
         }
     }
 
-    fn product(&mut self, a: Matrix, b: Matrix, out: Region, mode: WriteMode, compute_dtype: ComputeDtype) {
-        let mode = match mode {
-            WriteMode::Overwrite => gemm::WriteMode::Overwrite,
-            WriteMode::Accumulate => gemm::WriteMode::Accumulate,
-        };
-        let ([out], operands) = self.memory.split([out], [a.region, b.region]);
-        let matrix = |elements, matrix: Matrix| {
-            let view = gemm::Matrix::strided(elements, matrix.rows, matrix.columns, matrix.stride);
-            if matrix.transposed { view.transposed() } else { view }
-        };
-        multiply(out, matrix(operands[0], a), matrix(operands[1], b), mode, Threads::Pool, compute_dtype);
+    /// A product of activations with weights, into activations; or of gradients of activations with activations, into gradients.
+    fn product(&mut self, a: Matrix, b: Matrix, out: Region, mode: WriteMode) {
+        let mode = write_mode(mode);
+        let by = (Threads::Pool, self.compute_dtype);
+        if out.arena == Arena::Activations {
+            let ([out], [a_elements]) = self.activations.split([out], [a.region]);
+            let b_elements = self.memory.read(b.region);
+            multiply(out, view(a_elements, a), view(b_elements, b), mode, by.0, by.1);
+        } else {
+            let ([], [a_elements, b_elements]) = self.activations.split([], [a.region, b.region]);
+            multiply(self.memory.write(out), view(a_elements, a), view(b_elements, b), mode, by.0, by.1);
+        }
     }
 
     fn head(
@@ -176,18 +201,21 @@ impl<T: Element> Cpu<T> {
         [losses, logits]: [Region; 2],
         gradients: Option<HeadGradients>,
     ) {
+        self.scratch.reserve(vocab);
         let (targets, compute_dtype, factor) = (&self.targets, self.compute_dtype, self.factor);
         match gradients {
             Some(HeadGradients { dx, dweight }) => {
-                let ([losses, logits, dx, dweight], [x, weight]) =
-                    self.memory.split([losses, logits, dx, dweight], [x, weight]);
+                let ([logits, dx], [x]) = self.activations.split([logits, dx], [x]);
+                let ([losses, dweight], [weight]) = self.memory.split([losses, dweight], [weight]);
                 let head = head::Head { x, weight, targets, width, vocab, compute_dtype };
-                head::cross_entropy(head, Some(head::HeadGradients { factor, dx, dweight }), losses, logits);
+                let gradients = head::HeadGradients { factor, dx, dweight };
+                head::cross_entropy(head, Some(gradients), losses, logits, &self.scratch);
             }
             None => {
-                let ([losses, logits], [x, weight]) = self.memory.split([losses, logits], [x, weight]);
+                let ([logits], [x]) = self.activations.split([logits], [x]);
+                let ([losses], [weight]) = self.memory.split([losses], [weight]);
                 let head = head::Head { x, weight, targets, width, vocab, compute_dtype };
-                head::cross_entropy(head, None, losses, logits);
+                head::cross_entropy(head, None, losses, logits, &self.scratch);
             }
         }
     }
@@ -197,8 +225,21 @@ impl<T: Element> Cpu<T> {
         let counted = self.targets.iter().filter(|target| **target >= 0).count();
         let mean = self.memory.read(losses).iter().map(|loss| loss.wide()).sum::<f64>() / counted as f64;
         if let Some(element) = self.memory.write(means).get_mut(self.number) {
-            *element = T::of(mean);
+            *element = S::Element::of(mean);
         }
+    }
+}
+
+/// A matrix over its elements.
+fn view<S>(elements: &[S], matrix: Matrix) -> gemm::Matrix<'_, S> {
+    let view = gemm::Matrix::strided(elements, matrix.rows, matrix.columns, matrix.stride);
+    if matrix.transposed { view.transposed() } else { view }
+}
+
+fn write_mode(mode: WriteMode) -> gemm::WriteMode {
+    match mode {
+        WriteMode::Overwrite => gemm::WriteMode::Overwrite,
+        WriteMode::Accumulate => gemm::WriteMode::Accumulate,
     }
 }
 
@@ -207,7 +248,7 @@ fn of_heads(heads: Heads) -> rotary::Heads {
     rotary::Heads { length, count, size }
 }
 
-impl<T: Element> Ops for Cpu<T> {
+impl<S: Stored> Ops for Cpu<S> {
     fn load_batch(&mut self, batch: Batch<'_>, factor: f64) {
         debug_assert!(batch.ids.iter().all(|id| *id >= 0), "ids are checked where the batch is made");
         self.ids.clear();

@@ -1,6 +1,6 @@
 //! AdamW and Muon by the processor's kernels. Both work in f32 alone.
 
-use nanochat_kernels::{Element, Scratch, adamw, muon};
+use nanochat_kernels::{Element, Scratch, Stored, adamw, muon};
 use rayon::prelude::*;
 
 use super::Cpu;
@@ -16,7 +16,7 @@ pub(super) struct MuonWorkspaces {
     wide: Scratch<f64>,
 }
 
-impl<T: Element> Cpu<T> {
+impl<S: Stored> Cpu<S> {
     pub(super) fn optimize(&mut self, op: &Op<'_>) {
         match *op {
             Op::AdamW { parameter, gradient, first, second, group } => {
