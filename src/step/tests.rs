@@ -1,4 +1,6 @@
+use half::bf16;
 use nanochat_kernels::gemm::ComputeDtype;
+use nanochat_kernels::{Element as _, Kind, Stored};
 use nanochat_plan::ModelShape;
 use nanochat_plan::activations::{BatchSize, Pass, Slot};
 use nanochat_plan::parameters::{Group, Parameter};
@@ -48,23 +50,26 @@ fn batch(shape: &ModelShape) -> (Vec<i32>, Vec<i32>) {
 }
 
 /// Arenas with random weights and rotary angles.
-fn cpu<T: nanochat_kernels::Element>(network: &Network) -> Cpu<T> {
+fn cpu<S: Stored>(network: &Network) -> Cpu<S> {
     let arenas: Vec<_> = network.arenas().into_iter().chain(network.moments()).collect();
-    let mut cpu = Cpu::new(&arenas, ComputeDtype::Full);
+    let compute_dtype = if S::KIND == Kind::Bf16 { ComputeDtype::Bf16 } else { ComputeDtype::Full };
+    let mut cpu = Cpu::new(&arenas, compute_dtype);
     let mut next = stream(3);
     for entry in network.parameters().entries() {
         let scale = match entry.group {
             Group::ResidualScalars => 1.0,
             _ => 1.5 / (entry.columns as f64).sqrt(),
         };
-        cpu.write(network.weight(entry.parameter)).iter_mut().for_each(|weight| *weight = T::of(scale * next()));
+        cpu.write(network.weight(entry.parameter))
+            .iter_mut()
+            .for_each(|weight| *weight = S::Element::of(scale * next()));
     }
     let half = head_dim(&network.shape) / 2;
     for (index, slot) in [Slot::Cosines, Slot::Sines].into_iter().enumerate() {
         for (place, value) in cpu.write(network.slot(slot)).iter_mut().enumerate() {
             let (position, channel) = (place / half, place % half);
             let angle = position as f64 * 1e5f64.powf(-(channel as f64) / half as f64);
-            *value = T::of(if index == 0 { angle.cos() } else { angle.sin() });
+            *value = S::Element::of(if index == 0 { angle.cos() } else { angle.sin() });
         }
     }
     cpu
@@ -203,31 +208,37 @@ fn planted_hazards_are_found() {
     assert_eq!(kinds, ["unwritten", "overwritten", "aliased"]);
 }
 
-/// The same bits for any number of threads, and all parameters move.
+/// The weights after three steps on so many threads; all of them have moved.
+fn weights_after_steps<S: Stored<Element = f32>>(shape: &ModelShape, threads: usize) -> Vec<Vec<f32>> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| {
+        let network = network(shape, Pass::Training);
+        let optimizer = Optimizer::new(network.parameters(), shape.n_embd, RATES);
+        let (mut cpu, (ids, targets)) = (cpu::<S>(&network), batch(shape));
+        for step in 1..=3 {
+            network.zero_gradients(&mut cpu);
+            network.micro_step(&mut cpu, Batch { ids: &ids, targets: &targets, number: 0 }, 0.1);
+            optimizer.step(&mut cpu, &AT, step);
+        }
+        let before = self::cpu::<S>(&network);
+        let entries = network.parameters().entries().iter().map(|entry| network.weight(entry.parameter));
+        let weights: Vec<Vec<f32>> = entries.clone().map(|region| cpu.read(region).to_vec()).collect();
+        for (region, after) in entries.zip(&weights) {
+            assert!(before.read(region) != after.as_slice() && after.iter().all(|weight| weight.is_finite()));
+        }
+        weights
+    })
+}
+
+/// Whatever activations are kept in.
 #[test]
 fn a_step_has_the_same_bits_for_any_number_of_threads() {
     for shape in shapes() {
-        let steps = [1, 3].map(|threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
-                let network = network(&shape, Pass::Training);
-                let optimizer = Optimizer::new(network.parameters(), shape.n_embd, RATES);
-                let (mut cpu, (ids, targets)) = (cpu::<f32>(&network), batch(&shape));
-                for step in 1..=3 {
-                    network.zero_gradients(&mut cpu);
-                    network.micro_step(&mut cpu, Batch { ids: &ids, targets: &targets, number: 0 }, 0.1);
-                    optimizer.step(&mut cpu, &AT, step);
-                }
-                let before = self::cpu::<f32>(&network);
-                let entries = network.parameters().entries().iter().map(|entry| network.weight(entry.parameter));
-                let weights: Vec<Vec<f32>> = entries.clone().map(|region| cpu.read(region).to_vec()).collect();
-                for (region, after) in entries.zip(&weights) {
-                    assert!(before.read(region) != after.as_slice() && after.iter().all(|weight| weight.is_finite()));
-                }
-                weights
-            })
-        });
-        assert_eq!(steps[0], steps[1]);
+        let in_f32 = weights_after_steps::<f32>(&shape, 1);
+        assert_eq!(in_f32, weights_after_steps::<f32>(&shape, 3));
+        let in_bf16 = weights_after_steps::<bf16>(&shape, 1);
+        assert_eq!(in_bf16, weights_after_steps::<bf16>(&shape, 3));
+        assert_ne!(in_f32, in_bf16, "nothing was rounded");
     }
 }
 
