@@ -265,7 +265,8 @@ fn text(comparison: &Comparison) -> String {
         for cell in &experiment.cells {
             let changed = cell.changes.iter().map(change).collect::<Vec<_>>().join(", ");
             let changed = if changed.is_empty() { changed } else { format!(" (changed: {changed})") };
-            text.push_str(&format!("{}{changed}: {}; {}.\n", cell.label, cell.quality.reason, cell.speed.reason));
+            let line = format!("{}{changed}: {}; {}.", cell.label, cell.quality.reason, cell.speed.reason);
+            text.push_str(&format!("{}\n", super::terminal::wrap(&line, 0, 2)));
         }
         if let Some(reason) = &experiment.unjudged {
             text.push_str(&format!("not judged: {}: {reason}\n", experiment.name));
