@@ -161,7 +161,7 @@ fn bench_text(comparison: &BenchComparison) -> String {
     let mut text = format!("{} → {}\n{table}\n", comparison.before, comparison.after);
     comparison.differences.iter().for_each(|difference| text.push_str(&format!("differs: {difference}\n")));
     text.push_str(&format!("{}: {}\n", word(comparison.verdict), comparison.reason));
-    text
+    super::terminal::wrap_lines(&text)
 }
 
 fn rendered(comparison: &Comparison, args: &Args) -> Result<report::Rendered, CliError> {
@@ -265,14 +265,13 @@ fn text(comparison: &Comparison) -> String {
         for cell in &experiment.cells {
             let changed = cell.changes.iter().map(change).collect::<Vec<_>>().join(", ");
             let changed = if changed.is_empty() { changed } else { format!(" (changed: {changed})") };
-            let line = format!("{}{changed}: {}; {}.", cell.label, cell.quality.reason, cell.speed.reason);
-            text.push_str(&format!("{}\n", super::terminal::wrap(&line, 0, 2)));
+            text.push_str(&format!("{}{changed}: {}; {}.\n", cell.label, cell.quality.reason, cell.speed.reason));
         }
         if let Some(reason) = &experiment.unjudged {
             text.push_str(&format!("not judged: {}: {reason}\n", experiment.name));
         }
     }
-    text
+    super::terminal::wrap_lines(&text)
 }
 
 /// What keeps the gate from being green, and the answer, beside the files that they are about.
