@@ -132,6 +132,6 @@ impl Progress {
                 format!("stopped      {} at step {}/{}: {reason}", plan.run_id, summary.steps, plan.num_iterations)
             }
         };
-        self.bar.line(&super::terminal::wrap(&line, 0, 13));
+        self.bar.line(&line);
     }
 }
