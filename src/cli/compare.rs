@@ -161,7 +161,7 @@ fn bench_text(comparison: &BenchComparison) -> String {
     let mut text = format!("{} → {}\n{table}\n", comparison.before, comparison.after);
     comparison.differences.iter().for_each(|difference| text.push_str(&format!("differs: {difference}\n")));
     text.push_str(&format!("{}: {}\n", word(comparison.verdict), comparison.reason));
-    text
+    super::terminal::wrap_lines(&text)
 }
 
 fn rendered(comparison: &Comparison, args: &Args) -> Result<report::Rendered, CliError> {
@@ -271,7 +271,7 @@ fn text(comparison: &Comparison) -> String {
             text.push_str(&format!("not judged: {}: {reason}\n", experiment.name));
         }
     }
-    text
+    super::terminal::wrap_lines(&text)
 }
 
 /// What keeps the gate from being green, and the answer, beside the files that they are about.

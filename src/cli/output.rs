@@ -52,6 +52,11 @@ pub fn print_lines(lines: Arguments<'_>) {
     text(&(outside::lines(&lines.to_string()) + "\n"));
 }
 
+/// A sentence on standard output, in lines that fit a terminal.
+pub fn say_sentence(sentence: &str) {
+    print_lines(format_args!("{}", terminal::wrap(&outside::line(sentence), 0, 2)));
+}
+
 /// Lines of a table, and the end of the last one, with verdicts in colour on a terminal.
 pub fn verdict_lines(lines: &str) {
     let lines = outside::lines(lines);

@@ -48,8 +48,8 @@ pub fn print(opened: &Opened, outlook: &[Outlook], power: Option<&Power>, needs:
     match power {
         Some(power) => print_power(power),
         None if experiment.quality.claim == Some(QualityClaim::Off) => {}
-        None => say!(
-            "no noise of this configuration is recorded, so nobody knows which difference the seeds can tell; `nanochat noise SPEC` measures it"
+        None => super::output::say_sentence(
+            "no noise of this configuration is recorded, so nobody knows which difference the seeds can tell; `nanochat noise SPEC` measures it",
         ),
     }
 }
@@ -72,7 +72,7 @@ fn print_needs(opened: &Opened, needs: &Needs) {
             tflops if tflops < 1.0 => format!("{:.0} GFLOP/s", tflops * 1e3),
             tflops => format!("{tflops:.0} TFLOP/s"),
         };
-        say!("rate: {per_second} in {}, {from}", rate.dtype);
+        super::output::say_sentence(&format!("rate: {per_second} in {}, {from}", rate.dtype));
     }
     let core = match needs.core_evaluations {
         0 => String::new(),
@@ -82,7 +82,7 @@ fn print_needs(opened: &Opened, needs: &Needs) {
     say!("evaluations: {evaluations} of bits per byte on {} tokens in all{core}", short(*evaluation_tokens as f64));
     let data = needs.data_bytes.map(|bytes| format!("{} of data, ", DecimalBytes(bytes))).unwrap_or_default();
     say!("disk: {data}{} of checkpoints", DecimalBytes(*checkpoint_bytes));
-    needs.remarks.iter().for_each(|remark| say!("note: {remark}"));
+    needs.remarks.iter().for_each(|remark| super::output::say_sentence(&format!("note: {remark}")));
 }
 
 fn table(expansion: &Expansion, outlook: &[Outlook], needs: &Needs) -> Table {
@@ -133,7 +133,7 @@ fn reasons(outlook: &[Outlook]) -> Vec<String> {
 fn print_power(power: &Power) {
     match power.smallest_difference {
         Some(_) if power.is_enough == Some(false) => tell!("warning: {}", power.sentence),
-        _ => say!("{}", power.sentence),
+        _ => super::output::say_sentence(&power.sentence),
     }
 }
 

@@ -218,7 +218,7 @@ fn print(outcome: &Outcome, root: &ResultsRoot, format: Format) -> Result<(), Cl
 pub(super) fn print_verdicts(scorecard: &Scorecard, root: &ResultsRoot) {
     if let Some(answer) = &scorecard.answer {
         say!();
-        say!("{answer}.");
+        super::output::say_sentence(&format!("{answer}."));
     }
     super::output::verdict_lines(&format!("\n{}\n", runs_table(scorecard, root)));
     verdict_text::print_cells(scorecard);

@@ -48,6 +48,12 @@ pub fn wrap(text: &str, first: usize, indent: usize) -> String {
     wrap_to(text, width, first, indent)
 }
 
+/// The same for every line of a text that is no row of a table, which begins with a blank.
+pub fn wrap_lines(text: &str) -> String {
+    let line = |line: &str| if line.starts_with(' ') { line.to_owned() } else { wrap(line, 0, 2) };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
 fn wrap_to(text: &str, width: usize, first: usize, indent: usize) -> String {
     let (mut wrapped, mut used) = (String::new(), first);
     for word in text.split(' ') {

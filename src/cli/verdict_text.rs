@@ -28,7 +28,7 @@ pub fn print_cells(scorecard: &Scorecard) {
             if cell.control { "–".to_owned() } else { label(&cell.speed).to_owned() },
         ]);
     }
-    terminal::fit(&mut rows, &["± sd", "speed", "quality", "seeds"]);
+    terminal::fit(&mut rows, &["± sd", "speed", "quality", "seeds", "mean bpb", "interval"]);
     verdict_lines(&format!("{rows}\n"));
 }
 

@@ -200,7 +200,29 @@ fn keys_of_the_users_own_hold_anchors() {
     let [plan] = &plans(&text, &[])[..] else { panic!("one run") };
     assert_eq!(plan.model.n_layer, 3);
     let nested = format!("{BASE}model: {{ depth: 3, x-own: 1 }}\nbudget: {{ iterations: 5 }}\n");
-    assert!(load_text(&nested, &[]).is_err(), "only at the top");
+    let told = |text: &str, set: &[&str]| match load_text(text, set) {
+        Ok(_) => panic!("{text} was taken"),
+        Err(problems) => format!("{problems:?}"),
+    };
+    assert!(told(&nested, &[]).contains("stand at the top of a file"), "only at the top");
+    let plain = format!("{BASE}model: {{ depth: 3 }}\nbudget: {{ iterations: 5 }}\n");
+    assert!(told(&format!("{plain}_small: 3\n"), &[]).contains("may hold anchors"));
+    assert!(told(&plain, &["x-foo=3"]).contains("`x-foo` can't be set"));
+}
+
+/// The way out that a message proposes is one.
+#[test]
+fn numbers_and_lists_in_other_notations_are_told_apart() {
+    let plain = format!("{BASE}model: {{ depth: 3 }}\nbudget: {{ iterations: 5 }}\n");
+    for (set, help) in [
+        ("seeds=range(1,4)", "a list has each of its values: [1, 2, 3]"),
+        ("optimizer.total_batch_size=64Ki", "write the number in full: 65536"),
+        ("optimizer.total_batch_size=1.5k", "write the number in full: 1500"),
+        ("optimizer.matrix_lr=1,5", "write 1.5, with a point"),
+    ] {
+        let problems = load_text(&plain, &[set]).err().map(|problems| format!("{problems:?}"));
+        assert!(problems.as_ref().is_some_and(|told| told.contains(help)), "{set}: {problems:?}");
+    }
 }
 
 /// A run's name has whole values, whatever their number.

@@ -36,6 +36,20 @@ pub fn disguise(path: &Path) -> Option<&'static str> {
     magic.into_iter().find(|(bytes, _)| begin.starts_with(bytes)).map(|(_, told)| told)
 }
 
+/// How a file begins that is text, where it should be binary.
+pub fn text_begin(path: &Path) -> Option<String> {
+    let mut begin = Vec::new();
+    File::open(path).ok()?.take(LOOKED_AT).read_to_end(&mut begin).ok()?;
+    // The last character may be cut in two.
+    let text = match std::str::from_utf8(&begin) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => std::str::from_utf8(&begin[..error.valid_up_to()]).ok()?,
+        Err(_) => return None,
+    };
+    let is_text = !text.trim().is_empty() && !text.contains(|c: char| c.is_control() && !c.is_whitespace());
+    is_text.then(|| text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(40).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +75,20 @@ mod tests {
         assert_eq!(told(b"PAR1"), None);
         assert_eq!(told(b"version one of a text"), None);
         assert_eq!(told(b""), None);
+    }
+
+    #[test]
+    fn text_is_shown_by_its_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let begin = |content: &[u8]| {
+            let path = folder.path().join("file");
+            std::fs::write(&path, content).unwrap();
+            text_begin(&path)
+        };
+        assert_eq!(begin(b"{\"error\":\n \"Repository not found\"}").unwrap(), "{\"error\": \"Repository not found\"}");
+        assert_eq!(begin("é".repeat(40).as_bytes()).unwrap(), "é".repeat(32));
+        assert_eq!(begin(b"PAR1\x15\x04\x15"), None);
+        assert_eq!(begin(b"\xff\xfe"), None);
+        assert_eq!(begin(b""), None);
     }
 }

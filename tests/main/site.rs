@@ -71,7 +71,10 @@ fn pages_show_what_the_spec_gained_and_lost() {
     project
         .write("results/books/scorecard.json", &scorecard.replace("\"verdict\": \"missing\"", "\"verdict\": \"fail\""));
     git(&project, &["commit", "-qam", "Ask two seeds"]);
+    project.write("reports/books.html", "<!doctype html><title>report</title>");
     project.run(&["site", "--out", "public"]).exits(0);
+    let linked = std::fs::read_to_string(project.path().join("public/experiments/books.yaml")).unwrap();
+    assert!(linked.contains("[42, 43]"), "the report links to its spec: {linked}");
     let page = std::fs::read_to_string(project.path().join("public/books.html")).unwrap();
     assert!(page.contains("<span class=\"removed\">-seeds: [42]</span>"), "{page}");
     assert!(page.contains("<span class=\"added\">+seeds: [42, 43] # &lt;two&gt;</span>"), "{page}");

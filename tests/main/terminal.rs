@@ -56,9 +56,39 @@ fn lists_fit_the_width() {
     insta::assert_snapshot!("list_runs", shown(&project, &["list", "judged", "--project", &place]));
 }
 
-/// A comparison of the recorded experiment with the same one whose runs have other figures.
+/// What is the machine's or the build's in a text, replaced: numbers, and with them how wide columns are.
+fn without_numbers(text: &str) -> String {
+    let word = |word: &str| match word.chars().any(|c| c.is_ascii_digit()) && !word.contains("lr") {
+        true => "#".to_owned(),
+        false => word.to_owned(),
+    };
+    let line = |line: &str| match line.starts_with("==") {
+        true => line.to_owned(),
+        false => line.split(' ').filter(|part| !part.is_empty()).map(word).collect::<Vec<_>>().join(" "),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What a run prints at its end: the answer, the runs, the cells, the verdicts.
 #[test]
-fn comparisons_fit_the_width() {
+fn answers_fit_the_width() {
+    let project = Project::new();
+    let spec = GRID.replace("iterations: 200", "iterations: 6").replace("depth: 4", "depth: 2");
+    let spec = spec.replace("every: 50, tokens: 65536", "every: 3, tokens: 2048");
+    // Rates so far apart that the answer is the same on every machine.
+    let spec = spec.replace("optimizer.matrix_lr: [0.2, 0.3]", "optimizer.unembedding_lr: [0.0001, 0.01]")
+        + "seeds: [42, 43]\n\
+           ruleset: v2\n\
+           baseline: { commit: 92d63d4e8bb4df75c3b71618f31ddde2378b2bcd, cell: { optimizer.unembedding_lr: 0.0001 } }\n\
+           quality: { metric: val_bpb, claim: better }\n";
+    project.write("grid.yaml", &spec);
+    let arguments = ["run", "grid.yaml", "--allow-hardware-mismatch"];
+    project.run(&arguments).exits(0);
+    insta::assert_snapshot!("run", without_numbers(&shown(&project, &arguments)));
+}
+
+/// The recorded experiment in `before`, and in `after` the same one whose runs have other figures.
+fn two_sides() -> Project {
     let project = Project::new();
     let fixtures = root().join("fixtures/scorecard/project/results/judged");
     for side in ["before", "after"] {
@@ -81,7 +111,33 @@ fn comparisons_fit_the_width() {
         let record = std::fs::read_to_string(fixtures.join("experiment.json")).unwrap();
         project.write(&format!("{side}/results/judged/experiment.json"), &record);
     }
-    insta::assert_snapshot!("compare", shown(&project, &["compare", "before", "after"]));
+    project
+}
+
+#[test]
+fn comparisons_fit_the_width() {
+    insta::assert_snapshot!("compare", shown(&two_sides(), &["compare", "before", "after"]));
+}
+
+/// On a terminal the verdicts of a comparison have colours, in a pipe they have none.
+#[cfg(unix)]
+#[test]
+fn comparisons_have_colours_on_a_terminal_alone() {
+    let project = two_sides();
+    let piped = |project: &Project| project.command(&["compare", "before", "after"]).env_remove("NO_COLOR").output();
+    let piped = String::from_utf8_lossy(&piped(&project).unwrap().stdout).into_owned();
+    assert!(piped.contains(" fail ") && !piped.contains('\u{1b}'), "{piped}");
+    // `script` gives a command a terminal.
+    let line = format!("'{}' compare before after", project.command(&[]).get_program().to_string_lossy());
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).current_dir(project.path()).env_remove("NO_COLOR").env("TERM", "xterm");
+    match script.output() {
+        Ok(ran) => {
+            let shown = String::from_utf8_lossy(&ran.stdout).into_owned();
+            assert!(shown.contains("\u{1b}[31mfail\u{1b}[0m"), "{shown}");
+        }
+        Err(error) => println!("the half on a terminal is left out, since `script` can't be started: {error}"),
+    }
 }
 
 /// What `doctor` prints is this machine's: its width alone is the same everywhere, and that a pipe gets no colours.

@@ -73,13 +73,15 @@ pub enum DataError {
         told: &'static str,
     },
     /// A path whose kind of data can't be told from its files.
-    #[error("{}: can't tell the kind of data", path.display())]
+    #[error("{}: can't tell the kind of data{found}", path.display())]
     #[diagnostic(help(
         "name a folder with shards of one kind, `.parquet`, `.jsonl` (also `.jsonl.gz`, `.jsonl.zst`) or `.txt`, or a file of the latter two"
     ))]
     UnknownKind {
         /// The folder or file.
         path: PathBuf,
+        /// Which files are there, in words.
+        found: String,
     },
     /// The output folder holds shards already.
     #[error("{}: there are shards here already", path.display())]
@@ -110,7 +112,9 @@ pub enum DataError {
     },
     /// A parquet file is damaged, or not in the baseline's layout.
     #[error("{}: {problem}", path.display())]
-    #[diagnostic(help("a shard is a parquet file with a column `text` of strings"))]
+    #[diagnostic(help(
+        "a shard is a parquet file with the documents as strings in the column that `data.field` names, `text` by default"
+    ))]
     Parquet {
         /// The shard.
         path: PathBuf,

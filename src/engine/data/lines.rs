@@ -177,21 +177,30 @@ impl<'f> Reader<'f> {
             let document = Field(field).deserialize(&mut json).and_then(|text| json.end().map(|()| text));
             return match document {
                 Ok(document) => Ok(Some((place, document))),
-                Err(error) => Err(self.fault(place, &error)),
+                Err(error) => Err(self.fault(place, line, &error)),
             };
         }
         Ok(None)
     }
 
-    fn fault(&self, place: Place, error: &serde_json::Error) -> DataError {
-        // The error's own line is always 1 here, since each line is parsed alone.
-        let problem = error.to_string();
-        let problem = problem.split(" at line ").next().unwrap_or_default();
-        DataError::Line {
-            path: self.path.to_path_buf(),
-            line: place.line + 1,
-            problem: format!("{problem} (column {})", error.column()),
-        }
+    fn fault(&self, place: Place, line: &str, error: &serde_json::Error) -> DataError {
+        let problem = match line.trim_start().chars().next() {
+            Some('[') => "a JSON array, expected an object; `jq -c '.[]'` writes one a line".to_owned(),
+            Some('\u{feff}') => {
+                "a byte order mark before the object, as joined files have it within; remove it".to_owned()
+            }
+            Some('{') if error.is_eof() => {
+                "the object doesn't end in this line; `jq -c .` writes one a line, unless the file is cut off"
+                    .to_owned()
+            }
+            _ => {
+                // The error's own line is always 1 here, since each line is parsed alone.
+                let problem = error.to_string();
+                let problem = problem.split(" at line ").next().unwrap_or_default();
+                format!("{problem} (column {})", error.column())
+            }
+        };
+        DataError::Line { path: self.path.to_path_buf(), line: place.line + 1, problem }
     }
 
     fn next_paragraph(&mut self) -> Result<Option<(Place, String)>, DataError> {

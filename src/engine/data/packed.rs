@@ -78,8 +78,18 @@ pub(super) fn skip(input: &mut dyn BufRead, bytes: u64) -> io::Result<()> {
 pub(super) fn broken(path: &Path, source: io::Error) -> DataError {
     match Packing::of(path) {
         Packing::Plain => DataError::io(path)(source),
+        Packing::Gzip if ends_in_zeros(path) => {
+            DataError::Packed { path: path.to_path_buf(), reason: format!("{source}; it ends in zeros") }
+        }
         _ => DataError::Packed { path: path.to_path_buf(), reason: source.to_string() },
     }
+}
+
+/// Whether a file is padded with zeros, as tapes and interrupted downloads leave it.
+fn ends_in_zeros(path: &Path) -> bool {
+    let mut end = [1; 16];
+    let read = || File::open(path).ok().filter(|mut file| file.seek(SeekFrom::End(-16)).is_ok());
+    read().is_some_and(|mut file| file.read_exact(&mut end).is_ok()) && end == [0; 16]
 }
 
 /// A reader that refuses to give more than its file can account for.

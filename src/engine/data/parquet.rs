@@ -12,7 +12,7 @@ use nanochat_artifacts::allowances::{self, Chunk};
 
 use super::DataError;
 use super::guard::contain;
-use nanochat_formats::disguise::disguise;
+use nanochat_formats::disguise::{disguise, text_begin};
 
 /// One parquet file.
 #[derive(Debug)]
@@ -32,7 +32,15 @@ impl ParquetShard {
         let opened = contain(|| Self::open_unguarded(path, column)).unwrap_or_else(|panic| Err(damaged(path, panic)));
         opened.map_err(|error| match disguise(path) {
             Some(told) => DataError::Disguised { path: path.to_path_buf(), told },
-            None => error,
+            None => match text_begin(path).filter(|begin| !begin.starts_with("PAR1")) {
+                Some(begin) => DataError::parquet(
+                    path,
+                    format!(
+                        "this is text, which begins `{begin}`; where a download has left it, download the file again"
+                    ),
+                ),
+                None => error,
+            },
         })
     }
 

@@ -24,7 +24,7 @@ pub fn detect(path: &str, field: &str, base: &Path) -> Result<DataPlan, DataErro
     const EXTENSIONS: [&str; 3] = ["parquet", "jsonl", "txt"];
     if place.is_file() {
         let extension = EXTENSIONS.into_iter().find(|wanted| is_shard(&place, wanted));
-        return extension.map(plan).ok_or(DataError::UnknownKind { path: place });
+        return extension.map(plan).ok_or(DataError::UnknownKind { path: place, found: String::new() });
     }
     let mut found = Vec::new();
     for extension in EXTENSIONS {
@@ -37,7 +37,25 @@ pub fn detect(path: &str, field: &str, base: &Path) -> Result<DataPlan, DataErro
     match found[..] {
         [] if !place.exists() => Err(DataError::Missing { path: place, kind: "shards" }),
         [one] => Ok(plan(one)),
-        _ => Err(DataError::UnknownKind { path: place }),
+        _ => Err(DataError::UnknownKind { found: files_in(&place), path: place }),
+    }
+}
+
+/// `: there are a.json and 3 more files`, by name.
+fn files_in(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.path().is_file());
+    let mut names: Vec<String> = files.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    // One of each kind says more than the first few.
+    let kind = |name: &String| name.split_once('.').map(|(_, kind)| kind.to_owned());
+    let mut kinds = std::collections::HashSet::new();
+    let shown: Vec<String> = names.iter().filter(|name| kinds.insert(kind(name))).take(3).cloned().collect();
+    match names.len() - shown.len() {
+        _ if names.is_empty() => ", there are no files".to_owned(),
+        0 => format!(", there are {}", shown.join(", ")),
+        more => format!(", there are {} and {more} more", shown.join(", ")),
     }
 }
 

@@ -8,6 +8,7 @@ use jsonschema::{JsonType, ValidationError, Validator};
 use serde_json::Value;
 
 use super::diagnostic::MAX_PROBLEMS;
+use super::load::OWN_PREFIX;
 use super::{Diagnostic, Kind, Node, schema, suggest};
 
 /// A schema ready to validate with.
@@ -112,6 +113,11 @@ impl Report<'_> {
                 format!("did you mean `{home}`? Allowed here: {}", suggest::list(allowed.iter().map(String::as_str)))
             }
             None => suggest::help(key, allowed.iter().map(String::as_str)),
+        };
+        let help = match (path, key.starts_with(['_', '.']), key.starts_with(OWN_PREFIX)) {
+            ([], true, _) => format!("{help}; keys that begin with `{OWN_PREFIX}` may hold anchors"),
+            ([_, ..], _, true) => format!("keys that begin with `{OWN_PREFIX}` stand at the top of a file; {help}"),
+            _ => help,
         };
         let name = suggest::brief(key);
         let message = match path {
@@ -264,6 +270,16 @@ fn decimal_comma(text: &str) -> Option<String> {
     is_decimal.then(|| format!("{whole}.{rest}"))
 }
 
+/// A whole number that is written with a unit prefix, as `10M` or `64Ki`.
+fn in_full(text: &str) -> Option<u64> {
+    let text = text.trim_end_matches(['B', 'b']);
+    let units = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1000), ("K", 1000)];
+    let units = units.into_iter().chain([("M", 1_000_000), ("G", 1_000_000_000)]);
+    let (number, unit) = units.into_iter().find_map(|(ending, unit)| Some((text.strip_suffix(ending)?, unit)))?;
+    let value = number.trim_end().parse::<f64>().ok()? * unit as f64;
+    (value.fract() == 0.0 && (0.0..9e15).contains(&value)).then_some(value as u64)
+}
+
 /// What usually lies behind a value of the wrong kind.
 fn type_help(found: &Node, expected: &BTreeSet<String>) -> Option<String> {
     let wants = |kind: &str| expected.contains(kind);
@@ -272,6 +288,9 @@ fn type_help(found: &Node, expected: &BTreeSet<String>) -> Option<String> {
             let is_number = |text: &str| text.parse::<f64>().is_ok_and(f64::is_finite);
             if let Some(number) = decimal_comma(text).filter(|number| is_number(number)) {
                 return Some(format!("write {number}, with a point"));
+            }
+            if let Some(number) = in_full(text) {
+                return Some(format!("write the number in full: {number}"));
             }
             let bare: String = text.chars().filter(|c| !matches!(c, '_' | ',' | ' ')).collect();
             is_number(&bare).then(|| format!("write {bare}, without quotes, underscores or spaces"))
@@ -285,6 +304,9 @@ fn type_help(found: &Node, expected: &BTreeSet<String>) -> Option<String> {
             Some(format!("put quotes around it: \"{}\"", found.place.text()))
         }
         Kind::Mapping(_) | Kind::List(_) => None,
+        Kind::Text(text) if wants("a list") && text.contains('(') => {
+            Some("a list has each of its values: [1, 2, 3]".to_owned())
+        }
         _ if wants("a list") => Some(format!("write it as a list: [{}]", found.place.text())),
         _ => None,
     }

@@ -10,6 +10,8 @@ use super::inside::Inside;
 use super::{Diagnostic, Entry, Kind, Layer, LayerKind, Merged, Node, Source, SpecErrors};
 use super::{check, layers, overrides, parse, profiles, schema, short_forms, yaml};
 
+/// How the keys begin that are the user's own, at the top of a file.
+pub(super) const OWN_PREFIX: &str = "x-";
 /// Longest chain of `extends`.
 const MAX_CHAIN: usize = 16;
 /// Most files that a spec may be built from, one that is extended twice counted twice.
@@ -174,7 +176,7 @@ impl Loader {
         let mut root = self.keep(parse(&source))?;
         // What such a key holds is for anchors alone, which the parser has put in their places already.
         if let Some(entries) = root.entries_mut() {
-            entries.retain(|entry| !entry.key.starts_with("x-"));
+            entries.retain(|entry| !entry.key.starts_with(OWN_PREFIX));
         }
         let found = check::SPEC.check(&root, true);
         self.problems.extend(found);
@@ -247,6 +249,12 @@ impl Loader {
             self.problems.extend(check::SPEC.check(&layer.root, false));
             self.problems.extend(short_forms::expand(&mut layer.root));
             self.problems.extend(layers::rivalry(&layer.root));
+            let own = layer.root.entries().iter().find(|entry| entry.key.starts_with(OWN_PREFIX));
+            if let Some(entry) = own {
+                let error = Diagnostic::error("bad-set", format!("`{}` can't be set", entry.key));
+                let help = "keys that begin with `x-` hold anchors for the file that they stand in";
+                self.problems.push(error.at(Some(&entry.key_place)).help(help));
+            }
             if let Some(entry) = layer.root.entry("extends") {
                 let error = Diagnostic::error("extends", "`extends` belongs into a file");
                 self.problems.push(error.at(Some(&entry.key_place)));
@@ -273,6 +281,9 @@ impl Loader {
             }
         };
         let mut root = self.keep(parse(&source))?;
+        if let Some(entries) = root.entries_mut() {
+            entries.retain(|entry| !entry.key.starts_with(OWN_PREFIX));
+        }
         self.problems.extend(check::PROFILE.check(&root, true));
         let mut replacement = root.get("stand_in").cloned();
         self.problems.extend(replacement.iter_mut().flat_map(short_forms::expand));

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::differences::{Differences, differences};
+use super::effort::{Effort, effort};
 use super::named_arms::{NamedArm, named_arms};
 use super::plot::{self, Plot};
 use super::provenance::{self, Arm, Provenance};
@@ -53,6 +55,10 @@ pub struct Context {
     pub arms: Vec<Arm>,
     /// The arms that the spec names.
     pub named_arms: Vec<NamedArm>,
+    /// What the cells differ in, the best beside the worst.
+    pub differences: Option<Differences>,
+    /// When it ran, by which command, and what it took.
+    pub effort: Effort,
     /// Where it all comes from.
     pub provenance: Provenance,
     /// How much a short report prints.
@@ -213,6 +219,7 @@ pub(super) fn build(sources: &Sources) -> Result<Context, ReportError> {
         |name, judgement: &Judgement| VerdictView { name, judgement: judgement.clone(), interval: interval(judgement) };
     let curves = scorecard::curves(documents, &card.cells, sources.baseline.as_ref())?;
     let (charts, heat) = scorecard::sweep(documents, &card.cells);
+    let labels: Vec<&str> = card.cells.iter().map(|cell| cell.label.as_str()).collect();
     let note = match curves.left_out {
         0 => String::new(),
         more => format!("The first {DRAWN_RUNS} runs; {more} more are in the table."),
@@ -242,10 +249,12 @@ pub(super) fn build(sources: &Sources) -> Result<Context, ReportError> {
         finished: card.finished,
         sweeps: charts.iter().chain(&curves.means).filter_map(plot::lay_out_sweep).collect(),
         heat: heat.as_ref().map(heat_view),
-        plots: curves.charts.iter().filter_map(|chart| plot::lay_out(chart, &note)).collect(),
+        plots: curves.charts.iter().filter_map(|chart| plot::lay_out(chart, &note, &labels)).collect(),
         curve: curves.curve,
         arms: provenance::arms(sources),
         named_arms: named_arms(sources),
+        differences: differences(sources),
+        effort: effort(sources),
         provenance: provenance::provenance(sources),
         limits: Limits::LADDER[0],
         version: env!("CARGO_PKG_VERSION").to_string(),

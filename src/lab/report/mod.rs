@@ -7,6 +7,8 @@
 mod bench;
 mod comparison;
 mod context;
+mod differences;
+mod effort;
 mod leaderboard;
 mod named_arms;
 mod plot;
@@ -30,14 +32,21 @@ use nanochat_artifacts::{
 pub use bench::render_bench_comparison;
 pub use comparison::{ComparisonContext, ComparisonRow, render_comparison};
 pub use context::{BlockView, Context, HeatRow, HeatView, IntervalView, Limits, RunView, TimedView, VerdictView};
+pub use differences::{Differences, DifferingCell, DifferingValue};
+pub use effort::Effort;
 pub use leaderboard::{leaderboard, refresh_leaderboard, write_leaderboard};
 pub use named_arms::{ArmFailure, DiffView, NamedArm};
-pub use plot::{Plot, Point, Series, Tick};
+pub use plot::{LegendEntry, Plot, Point, Series, Tick};
 pub use provenance::{Arm, Provenance};
 pub use site::{DiffLine, SiteIndex, SitePage, SpecChange, write_site};
 
 /// GitHub's limit on a comment, in characters.
 pub const MAX_COMMENT_CHARS: usize = 65_536;
+
+/// The line by which a manifest is this program's own.
+const OWN_NAME: &str = "name = \"nanochat-rs-next\"";
+/// Longest manifest that is looked at, in bytes.
+const LONGEST_MANIFEST: u64 = 1 << 20;
 
 /// Why no report could be made.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -83,6 +92,10 @@ pub struct Sources {
     pub documents: ExperimentDocuments,
     /// The recorded baseline, when there is one.
     pub baseline: Option<BaselineResult>,
+    /// The spec's path from the project's root, where a spec lies at the usual place.
+    pub spec: Option<String>,
+    /// Whether the project is this program's own source, whose commits the runs name.
+    pub is_own_repository: bool,
 }
 
 impl Sources {
@@ -107,7 +120,11 @@ impl Sources {
                 Err(error) => return Err(error.into()),
             },
         };
-        Ok(Self { scorecard, documents, baseline })
+        let spec = format!("experiments/{}.yaml", documents.record.name);
+        let spec = files::is_there(&files::beneath(project_root, &spec)?).then_some(spec);
+        let manifest = files::beneath(project_root, "Cargo.toml")?;
+        let is_own_repository = files::read_text(&manifest, LONGEST_MANIFEST).is_ok_and(|text| text.contains(OWN_NAME));
+        Ok(Self { scorecard, documents, baseline, spec, is_own_repository })
     }
 }
 

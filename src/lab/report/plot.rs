@@ -16,6 +16,11 @@ const TOP: f64 = 12.0;
 const BOTTOM: f64 = 38.0;
 /// Most points of one series that answer to the pointer.
 const MAX_HOVER: usize = 40;
+/// Most points of one series, and of a chart, that answer to the keyboard and to a touch: each is a press of the Tab key.
+const MAX_FOCUS: usize = 6;
+const MAX_FOCUS_OF_CHART: usize = 24;
+/// Most entries of a legend.
+const MAX_LEGEND: usize = 12;
 
 /// One line chart.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -40,6 +45,23 @@ pub struct Plot {
     pub y_ticks: Vec<Tick>,
     /// The lines.
     pub series: Vec<Series>,
+    /// What the colours mean, the first of them.
+    pub legend: Vec<LegendEntry>,
+    /// Number of colours beyond those of the legend.
+    pub more: usize,
+    /// Whether it says so little that it is drawn small.
+    pub is_small: bool,
+}
+
+/// What a colour means.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct LegendEntry {
+    /// In words.
+    pub name: String,
+    /// Which colour: the number of the cell, from 0.
+    pub colour: usize,
+    /// Whether it is the baseline's.
+    pub baseline: bool,
 }
 
 /// A mark on an axis.
@@ -83,6 +105,46 @@ pub struct Point {
     pub y: f64,
     /// What it says.
     pub title: String,
+    /// Whether it answers to the keyboard and to a touch too.
+    pub takes_focus: bool,
+}
+
+/// Lets some points of each line take the focus, the last one among them.
+fn with_focus(mut series: Vec<Series>) -> Vec<Series> {
+    let most = (MAX_FOCUS_OF_CHART / series.len().max(1)).clamp(1, MAX_FOCUS);
+    for line in series.iter_mut().take(MAX_FOCUS_OF_CHART) {
+        let every = line.hover.len().div_ceil(most).max(1);
+        let last = line.hover.len().saturating_sub(1);
+        line.hover.iter_mut().enumerate().for_each(|(i, point)| point.takes_focus = (last - i).is_multiple_of(every));
+    }
+    series
+}
+
+/// One entry a colour, and the number of those left out; none for a single line.
+fn legend(series: &[Series], name: impl Fn(&Series) -> String) -> (Vec<LegendEntry>, usize) {
+    let mut entries: Vec<LegendEntry> = Vec::new();
+    for line in series.iter().filter(|line| !line.fitted) {
+        let entry = LegendEntry { name: without_sections(&name(line)), colour: line.colour, baseline: line.baseline };
+        let is_known = entries.iter().any(|one| (one.colour, one.baseline) == (entry.colour, entry.baseline));
+        if !is_known && !entry.name.is_empty() {
+            entries.push(entry);
+        }
+    }
+    if entries.len() < 2 {
+        return (Vec::new(), 0);
+    }
+    let more = entries.len().saturating_sub(MAX_LEGEND);
+    entries.truncate(MAX_LEGEND);
+    (entries, more)
+}
+
+/// `depth=1, flops=6e10` of `model.depth=1, budget.flops=6e10`: the tables have the whole keys.
+fn without_sections(label: &str) -> String {
+    let short = |part: &str| match part.split_once('=') {
+        Some((key, value)) => format!("{}={value}", key.rsplit('.').next().unwrap_or(key)),
+        None => part.to_owned(),
+    };
+    label.split(", ").map(short).collect::<Vec<_>>().join(", ")
 }
 
 /// Lays a chart of a sweep out; none when there is nothing to draw.
@@ -114,7 +176,7 @@ pub(super) fn lay_out_sweep(chart: &SweepChart) -> Option<Plot> {
         };
         let hover = line.points.iter().filter(|_| !line.fitted).map(|p| {
             let (x, y) = place(p.x, p.y);
-            Point { x, y, title: title(p) }
+            Point { x, y, title: title(p), takes_focus: false }
         });
         Series {
             name: line.name.clone(),
@@ -134,6 +196,8 @@ pub(super) fn lay_out_sweep(chart: &SweepChart) -> Option<Plot> {
         (true, true) => decades(&x).iter().map(named).collect(),
         (true, false) => x.ticks(),
     };
+    let series = with_focus(chart.lines.iter().map(series).collect());
+    let (legend, more) = legend(&series, |line| line.name.clone());
     Some(Plot {
         title: chart.title.clone(),
         x_label: chart.x_label.clone(),
@@ -144,7 +208,10 @@ pub(super) fn lay_out_sweep(chart: &SweepChart) -> Option<Plot> {
         area: (LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM),
         x_ticks,
         y_ticks: y.ticks(),
-        series: chart.lines.iter().map(series).collect(),
+        series,
+        legend,
+        more,
+        is_small: false,
     })
 }
 
@@ -167,13 +234,17 @@ fn decades(scale: &Scale) -> Vec<f64> {
     all.filter(|value| (scale.low..=scale.high).contains(&value.log10())).collect()
 }
 
-/// Lays a chart out; none when there is nothing to draw.
-pub(super) fn lay_out(chart: &Chart, note: &str) -> Option<Plot> {
+/// Lays a chart out; none when there is nothing to draw. `cells` are the cells' labels.
+pub(super) fn lay_out(chart: &Chart, note: &str, cells: &[&str]) -> Option<Plot> {
     let drawn = || chart.lines.iter().filter(|line| line.values.len() > 1);
     let all = || drawn().flat_map(|line| line.values.iter());
     let x = Scale::over(all().map(|p| p.0), LEFT, WIDTH - RIGHT, false, true)?;
     let y = Scale::over(all().map(|p| p.1), HEIGHT - BOTTOM, TOP, chart.from_zero, false)?;
-    let series = drawn().map(|line| series(line, &x, &y, chart)).collect();
+    let series = with_focus(drawn().map(|line| series(line, &x, &y, chart)).collect());
+    let (legend, more) = legend(&series, |line| match line.baseline {
+        true => "baseline".to_owned(),
+        false => cells.get(line.colour).map_or_else(String::new, |label| (*label).to_owned()),
+    });
     Some(Plot {
         title: chart.title.to_string(),
         x_label: chart.x_label.to_string(),
@@ -185,6 +256,9 @@ pub(super) fn lay_out(chart: &Chart, note: &str) -> Option<Plot> {
         x_ticks: x.ticks(),
         y_ticks: y.ticks(),
         series,
+        legend,
+        more,
+        is_small: chart.is_small,
     })
 }
 
@@ -209,6 +283,7 @@ fn series(line: &Line, x: &Scale, y: &Scale, chart: &Chart) -> Series {
                 text::short(p.0),
                 chart.x_label
             ),
+            takes_focus: false,
         })
         .collect();
     Series {

@@ -149,13 +149,15 @@ pub fn write_site(root: &ResultsRoot, out: &Path, overrides: Option<&Path>) -> R
     let mut pages = Vec::new();
     for folder in root.experiments()? {
         let Some(mut page) = page(root, &folder)? else { continue };
-        let report = root.report_html(&page.name)?;
-        if files::is_there(&report) {
-            let html =
-                files::read(&report, LONGEST_DOCUMENT).map_err(|error| ArtifactError::io("read", &report, error))?;
+        if let Some(html) = contents(&root.report_html(&page.name)?)? {
             let name = format!("reports/{}.html", page.name);
             put(name.clone(), &html)?;
             page.report = Some(name);
+            // The report links to its spec.
+            let spec = format!("experiments/{}.yaml", page.name);
+            if let Some(text) = contents(&files::beneath(root.project(), &spec)?)? {
+                put(spec, &text)?;
+            }
         }
         put(format!("{}.html", page.name), templates::render(&environment, templates::SITE_PAGE, &page)?.as_bytes())?;
         pages.push(page);
@@ -164,6 +166,12 @@ pub fn write_site(root: &ResultsRoot, out: &Path, overrides: Option<&Path>) -> R
     let index = SiteIndex { version: env!("CARGO_PKG_VERSION").to_owned(), experiments: pages };
     put("index.html".to_owned(), templates::render(&environment, templates::SITE_INDEX, &index)?.as_bytes())?;
     Ok(written)
+}
+
+/// What a file holds; none where there is none.
+fn contents(path: &Path) -> Result<Option<Vec<u8>>, ReportError> {
+    let read = || files::read(path, LONGEST_DOCUMENT).map_err(|error| ArtifactError::io("read", path, error));
+    Ok(files::is_there(path).then(read).transpose()?)
 }
 
 /// The page of an experiment; none where nothing was ever judged.

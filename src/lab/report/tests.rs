@@ -91,7 +91,7 @@ fn hostile_text_does_no_harm() {
     assert!(!outside_code.replace("\\]", "").contains("](javascript"), "a link");
     for line in report.markdown.lines().filter(|line| line.starts_with("| ")) {
         let cells = line.replace("\\|", "").matches('|').count();
-        assert!([3, 4, 9, 10, 11].contains(&cells), "a table row was broken: {line}");
+        assert!([3, 4, 5, 6, 9, 10, 11].contains(&cells), "a table row was broken: {line}");
     }
 }
 
@@ -406,4 +406,43 @@ fn hostile_templates_end_in_errors() {
         let refused = render(&sources, Some(folder.path())).expect_err("a link").to_string();
         assert!(refused.contains("it is a link") && !refused.contains("root:"), "{refused}");
     }
+}
+
+/// Above the details: when it ran, what it took, what differs, and what each colour means beside its chart.
+#[test]
+fn a_report_says_what_it_took_and_what_differs() {
+    let project = matrix();
+    let report = rendered(&project);
+    for text in [&report.html, &report.markdown] {
+        assert!(text.contains("UTC") && text.contains("hours of CPU threads"), "{text}");
+        assert!(text.contains("(best)") || text.contains(">best</span>"), "{text}");
+        assert!(text.contains("(worst)") || text.contains(">worst</span>"), "{text}");
+    }
+    let charts: Vec<&str> = report.html.split("<figure class=\"chart\">").skip(1).collect();
+    assert!(!charts.is_empty());
+    for chart in charts {
+        let chart = chart.split("</figure>").next().unwrap_or_default();
+        let colours = chart.matches("<polyline").count();
+        assert!(colours < 2 || chart.contains("class=\"legend\""), "{chart}");
+        assert!(chart.contains("tabindex=\"0\"") || !chart.contains("<circle"), "{chart}");
+    }
+}
+
+/// Links to the spec where it lies at the usual place, and to commits where they are the project's own.
+#[test]
+fn the_spec_and_own_commits_are_linked() {
+    let project = matrix();
+    let link = "](../../../commit/1234567890abcdef1234567890abcdef12345678)";
+    let elsewhere = rendered(&project).markdown;
+    assert!(!elsewhere.contains("](../") && elsewhere.contains("commit `1234567890ab`"), "{elsewhere}");
+    std::fs::create_dir_all(project.path().join("experiments")).expect("a folder");
+    std::fs::write(project.path().join("experiments/depths.yaml"), "name: depths\n").expect("a spec");
+    std::fs::write(project.path().join("Cargo.toml"), "[package]\nname = \"nanochat-rs-next\"\n").expect("a manifest");
+    let report = rendered(&project);
+    assert!(report.markdown.contains("[`nanochat run experiments/depths.yaml`](../experiments/depths.yaml)"));
+    assert!(report.markdown.contains(link) && !report.html.contains("commit/"), "{}", report.markdown);
+    let html = report.html.replace("&#x2f;", "/");
+    assert!(
+        html.contains("<a href=\"../experiments/depths.yaml\"><code>nanochat run experiments/depths.yaml</code></a>")
+    );
 }

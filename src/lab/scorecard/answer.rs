@@ -35,7 +35,7 @@ pub(super) fn text(value: &Value) -> String {
 }
 
 /// Large numbers of few digits as powers of ten, as specs write them: `6e10`.
-pub(super) fn number(value: &Value) -> String {
+pub(crate) fn number(value: &Value) -> String {
     match value.as_f64().filter(|number| number.abs() >= 1e7) {
         Some(number) => {
             let short = format!("{number:e}");

@@ -37,6 +37,8 @@ pub struct Chart {
     pub from_zero: bool,
     /// The lines; one of fewer than two points is not drawn.
     pub lines: Vec<Line>,
+    /// Whether it is a check that found nothing, and is drawn small.
+    pub is_small: bool,
 }
 
 /// A line of a chart.
@@ -194,10 +196,10 @@ impl Drawings<'_> {
             memory.retain(|(_, mebibytes)| *mebibytes > 0.0);
             memory
         });
-        charts.push(chart("Resident memory", "steps", "MiB", true, &memory));
+        charts.push(small_if_steady(chart("Resident memory", "steps", "MiB", true, &memory)));
         let cost = self.lines(|drawn| drawn.bpb.iter().map(|m| (m.step as f64, m.cost)).collect());
         if cost.iter().any(|line| line.values.len() >= EVALUATIONS_NEEDED) {
-            charts.push(chart("Time of an evaluation", "steps", "seconds", true, &cost));
+            charts.push(small_if_steady(chart("Time of an evaluation", "steps", "seconds", true, &cost)));
         }
         charts
     }
@@ -295,7 +297,23 @@ impl Drawings<'_> {
 
 fn chart(title: &'static str, x_label: &'static str, y_label: &'static str, from_zero: bool, lines: &[Line]) -> Chart {
     let lines = lines.iter().map(|line| Line { values: thinned(&line.values), ..line.clone() }).collect();
-    Chart { title, x_label, y_label, from_zero, lines }
+    Chart { title, x_label, y_label, from_zero, lines, is_small: false }
+}
+
+/// Growth from the first third of a line to its last, as a share, from which on a chart says something.
+const STEADY: f64 = 0.1;
+
+/// Draws a chart small whose lines don't grow once they have begun.
+fn small_if_steady(mut chart: Chart) -> Chart {
+    let is_steady = |line: &Line| {
+        let values: Vec<f64> = line.values.iter().skip(1).map(|(_, value)| *value).collect();
+        let third = (values.len() / 3).max(1);
+        let (early, late) = (values.get(..third), values.get(values.len().saturating_sub(third)..));
+        let means = early.and_then(statistics::mean).zip(late.and_then(statistics::mean));
+        means.is_none_or(|(early, late)| late - early <= STEADY * early)
+    };
+    chart.is_small = chart.lines.iter().all(is_steady);
+    chart
 }
 
 /// Evaluations of a recorded run without that of the untrained model, where there are enough others.

@@ -69,6 +69,7 @@ use nanochat_artifacts::{
 
 use claims::Lender;
 
+pub(crate) use answer::number;
 pub use approvals::{Approval, Judging};
 pub use bench::{BenchComparison, ComparedFigure, compare_benches};
 pub use curves::{Chart, Curve, Curves, DRAWN_RUNS, Line, cell_of, curves};

@@ -110,7 +110,9 @@ fn compressed_shards_that_are_cut_off_or_bombs_are_named() {
     let zstd_cut = zstd::encode_all(&varied[..], 3).unwrap();
     let zstd_cut = &zstd_cut[..zstd_cut.len() / 2];
     let blanks = zstd::encode_all(&vec![b' '; 50_000_000][..], 19).unwrap();
-    let cases: [(&str, &[u8], &str); 4] = [
+    let padded = [gzip(sound), vec![0; 512]].concat();
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("a.jsonl.gz", &padded, "it ends in zeros"),
         ("a.jsonl.gz", cut, "can't be decompressed"),
         ("a.jsonl.zst", zstd_cut, "can't be decompressed"),
         ("a.jsonl.gz", sound, "can't be decompressed"),
@@ -136,9 +138,29 @@ fn error(files: &[(&str, &[u8])]) -> String {
 #[test]
 fn faults_are_named_with_file_and_place() {
     let sound: &[u8] = b"{\"text\": \"x\"}\n";
-    let cases: [(&[(&str, &[u8])], &str); 11] = [
-        (&[], "DATA: can't tell the kind of data"),
-        (&[("a.jsonl", sound), ("b.txt", b"x")], "DATA: can't tell the kind of data"),
+    let cases: [(&[(&str, &[u8])], &str); 16] = [
+        (&[], "DATA: can't tell the kind of data, there are no files"),
+        (
+            &[("a.jsonl", sound), ("b.jsonl", sound), ("b.txt", b"x")],
+            "DATA: can't tell the kind of data, there are a.jsonl, b.txt and 1 more",
+        ),
+        (&[("a.json", b"[]"), ("b.txt.gz", b"x")], "DATA: can't tell the kind of data, there are a.json, b.txt.gz"),
+        (
+            &[("a.jsonl", b"{\"text\": \"x\"}\n\xef\xbb\xbf{\"text\": \"y\"}\n"), ("b.jsonl", sound)],
+            "DATA/a.jsonl, line 2: a byte order mark",
+        ),
+        (
+            &[("a.jsonl", b"{\n  \"text\": \"x\"\n}\n"), ("b.jsonl", sound)],
+            "DATA/a.jsonl, line 1: the object doesn't end",
+        ),
+        (
+            &[("a.parquet", b"Too Many Requests"), ("b.parquet", b"")],
+            "DATA/a.parquet: this is text, which begins `Too Many Requests`",
+        ),
+        (
+            &[("a.parquet", b"\xef\xbb\xbf<!-- x --><html>"), ("b.parquet", b"")],
+            "DATA/a.parquet: this is text, which begins",
+        ),
         (&[("a.jsonl", sound)], "DATA: the train split has no documents"),
         (&[("a.jsonl", sound), ("b.jsonl", b"")], "DATA: the validation split has no documents"),
         (
@@ -151,7 +173,7 @@ fn faults_are_named_with_file_and_place() {
         ),
         (
             &[("a.jsonl", b"\n[1]"), ("b.jsonl", sound)],
-            "DATA/a.jsonl, line 2: invalid type: sequence, expected a JSON object",
+            "DATA/a.jsonl, line 2: a JSON array, expected an object; `jq -c '.[]'` writes one a line",
         ),
         (
             &[("a.jsonl", b"{\"text\": \"x\"} y"), ("b.jsonl", sound)],
