@@ -16,6 +16,7 @@ mod imports;
 mod inference;
 mod malformed;
 mod metrics;
+mod originals;
 mod parts;
 mod profiles;
 mod program;

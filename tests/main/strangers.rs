@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::program::{Project, Ran, root};
+use super::program::{Project, Ran, one_line, root};
 
 fn git(folder: &Path, arguments: &[&str]) {
     let identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"];
@@ -496,4 +496,23 @@ fn a_stop_is_heard_while_data_is_made() {
     assert_eq!(output.status.code(), Some(130));
     assert!(String::from_utf8_lossy(&output.stderr).contains("the same command goes on"), "{output:?}");
     assert!(told.elapsed() < Duration::from_secs(20), "{:?}", told.elapsed());
+}
+
+/// A partial clone lists files whose contents it doesn't have: they are no absent files, so nothing is judged without them.
+#[test]
+fn files_that_a_partial_clone_lacks_are_named() {
+    let project = Project::new();
+    copy(&root().join("fixtures/scorecard/project/results"), &project.path().join("whole/results"));
+    let whole = project.path().join("whole");
+    git(&whole, &["init", "-q", "-b", "main"]);
+    git(&whole, &["config", "uploadpack.allowFilter", "true"]);
+    git(&whole, &["add", "."]);
+    git(&whole, &["commit", "-q", "-m", "results"]);
+    let from = format!("file://{}", whole.display());
+    git(project.path(), &["clone", "-q", "--no-checkout", "--filter=blob:none", &from, "partial"]);
+    let mut command = project.command(&["compare", "HEAD..HEAD"]);
+    let ran = command.current_dir(project.path().join("partial")).output().expect("ran");
+    let told = one_line(&String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(ran.status.code(), Some(2), "{told}");
+    assert!(told.contains("as in a partial clone") && told.contains("git fetch --refetch --no-filter"), "{told}");
 }

@@ -16,6 +16,7 @@ use nanochat_plan::{DataPlan, TEXT_COLUMN, climbmix_command, climbmix_shards};
 use super::DataError;
 use super::lines::{self, LineFormat, LineShard};
 use super::parquet::ParquetShard;
+use super::remembered::Remembered;
 use super::source::{resolve, shard_files};
 use super::stamp::stamp;
 use super::synthetic::Generator;
@@ -26,7 +27,7 @@ const GROUP: usize = 128;
 pub(super) const SYNTHETIC_SHARD: usize = 1024;
 
 /// The part of the data that is trained on, or the part that is held back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     /// All shards but the last.
@@ -51,6 +52,7 @@ pub struct Corpus {
     train: Vec<Shard>,
     validation: Vec<Shard>,
     scan: OnceLock<Scan>,
+    remembered: Remembered,
     /// Everything but the files that decides the documents.
     plan: String,
     cache: Option<Arc<Cache>>,
@@ -187,7 +189,8 @@ impl Corpus {
     fn from_shards(description: String, mut shards: Vec<Shard>) -> Self {
         let validation = shards.pop().into_iter().collect();
         let (scan, plan, cache) = (OnceLock::new(), String::new(), None);
-        Self { description, train: shards, validation, scan, plan, cache, opened: None }
+        let remembered = Remembered::default();
+        Self { description, train: shards, validation, scan, remembered, plan, cache, opened: None }
     }
 
     /// Keeps tokens and tokenizers of these documents in a cache.
@@ -198,6 +201,11 @@ impl Corpus {
     /// Where tokens and tokenizers of these documents are kept, if anywhere.
     pub fn cache(&self) -> Option<&Arc<Cache>> {
         self.cache.as_ref()
+    }
+
+    /// Encoded reads of long documents.
+    pub(super) fn remembered(&self) -> &Remembered {
+        &self.remembered
     }
 
     /// Tells whether the documents are those of before without reading them; none where that can't be told.

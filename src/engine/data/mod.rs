@@ -15,6 +15,7 @@ mod loader;
 mod packed;
 mod packing;
 mod parquet;
+mod remembered;
 mod source;
 mod stamp;
 mod state;
