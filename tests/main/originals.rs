@@ -85,3 +85,43 @@ fn every_command_in_a_subfolder_tells_of_the_project() {
     }
     assert!(!project.run(&["list"]).told().contains("lies in the project"));
 }
+
+/// `plan` and `list` go by the rule that `run` goes by: a run is done only with the inputs that it was made with.
+#[test]
+fn plan_and_list_compare_the_inputs_of_recorded_runs() {
+    let project = Project::new();
+    let data = "{ source: synthetic, seed: 3, bytes: 400000 }";
+    let spec = TINY.replace(data, "{ source: jsonl, path: data }").replace("vocab_size: 300", "vocab_size: 270");
+    project.write(
+        "tiny.yaml",
+        &spec.replace("{ iterations: 12 }", "{ iterations: 2 }").replace("repeats: 1", "repeats: 0"),
+    );
+    let shard = |name: &str, word: &str| {
+        let line = |number: usize| format!("{{\"text\": \"{}\"}}\n", format!("{word} {number} ").repeat(80));
+        project.write(&format!("data/{name}.jsonl"), &(0..60).map(line).collect::<String>());
+    };
+    for (name, word) in [("a", "first"), ("b", "second")] {
+        shard(name, word);
+    }
+    project.run(RUN).exits(0);
+    let both = |what: &str| {
+        let planned = one_line(&project.run(&["plan", "tiny.yaml"]).exits(0).stdout());
+        let listed = [&["list"][..], &["list", "tiny"]].map(|arguments| project.run(arguments).exits(0).stdout());
+        for told in [&planned, &listed[0], &listed[1]] {
+            assert!(told.contains(what), "{what}: {told}");
+        }
+        planned
+    };
+    assert!(!both("tiny").contains("inputs"));
+    for name in ["c", "d", "e"] {
+        shard(name, name);
+    }
+    both("data (3 shards added)");
+    for name in ["c", "d", "e"] {
+        std::fs::remove_file(project.path().join(format!("data/{name}.jsonl"))).expect("removed");
+    }
+    shard("a", "other");
+    both("data (1 shard replaced)");
+    std::fs::rename(project.path().join("data"), project.path().join("gone")).expect("renamed");
+    both("inputs not here to check");
+}

@@ -99,6 +99,9 @@ pub(super) struct KeptScan {
     pub sha256: String,
     train_bytes: u64,
     validation_bytes: u64,
+    /// Bytes of the longest document.
+    #[serde(default)]
+    pub longest: u64,
     /// A digest of each shard, to say which of them changed; no proof of anything.
     #[serde(default)]
     pub shards: Vec<u64>,
@@ -329,10 +332,10 @@ impl Corpus {
     }
 
     fn read_all(&self) -> Result<KeptScan, DataError> {
-        let (mut hash, mut shards) = (Sha256::new(), Vec::new());
-        let train_bytes = hash_shards(&self.train, &mut hash, &mut shards)?;
-        let validation_bytes = hash_shards(&self.validation, &mut hash, &mut shards)?;
-        Ok(KeptScan { sha256: hex(&hash.finalize()), train_bytes, validation_bytes, shards })
+        let (mut hash, mut shards, mut longest) = (Sha256::new(), Vec::new(), 0);
+        let train_bytes = hash_shards(&self.train, &mut hash, &mut shards, &mut longest)?;
+        let validation_bytes = hash_shards(&self.validation, &mut hash, &mut shards, &mut longest)?;
+        Ok(KeptScan { sha256: hex(&hash.finalize()), train_bytes, validation_bytes, longest, shards })
     }
 
     /// Refuses documents that are no longer those that were read first: where files were touched since, all are read again.
@@ -352,8 +355,14 @@ impl Corpus {
     }
 }
 
-/// Adds the shards to the hash, each list with its length first, and a digest of each to the list; gives the bytes of text.
-fn hash_shards(shards: &[Shard], hash: &mut Sha256, digests: &mut Vec<u64>) -> Result<u64, DataError> {
+/// Adds the shards to the hash, each list with its length first, and a digest of each to the list; notes the longest document, and
+/// gives the bytes of text.
+fn hash_shards(
+    shards: &[Shard],
+    hash: &mut Sha256,
+    digests: &mut Vec<u64>,
+    longest: &mut u64,
+) -> Result<u64, DataError> {
     let mut bytes = 0;
     hash.update((shards.len() as u64).to_le_bytes());
     for shard in shards {
@@ -366,6 +375,7 @@ fn hash_shards(shards: &[Shard], hash: &mut Sha256, digests: &mut Vec<u64>) -> R
                 hash.update((document.len() as u64).to_le_bytes());
                 hash.update(document.as_bytes());
                 digest.write(document.as_bytes());
+                *longest = (*longest).max(document.len() as u64);
                 bytes += document.len() as u64;
             }
         }

@@ -51,6 +51,12 @@ pub fn known(plan: &DataPlan, base: &Path, cache: Option<&Arc<Cache>>) -> Known 
     Known::Digest(scan.sha256)
 }
 
+/// Bytes of the longest of a plan's documents, where they were read before.
+pub fn longest_document(plan: &DataPlan, base: &Path, cache: &Arc<Cache>) -> Option<u64> {
+    let Known::Digest(sha256) = known(plan, base, Some(cache)) else { return None };
+    Some(kept_scan(cache, &super::corpus::by_digest(&sha256))?.longest)
+}
+
 /// How the shards of one digest differ from those of another, in words; none where one of them was never read here.
 pub fn shard_changes(cache: &Cache, before: &str, now: &str) -> Option<String> {
     let count = |scan: KeptScan| {

@@ -32,7 +32,7 @@ mod tests;
 pub use bigram::bigram_bits_per_byte;
 pub use corpus::{Corpus, Shard, Size, Split};
 pub use error::DataError;
-pub use known::{Known, known, shard_changes};
+pub use known::{Known, known, longest_document, shard_changes};
 pub use loader::{Batch, Loader};
 pub use source::{detect, resolve};
 pub use state::LoaderState;
