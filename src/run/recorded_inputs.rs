@@ -140,7 +140,7 @@ impl RecordedInputs {
     fn tokenizer(&mut self, plan: &RunPlan) -> Option<Seen> {
         let TokenizerPlan::Path(path) = &plan.tokenizer else { return None };
         let place = resolve(path, &self.base);
-        Some(self.seen(format!("tokenizer {path}"), &[place.clone()], || {
+        Some(self.seen(format!("tokenizer {path}"), std::slice::from_ref(&place), || {
             Ok(Tokenizer::load(&place).map_err(drop)?.sha256())
         }))
     }
