@@ -11,6 +11,8 @@ mod export;
 mod field;
 mod first_spec;
 mod gpu;
+#[cfg(unix)]
+mod held;
 mod import;
 mod imports;
 mod inference;
