@@ -420,6 +420,9 @@ pub struct ExperimentRecord {
     pub drift: Option<DriftRule>,
     /// Version of the rules.
     pub ruleset: String,
+    /// The spec that made it, relative to the project; not written where it lay elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<String>,
     /// Run ids planned, in order, each once.
     #[serde(deserialize_with = "distinct")]
     #[schemars(extend("uniqueItems" = true))]

@@ -6,6 +6,7 @@
 //! drivers and conversions off. A bare
 //! repository that lies inside another one is not taken for a repository.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -114,6 +115,25 @@ impl Git {
         let plain = ["--no-ext-diff", "--no-textconv", "--no-renames", "--no-color", "--no-abbrev"];
         let output = self.output(&[&["diff-tree", "-r", "-p"], &plain[..], &[from, to]].concat())?;
         Ok(String::from_utf8_lossy(&output).into_owned())
+    }
+
+    /// The files of a commit, relative to the folder and below it.
+    ///
+    /// # Errors
+    /// As [`Git::output`].
+    pub fn files(&self, commit: &str) -> Result<BTreeSet<String>, ArtifactError> {
+        let listed = self.output(&["ls-tree", "-r", "-z", "--name-only", commit])?;
+        Ok(String::from_utf8_lossy(&listed).split('\0').map(str::to_string).collect())
+    }
+
+    /// The error of a file that a commit lists and whose contents aren't here.
+    pub fn lacks(&self, path: &str, commit: &str) -> ArtifactError {
+        let short = commit.get(..12).unwrap_or(commit);
+        let message = format!(
+            "the contents of `{path}` at {short} are not in this repository, as in a partial clone (`git clone --filter`); \
+             `git fetch --refetch --no-filter` brings them"
+        );
+        ArtifactError::Git { message }
     }
 
     /// What a command prints.

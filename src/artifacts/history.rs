@@ -41,6 +41,7 @@ pub fn history(project: &Path, path: &str) -> Result<Vec<Revision>, ArtifactErro
         let (Some(commit), Some(date), Some(subject)) = (parts.next(), parts.next(), parts.next()) else { continue };
         let contents = match objects.read(&format!("{commit}:./{path}"), LONGEST_DOCUMENT)? {
             Object::File(bytes) => Some(bytes),
+            Object::Absent if git.files(&commit)?.contains(path) => return Err(git.lacks(path, &commit)),
             Object::Absent => None,
             Object::TooLong(bytes) => {
                 return Err(ArtifactError::TooLong { path: path.into(), bytes: Some(bytes), limit: LONGEST_DOCUMENT });
@@ -49,6 +50,18 @@ pub fn history(project: &Path, path: &str) -> Result<Vec<Revision>, ArtifactErro
         found.push(Revision { commit, date, subject, contents });
     }
     Ok(found)
+}
+
+/// Why a project's history is missing or begins late, where git says so; none outside of a repository.
+pub fn shortcoming(project: &Path) -> Option<String> {
+    let git = Git::at(project);
+    match git.output(&["rev-parse", "--is-shallow-repository"]) {
+        Ok(said) if said.starts_with(b"true") => Some(
+            "this clone is shallow, so the history begins late; `git fetch --unshallow` brings the rest".to_string(),
+        ),
+        Ok(_) => None,
+        Err(error) => Some(error.to_string()).filter(|said| !said.contains("not a git repository")),
+    }
 }
 
 /// What a file's text gained and lost between two commits, drawn by git itself: no driver or filter that the repository names.

@@ -44,7 +44,7 @@ pub use documents::*;
 pub use error::{ArtifactError, MAX_NAME_BYTES};
 pub use export::*;
 pub use generation::{EndedBy, GeneratedSample, Generation};
-pub use history::{Revision, file_diff, history};
+pub use history::{Revision, file_diff, history, shortcoming};
 pub use json::{
     Document, LONGEST_DOCUMENT, LONGEST_OF_A_RUN, canonical_json, parse_document, read_document, write_document,
 };

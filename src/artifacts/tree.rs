@@ -1,7 +1,7 @@
 //! Results as they lie in a folder or in a git commit, read the same way. Git objects are read through the `git` command,
 //! and the work tree is never touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,7 @@ impl Tree {
         git.output(&["rev-parse", "--git-dir"])?;
         let commit = git
             .output(&["rev-parse", "--verify", "--quiet", "--end-of-options", &object])
-            .map_err(|_| missing(&git, &format!("there is no commit `{revision}` here")))?;
+            .map_err(|_| missing(&git, &format!("there is no commit `{revision}` here"), &[revision]))?;
         let commit = String::from_utf8_lossy(&commit).lines().last().unwrap_or_default().to_string();
         Ok(Self::Commit { repository: repository.to_path_buf(), revision: revision.to_string(), commit })
     }
@@ -95,7 +95,7 @@ impl Tree {
             Self::revision(repository, revision)?;
         }
         let git = Git::at(repository);
-        let nothing = |_| missing(&git, &format!("`{one}` and `{other}` have no commit in common"));
+        let nothing = |_| missing(&git, &format!("`{one}` and `{other}` have no commit in common"), &[]);
         let found = git.output(&["merge-base", "--end-of-options", one, other]).map_err(nothing)?;
         Self::revision(repository, String::from_utf8_lossy(&found).trim())
     }
@@ -241,7 +241,8 @@ impl Tree {
         match self {
             Self::Folder(_) => Ok(Reader::Folder),
             Self::Commit { repository, commit, .. } => {
-                Ok(Reader::Commit { objects: Git::at(repository).objects()?, commit })
+                let git = Git::at(repository);
+                Ok(Reader::Commit { objects: git.objects()?, git, commit, listed: None })
             }
         }
     }
@@ -250,7 +251,13 @@ impl Tree {
 /// Reads the files of a tree, one at a time.
 enum Reader<'t> {
     Folder,
-    Commit { objects: Objects, commit: &'t str },
+    Commit {
+        objects: Objects,
+        git: Git,
+        commit: &'t str,
+        /// The commit's files, once one of them wasn't found.
+        listed: Option<BTreeSet<String>>,
+    },
 }
 
 impl Reader<'_> {
@@ -279,11 +286,21 @@ impl Reader<'_> {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(ArtifactError::io("read", path, error)),
             },
-            Self::Commit { objects, commit } => match objects.read(&format!("{commit}:./{path}"), limit)? {
-                Object::Absent => Ok(None),
-                Object::File(bytes) => Ok(Some(bytes)),
-                Object::TooLong(bytes) => Err(ArtifactError::TooLong { path: path.into(), bytes: Some(bytes), limit }),
-            },
+            Self::Commit { objects, git, commit, listed } => {
+                match objects.read(&format!("{commit}:./{path}"), limit)? {
+                    Object::Absent => {
+                        let listed = match listed {
+                            Some(listed) => listed,
+                            None => listed.insert(git.files(commit)?),
+                        };
+                        if listed.contains(path) { Err(git.lacks(path, commit)) } else { Ok(None) }
+                    }
+                    Object::File(bytes) => Ok(Some(bytes)),
+                    Object::TooLong(bytes) => {
+                        Err(ArtifactError::TooLong { path: path.into(), bytes: Some(bytes), limit })
+                    }
+                }
+            }
         }
     }
 }
@@ -296,11 +313,39 @@ fn checked(folders: Vec<(String, String)>) -> Result<Vec<(String, String)>, Arti
     Ok(folders)
 }
 
-/// What isn't there, and in a shallow clone how to have the rest.
-fn missing(git: &Git, what: &str) -> ArtifactError {
+/// What isn't there, and what may bring it: the branch, and in a shallow clone the rest.
+fn missing(git: &Git, what: &str, revisions: &[&str]) -> ArtifactError {
+    let mut ways = Vec::new();
+    let has_origin = git.output(&["remote"]).is_ok_and(|said| String::from_utf8_lossy(&said).lines().any(is_origin));
+    if has_origin {
+        ways.extend(revisions.iter().filter_map(|revision| fetching(revision)));
+    }
     let shallow = git.output(&["rev-parse", "--is-shallow-repository"]).is_ok_and(|said| said.starts_with(b"true"));
-    let rest = if shallow { ": this clone is shallow; `git fetch --unshallow` brings the rest" } else { "" };
-    ArtifactError::Git { message: format!("{what}{rest}") }
+    if shallow {
+        ways.push("this clone is shallow, `git fetch --unshallow` brings the rest of its history".to_string());
+    }
+    let ways = if ways.is_empty() { String::new() } else { format!(": {}", ways.join("; ")) };
+    ArtifactError::Git { message: format!("{what}{ways}") }
+}
+
+fn is_origin(remote: &str) -> bool {
+    remote == "origin"
+}
+
+/// How a branch is fetched that a revision may begin with: clones of one branch alone don't have the others. None of commits
+/// and of `HEAD`.
+fn fetching(revision: &str) -> Option<String> {
+    let name = revision.split(['~', '^', '@']).next().unwrap_or_default();
+    let is_commit = name.len() >= 7 && name.chars().all(|digit| digit.is_ascii_hexdigit());
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if name.is_empty() || name == "HEAD" || is_commit || name.starts_with('-') || !name.chars().all(plain) {
+        return None;
+    }
+    let (branch, target) = match name.strip_prefix("origin/") {
+        Some(branch) => (branch, format!("refs/remotes/{name}")),
+        None => (name, name.to_string()),
+    };
+    Some(format!("`git fetch origin {branch}:{target}` brings a branch of that name"))
 }
 
 /// Whether a path goes down alone.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use nanochat_artifacts::ArtifactError;
-use nanochat_artifacts::git::{Git, Object};
+use nanochat_artifacts::git::Git;
 
 use super::BaselineError;
+use super::objects::refuse_forged;
 
 /// The script that trains, relative to the checkout.
 const TRAINING_SCRIPT: &str = "scripts/base_train.py";
@@ -76,7 +77,9 @@ struct Committed {
 /// Compares the folder with the commit, file by file. The index isn't asked, since it can hide changes; of the files
 /// that git would ignore, those count that Python could import.
 fn changes(git: &Git, folder: &Path) -> Result<Vec<String>, String> {
-    let committed = committed(git)?;
+    let listed = names(git.output(&["ls-tree", "-r", "-z", "HEAD"]))?;
+    refuse_forged(git, &listed)?;
+    let committed = committed(&listed)?;
     let ignored = names(git.output(&["ls-files", "-z", "--others", "--ignored", "--directory", IGNORE_FILE]))?;
     let ignored: BTreeSet<String> = ignored.into_iter().collect();
     let found = walk(folder, &ignored)?;
@@ -93,8 +96,8 @@ fn changes(git: &Git, folder: &Path) -> Result<Vec<String>, String> {
 /// Which files git would ignore is decided by the `.gitignore` files alone, which are part of the commit.
 const IGNORE_FILE: &str = "--exclude-per-directory=.gitignore";
 
-fn committed(git: &Git) -> Result<BTreeMap<String, Committed>, String> {
-    let listed = names(git.output(&["ls-tree", "-r", "-z", "HEAD"]))?;
+/// The files of the commit, as `git ls-tree -r` lists them.
+fn committed(listed: &[String]) -> Result<BTreeMap<String, Committed>, String> {
     let file = |line: &String| {
         let (head, name) = line.split_once('\t')?;
         let mut words = head.split(' ');
@@ -147,15 +150,15 @@ fn differing(
     found: &BTreeMap<String, Found>,
 ) -> Result<BTreeMap<String, &'static str>, String> {
     let (mut changes, mut files) = (BTreeMap::new(), Vec::new());
-    let mut objects = git.objects().map_err(|error| error.to_string())?;
     for (name, expected) in committed {
         match found.get(name) {
             None => drop(changes.insert(name.clone(), "D")),
             Some(entry) if entry.is_link && expected.is_link => {
                 let target = std::fs::read_link(folder.join(name)).map_err(|error| format!("{name}: {error}"))?;
                 let target = target.to_string_lossy().into_owned().into_bytes();
-                let wanted = objects.read(&expected.object, LONGEST_LINK).map_err(|error| error.to_string())?;
-                if wanted != Object::File(target) {
+                let hashed = git.output_of(&["hash-object", "--no-filters", "--stdin"], &target);
+                let hashed = hashed.map_err(|error| error.to_string())?;
+                if String::from_utf8_lossy(&hashed).trim() != expected.object {
                     changes.insert(name.clone(), "M");
                 }
             }
@@ -175,9 +178,6 @@ fn differing(
     }
     Ok(changes)
 }
-
-/// The longest target of a link, in bytes.
-const LONGEST_LINK: u64 = 1 << 16;
 
 /// Whether Python takes a file of this name for a module, as source, compiled, or as a library.
 fn is_importable(name: &str) -> bool {

@@ -28,6 +28,7 @@ mod launch;
 mod listen;
 mod log;
 mod matching;
+mod objects;
 mod other_arm;
 mod process;
 mod python;

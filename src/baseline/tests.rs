@@ -367,6 +367,27 @@ fn hidden_changes_of_a_checkout_are_found() {
     assert_eq!(changes(), ["?? elsewhere/gpt.py", "M link", "?? pkg", "D pkg/gpt.py"]);
 }
 
+/// Git doesn't hold an object that it reads against its name: a folder that is handed over may hold others under the commit's.
+#[test]
+fn forged_objects_of_a_checkout_are_found() {
+    let stand_in = StandIn::new("true", b"as committed");
+    let (place, identity) = (&stand_in.checkout, "-c user.name=test -c user.email=test@localhost");
+    sh(
+        place,
+        &format!(
+            "mkdir -p a/b a-b; echo 1 > a/b/c; echo 2 > a.b; echo 3 > a-b/c; git add -A; git {identity} commit -qm more"
+        ),
+    );
+    assert_eq!(Checkout::open(place).expect("a checkout").changes, [""; 0]);
+    let forge = "p() { echo .git/objects/$(echo $1 | cut -c1-2)/$(echo $1 | cut -c3-); }
+        old=$(git rev-parse HEAD:a/b); echo evil > a/b/c; blob=$(git hash-object -w a/b/c)
+        new=$(printf \"100644 blob $blob\\tc\\n\" | git mktree); rm -f $(p $old); cp $(p $new) $(p $old)
+        git ls-tree HEAD a/b/c | grep -q $blob";
+    sh(place, forge);
+    let Err(BaselineError::NoCheckout { reason, .. }) = Checkout::open(place) else { panic!("unnoticed") };
+    assert!(reason.contains("aren't those of its commit"), "{reason}");
+}
+
 /// The repository's own configuration names a program; looking at the checkout doesn't start it.
 #[test]
 fn a_checkouts_configuration_starts_nothing() {

@@ -124,15 +124,27 @@ impl SpecArgs {
     }
 }
 
+/// Tells where the working folder lies in a project and is none itself, whatever the command: results would be looked for, and
+/// written, in a place of their own.
+pub fn warn_of_project_above() {
+    if let Some(project) = crate::run::project_above() {
+        tell!(
+            "warning: this folder lies in the project {}, and results would go into a `results/` of its own; start from there to use \
+             the project's",
+            project.display()
+        );
+    }
+}
+
 fn warn(warning: &Warning) {
     match warning {
         Warning::MissingPath(missing) => super::output::report(&miette::Report::new(missing.as_ref().clone())),
         Warning::Machine(mismatch) => tell!("warning: {mismatch}; speed will not be judged"),
         Warning::TooLarge(too_large) => tell!("warning: {too_large}; the run starts all the same"),
         Warning::SameName(error) => tell!("warning: {error}; `run` refuses it"),
-        Warning::Elsewhere(project) => tell!(
-            "warning: this folder lies in the project {}, and results would go into a `results/` of its own; start from there to use the project's",
-            project.display()
+        Warning::Derived { from, to } => tell!(
+            "warning: with these values the runs are other ones than those recorded as `{from}`, so they are recorded as `{to}`; \
+             `--set name=…` gives another name"
         ),
     }
 }

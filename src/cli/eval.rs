@@ -150,9 +150,16 @@ fn core(trained: &Trained, bundle: &Bundle, method: CoreMethod) -> Result<Core, 
         ..CoreOptions::default()
     };
     let started = Instant::now();
-    let result = evaluate(&trained.model, &trained.tokenizer, bundle, &options, &mut |task| {
-        tell!("{}: accuracy {:.4}, centred {:.4}", task.label, task.accuracy, task.centered);
-    })?;
+    let result = evaluate(
+        &trained.model,
+        &trained.tokenizer,
+        bundle,
+        &options,
+        &mut |task| {
+            tell!("{}: accuracy {:.4}, centred {:.4}", task.label, task.accuracy, task.centered);
+        },
+        &|| false,
+    )?;
     let seconds = started.elapsed().as_secs_f64();
     let examples: usize = result.tasks.iter().map(|task| task.correct.len()).sum();
     let skipped = bundle.skipped.clone();

@@ -1,5 +1,6 @@
 //! `nanochat list`: experiments and runs, with status, verdicts and headline figures.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use nanochat_artifacts::{ResultsRoot, Verdict};
@@ -8,13 +9,16 @@ use nanochat_lab::scorecard::{ExperimentOverview, Listing, Order, Verdicts, over
 
 use super::output::{json, number, table};
 use super::{CliError, CliResult, Exit, Format, names, terminal};
-use crate::run::duration;
+use crate::run::{RecordedInputs, duration};
 
 /// What a run's status can be.
 const STATUSES: [&str; 9] =
     ["finished", "interrupted", "failed", "planned", "queued", "preparing", "training", "evaluating", "left"];
 /// Columns that are there only while somebody has a run.
 const LIVE: [&str; 3] = ["loss", "left", "last sign"];
+
+/// Most names in a remark.
+const NAMED: usize = 8;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -71,13 +75,40 @@ pub fn execute(args: Args) -> CliResult {
         return Err(CliError::usage(message, Some(&help)));
     }
     let experiments = listing.select(all);
+    let inputs = inputs(&root, &experiments, args.experiment.is_some());
     match args.format {
-        Format::Json => json(&serde_json::json!({ "experiments": experiments }))?,
+        Format::Json => json(&serde_json::json!({ "experiments": experiments, "inputs": inputs }))?,
         Format::Text if args.experiment.is_some() => experiments.iter().for_each(print_runs),
         Format::Text if experiments.is_empty() => say!("No results under {} match.", root.results().display()),
         Format::Text => print_experiments(&experiments),
     }
+    if args.format == Format::Text {
+        for (remark, names) in &inputs {
+            let more = names.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            say!("{remark}: {}{more}", names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "));
+        }
+    }
     Ok(Exit::Done)
+}
+
+/// What is to be said of the inputs of finished runs, and of which: of the runs of an experiment, or of the experiments, whose first
+/// finished run stands for all.
+fn inputs(root: &ResultsRoot, experiments: &[ExperimentOverview], of_runs: bool) -> BTreeMap<String, Vec<String>> {
+    let mut here = RecordedInputs::new(root);
+    let mut remarks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for one in experiments {
+        let Ok(folder) = root.experiment(&one.name) else { continue };
+        let finished = one.runs.iter().filter(|run| run.status == "finished");
+        for run in finished.take(if of_runs { usize::MAX } else { 1 }) {
+            let found = folder.run(&run.run_id).ok().and_then(|run| here.of_run(&run));
+            if let Some(remark) = found.and_then(|found| found.remark()) {
+                let name = if of_runs { &run.run_id } else { &one.name };
+                remarks.entry(remark).or_default().push(name.clone());
+            }
+        }
+    }
+    remarks
 }
 
 fn print_experiments(experiments: &[ExperimentOverview]) {

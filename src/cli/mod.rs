@@ -131,6 +131,31 @@ enum Command {
     Man(completions::ManArgs),
 }
 
+impl Command {
+    /// Whether it reads or writes the results, specs or cache of the project in the working folder.
+    fn uses_results(&self) -> bool {
+        !matches!(
+            self,
+            Self::Init(_)
+                | Self::Schema(_)
+                | Self::Doctor(_)
+                | Self::Parity(_)
+                | Self::Eval(_)
+                | Self::Generate(_)
+                | Self::Chat(_)
+                | Self::Export(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+        )
+    }
+}
+
+/// Whether an argument says which project is meant.
+fn names_a_project(argument: &std::ffi::OsStr) -> bool {
+    let argument = argument.to_string_lossy();
+    argument == "--project" || argument.starts_with("--project=")
+}
+
 /// Parses the arguments, runs the command, prints its error, and returns the exit code.
 pub fn main() -> std::process::ExitCode {
     // This is the only hook, so setting it can't fail.
@@ -140,6 +165,9 @@ pub fn main() -> std::process::ExitCode {
         .var(completions::VARIABLE)
         .complete();
     let cli = Cli::parse();
+    if cli.command.uses_results() && !std::env::args_os().any(|argument| names_a_project(&argument)) {
+        context::warn_of_project_above();
+    }
     let result = match cli.command {
         Command::Init(args) => init::execute(args),
         Command::Run(args) => run::execute(args),

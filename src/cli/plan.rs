@@ -37,7 +37,8 @@ pub fn execute(args: Args) -> CliResult {
     let opened = args.spec.look()?;
     plan_text::warn(&opened.experiment);
     let folder = opened.root.experiment(&opened.experiment.name).map_err(CliError::invalid)?;
-    let outlook = run::outlook(opened.plans(), &folder).map_err(CliError::invalid)?;
+    let mut inputs = run::RecordedInputs::new(&opened.root);
+    let outlook = run::outlook(opened.plans(), &folder, &mut inputs).map_err(CliError::invalid)?;
     let power = run::power(&opened.experiment, opened.plans(), &opened.root).map_err(CliError::invalid)?;
     let mut needs = run::needs(&opened);
     needs.remarks.extend(opened.plans().first().and_then(baseline::on_several_devices));

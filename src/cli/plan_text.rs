@@ -146,7 +146,7 @@ fn row(run: &RunPlan, needs: &Needs) -> [String; 9] {
         short(run.total_batch_size as f64),
         short(run.total_tokens as f64),
         format!("{:.2e}", run.total_flops as f64),
-        format!("{:.2} GiB", run.estimate.memory_gib),
+        format!("{:.2} GiB", needs.memory_gib(run)),
         needs.seconds(run).map_or_else(|| "?".to_owned(), duration),
     ]
 }

@@ -17,12 +17,14 @@ pub fn catch(mut on_signal: impl FnMut() -> ControlFlow<()> + Send + 'static) {
     }
 }
 
-/// Calls `handler`, on a thread of its own, at every interrupt, termination or hang-up. A hang-up that was ignored when the
-/// program began, as by `nohup`, stays ignored.
+/// Calls `handler`, on a thread of its own, at every interrupt, termination or hang-up. What was ignored when the program began
+/// stays ignored: hang-ups by `nohup`, interrupts by a shell that starts a script's command in the background.
 #[cfg(unix)]
 fn handle(mut handler: impl FnMut() + Send + 'static) -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let caught = [SIGINT, SIGTERM].into_iter().chain((!ignores_hang_up()).then_some(SIGHUP));
+    let ignored = ignored();
+    // Signals are counted from 1.
+    let caught = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
     let mut signals = signal_hook::iterator::Signals::new(caught)?;
     std::thread::Builder::new().name("signals".into()).spawn(move || signals.forever().for_each(|_| handler()))?;
     Ok(())
@@ -33,15 +35,13 @@ fn handle(handler: impl FnMut() + Send + 'static) -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(handler)
 }
 
-/// Whether the program was started with hang-ups ignored, where the system tells.
+/// The signals that the program was started with ignored, a bit each, where the system tells.
 #[cfg(unix)]
-fn ignores_hang_up() -> bool {
+fn ignored() -> u64 {
     let status = std::path::PathBuf::from(format!("/proc/{}/status", std::process::id()));
     let status = nanochat_artifacts::files::read_text(&status, 1 << 16).unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
-    // Signals are counted from 1.
-    ignored >> (signal_hook::consts::SIGHUP - 1) & 1 == 1
+    ignored.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Requests a stop at the first signal; the third ends the program at once. `messages` go to standard error at the first
@@ -72,7 +72,7 @@ pub fn stop_runs() -> Stop {
             return ControlFlow::Break(());
         }
         let message = match before {
-            0 => "stopping after this step and writing a checkpoint (a third signal ends the program at once)",
+            0 => "stopping and writing a checkpoint (a third signal ends the program at once)",
             1 => {
                 "still writing the checkpoint; the next signal ends the program at once, and the last checkpoint stays valid"
             }

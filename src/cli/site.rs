@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use nanochat_artifacts::ResultsRoot;
+use nanochat_artifacts::{ResultsRoot, shortcoming};
 use nanochat_lab::report;
 
 use super::{CliError, CliResult, Exit};
@@ -25,6 +25,9 @@ pub fn execute(args: Args) -> CliResult {
         return Err(CliError::usage(format!("there is no folder `{}`", templates.display()), None));
     }
     let root = ResultsRoot::new(&args.project);
+    if let Some(reason) = shortcoming(root.project()) {
+        tell!("warning: the pages' history is incomplete: {reason}");
+    }
     let written = report::write_site(&root, &args.out, args.templates.as_deref()).map_err(CliError::failed)?;
     say!("{} files; open {}", written.len(), args.out.join("index.html").display());
     Ok(Exit::Done)

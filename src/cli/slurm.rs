@@ -110,7 +110,7 @@ pub fn execute(
 
 fn submit(request: &Request<'_>, slurm: &Slurm, opened: &Opened) -> Result<Submitted, CliError> {
     // The record is there before the first job begins.
-    let record = opened.experiment.record(opened.plans());
+    let record = opened.record();
     let queue = slurm.queue().map_err(CliError::failed);
     queue?;
     nanochat_artifacts::write_document(&request.folder.record(), &record).map_err(CliError::failed)?;

@@ -19,6 +19,7 @@ impl Experiment {
             reproducibility: self.reproducibility.clone(),
             drift: self.drift,
             ruleset: self.ruleset.clone(),
+            spec: None,
             runs: plans.iter().map(|plan| plan.run_id.clone()).collect(),
         }
     }

@@ -11,7 +11,7 @@ use nanochat_artifacts::{
     NoiseEntry, NoiseRecord, ResultsRoot, RunDocuments, RunTotals, Scorecard, Summary, Tables, TimingRecord,
     canonical_json, file_sha256, files, loss_trace_sha256, parse_document, read_experiment,
 };
-use nanochat_plan::{configuration_hash, plan_hash};
+use nanochat_plan::{InitPlan, configuration_hash, plan_hash};
 
 use crate::report::{self, ReportError, Sources};
 use crate::scorecard;
@@ -115,6 +115,7 @@ impl Check<'_> {
         self.strangers(&documents);
         let mut tables = Tables::default();
         self.copies(&documents);
+        self.same_under_other_seeds(&documents);
         for run in &documents.runs {
             self.run(run, &mut tables);
         }
@@ -181,6 +182,23 @@ impl Check<'_> {
                 }
                 None => {
                     seen.insert(table, &run.plan.run_id);
+                }
+            }
+        }
+    }
+
+    /// Runs that say they had other seeds and yet the same losses or weights. Stored starting weights leave nothing to the seed.
+    fn same_under_other_seeds(&mut self, documents: &ExperimentDocuments) {
+        let mut seen: BTreeMap<(&str, &str), &RunDocuments> = BTreeMap::new();
+        for run in documents.runs.iter().filter(|run| run.plan.init == InitPlan::Random) {
+            let trained = |summary: &&Summary| summary.steps > 0 && summary.arm.is_none();
+            let Some(summary) = run.finished().filter(trained) else { continue };
+            let digests = [("losses", &summary.loss_trace_sha256), ("weights", &summary.weights_sha256)];
+            for (what, digest) in digests.into_iter().filter_map(|(what, digest)| Some((what, digest.as_ref()?))) {
+                let first = *seen.entry((what, digest.as_str())).or_insert(run);
+                if first.plan.seed != run.plan.seed {
+                    let problem = format!("has the {what} of `{}`, a run with another seed", first.plan.run_id);
+                    self.blame(&run.folder.summary(), problem);
                 }
             }
         }

@@ -44,8 +44,8 @@ pub fn check(file: &Path, device: &Device) -> Result<Vec<Check>, ParityError> {
             Bundle::open(&folder_of(file).join("eval_bundle"), max_per_task, OnCoreError::Stop).reading(file)?;
         for method in [Method::PerExample, Method::Shared] {
             let options = CoreOptions { method, ..CoreOptions::default() };
-            let ours =
-                evaluate(&evaluated.model, &evaluated.tokenizer, &bundle, &options, &mut |_| {}).computing(file)?;
+            let ours = evaluate(&evaluated.model, &evaluated.tokenizer, &bundle, &options, &mut |_| {}, &|| false)
+                .computing(file)?;
             let label = format!("{limit} per task, {method:?}");
             checks.extend(compare(file, &label, &ours, expected));
         }

@@ -157,6 +157,19 @@ pub enum RunError {
     #[error("the spec plans no run, so there is nothing to time")]
     #[diagnostic(help("`nanochat plan SPEC` shows its runs"))]
     NothingToTime,
+    /// Another spec made the record that would be replaced.
+    #[error("the results of `{name}` were made by {other}, and {own} has the same name")]
+    #[diagnostic(help(
+        "give one of them another `name` (`--set name=…` does for this time), or let this one take its place with --force"
+    ))]
+    OtherSpec {
+        /// Name of the experiment.
+        name: String,
+        /// The spec that made the record.
+        other: String,
+        /// The spec that is run.
+        own: String,
+    },
     /// A stop was requested before the run came to its end.
     #[error("stopped by a signal")]
     #[diagnostic(help("the same command starts the run again"))]

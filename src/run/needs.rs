@@ -2,9 +2,11 @@
 //! what has to be known or done first. `nanochat plan` prints it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use nanochat_artifacts::{ExperimentDocuments, QualityClaim, ResultsRoot, SpeedClaim, read_experiment};
-use nanochat_engine::data::resolve;
+use nanochat_engine::cache::{Cache, DEFAULT_LIMIT, Secret};
+use nanochat_engine::data::{longest_document, resolve};
 use nanochat_experiment::{Cell, Experiment, load_profile, profile_names};
 use nanochat_plan::{
     CLIMBMIX_SHARD_BYTES, CLIMBMIX_SHARD_TOKENS, DataPlan, DeviceKind, Needs, Profile, Rate, RunPlan, climbmix_command,
@@ -43,6 +45,7 @@ pub fn needs(opened: &Opened) -> Needs {
         }
     }
     Needs {
+        longest_document_bytes: longest_document_of(opened),
         data_bytes,
         checkpoint_bytes,
         evaluations: plans.iter().map(evaluations).sum(),
@@ -51,6 +54,19 @@ pub fn needs(opened: &Opened) -> Needs {
         rates,
         remarks,
     }
+}
+
+/// Bytes of the longest document of any run's data, where the data was read before or is small.
+fn longest_document_of(opened: &Opened) -> Option<u64> {
+    let folder = opened.root.cache().filter(|folder| folder.is_dir())?;
+    let cache = Arc::new(Cache::new(folder, DEFAULT_LIMIT, Secret::of_this_user()));
+    let mut found: Vec<(&DataPlan, Option<u64>)> = Vec::new();
+    for plan in opened.plans() {
+        if found.iter().all(|(data, _)| **data != plan.data) {
+            found.push((&plan.data, longest_document(&plan.data, opened.root.project(), &cache)));
+        }
+    }
+    found.into_iter().filter_map(|(_, longest)| longest).max()
 }
 
 /// Bytes of the checkpoints that a run keeps: weights, Muon's momentum of the matrices, both of Adam's moments of the rest.

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use nanochat_artifacts::ResultsRoot;
+use nanochat_artifacts::{ExperimentRecord, ResultsRoot};
 use nanochat_experiment::config::{Diagnostic, Severity, SpecErrors};
 use nanochat_experiment::{self as experiment, Cell, Expansion, Experiment, LoadOptions};
 use nanochat_plan::{PlanError, RunPlan};
 
 use super::estimate::estimate;
 use super::noise;
+use super::originals;
 use crate::hardware::{self, Mismatch, TooLarge};
 
 /// Why a spec can't be opened.
@@ -74,8 +75,13 @@ pub enum Warning {
     Machine(Mismatch),
     /// A run is estimated to need more memory than there is.
     TooLarge(TooLarge),
-    /// The working folder lies in a project, and is none itself.
-    Elsewhere(PathBuf),
+    /// Values laid over the spec change its recorded runs, so what they give is recorded under a name of its own.
+    Derived {
+        /// Name of the spec.
+        from: String,
+        /// The other name.
+        to: String,
+    },
     /// Another spec has the same name.
     SameName(Box<OpenError>),
 }
@@ -141,6 +147,8 @@ pub struct Opened {
     pub hardware_matches: bool,
     /// Problems that don't stop the command.
     pub warnings: Vec<Warning>,
+    /// The spec, relative to the project, where it lies there.
+    pub spec: Option<String>,
 }
 
 /// The project in the working folder. `NANOCHAT_CACHE` names another folder for the cache; an empty value disables it.
@@ -163,23 +171,32 @@ impl Opened {
         let mut experiment = experiment::load(request.spec, &request.options)?;
         super::needs::memory_of_machine(&mut experiment);
         let mut warnings = missing_paths(&experiment, request)?;
-        warnings.extend(project_above().map(Warning::Elsewhere));
         warnings.extend(same_name(&experiment, request)?);
         let selected: Vec<Cell> = experiment.select(request.only)?.into_iter().cloned().collect();
         let cells = match request.scope {
             Scope::All => selected.len(),
             Scope::FirstRun | Scope::Noise { .. } => 1,
         };
+        let root = project();
+        if request.scope == Scope::All {
+            warnings.extend(derive_name(&mut experiment, request, &root)?);
+        }
         if let Scope::Noise { seeds } = request.scope {
             noise::against_itself(&mut experiment, seeds);
         }
         let expanded = experiment::expand_cells(&experiment, selected.iter().take(cells));
-        let mut expansion = expanded.map_err(|error| OpenError::Plan { help: error.help(), error })?;
+        let mut expansion = expanded.map_err(unplannable)?;
         if request.scope == Scope::FirstRun {
             expansion.runs.truncate(1);
         }
         let hardware_matches = check_machine(&experiment, &expansion.runs, request.machine, &mut warnings)?;
-        Ok(Self { experiment, expansion, root: project(), hardware_matches, warnings })
+        let spec = originals::recorded_path(request.spec);
+        Ok(Self { experiment, expansion, root, hardware_matches, warnings, spec })
+    }
+
+    /// The record that lies beside the results.
+    pub fn record(&self) -> ExperimentRecord {
+        ExperimentRecord { spec: self.spec.clone(), ..self.experiment.record(self.plans()) }
     }
 
     /// The plans.
@@ -209,11 +226,35 @@ impl Opened {
     }
 }
 
+fn unplannable(error: PlanError) -> OpenError {
+    OpenError::Plan { help: error.help(), error }
+}
+
+/// Gives the experiment a name of its own where values laid over the spec would replace what is recorded: at once where results are
+/// written or are there already; else it is only told, and the recorded runs are what the plans are compared with.
+fn derive_name(
+    experiment: &mut Experiment,
+    request: &Request<'_>,
+    root: &ResultsRoot,
+) -> Result<Option<Warning>, OpenError> {
+    if request.options.overrides.is_empty() && request.options.profile.is_none() {
+        return Ok(None);
+    }
+    let whole = experiment::expand_cells(experiment, experiment.cells.iter()).map_err(unplannable)?.runs;
+    let Some(to) = originals::derived_name(experiment, &whole, &request.options, root) else { return Ok(None) };
+    let from = experiment.name.clone();
+    if request.needs_paths || root.experiment(&to).is_ok_and(|folder| folder.record().is_file()) {
+        experiment.name.clone_from(&to);
+    }
+    Ok(Some(Warning::Derived { from, to }))
+}
+
 /// The project that the working folder lies in, where it is none itself: results would grow beside those of the project.
-fn project_above() -> Option<PathBuf> {
+pub fn project_above() -> Option<PathBuf> {
     let here = std::env::current_dir().ok()?;
     let is_project = |folder: &Path| folder.join("results").is_dir() && folder.join("experiments").is_dir();
-    if here.join("results").is_dir() || here.join("experiments").is_dir() {
+    // Results alone don't make a project: they may have grown here by mistake.
+    if here.join("experiments").is_dir() {
         return None;
     }
     here.ancestors().skip(1).find(|folder| is_project(folder)).map(Path::to_path_buf)

@@ -11,6 +11,7 @@ use nanochat_lab::live::{self, LiveState};
 use nanochat_lab::scorecard;
 use nanochat_plan::{Change, Outlook, OutlookState, Power, RunPlan, changes};
 
+use super::recorded_inputs::{InputsHere, RecordedInputs};
 use super::{RunState, duration, state_of};
 
 /// Most differences that the sentence names.
@@ -20,7 +21,11 @@ const MAX_NAMED: usize = 4;
 ///
 /// # Errors
 /// A run id that can't be a folder.
-pub fn outlook(plans: &[RunPlan], folder: &ExperimentFolder) -> Result<Vec<Outlook>, ArtifactError> {
+pub fn outlook(
+    plans: &[RunPlan],
+    folder: &ExperimentFolder,
+    inputs: &mut RecordedInputs,
+) -> Result<Vec<Outlook>, ArtifactError> {
     let planned: BTreeSet<&str> = plans.iter().map(|plan| plan.plan_hash.as_str()).collect();
     let mut stored = stored_plans(folder);
     stored.retain(|plan| !planned.contains(plan.plan_hash.as_str()));
@@ -30,7 +35,7 @@ pub fn outlook(plans: &[RunPlan], folder: &ExperimentFolder) -> Result<Vec<Outlo
         .iter()
         .map(|plan| match in_hand(&folder.run(&plan.run_id)?, plan, queued.contains(&plan.run_id)) {
             Some(outlook) => Ok(outlook),
-            None => one(plan, folder, &stored),
+            None => one(plan, folder, &stored, inputs),
         })
         .collect()
 }
@@ -54,7 +59,12 @@ pub fn power(experiment: &Experiment, runs: &[RunPlan], root: &ResultsRoot) -> R
     Ok(Some(scorecard::power::power(&experiment.quality, runs, &noise, baseline.as_ref(), fewest)))
 }
 
-fn one(plan: &RunPlan, folder: &ExperimentFolder, stored: &[RunPlan]) -> Result<Outlook, ArtifactError> {
+fn one(
+    plan: &RunPlan,
+    folder: &ExperimentFolder,
+    stored: &[RunPlan],
+    inputs: &mut RecordedInputs,
+) -> Result<Outlook, ArtifactError> {
     let run = folder.run(&plan.run_id)?;
     let mut outlook = Outlook {
         run_id: plan.run_id.clone(),
@@ -64,14 +74,31 @@ fn one(plan: &RunPlan, folder: &ExperimentFolder, stored: &[RunPlan]) -> Result<
         changed: Vec::new(),
     };
     let (state, reason) = match state_of(plan, &run) {
-        RunState::Done { environment, .. } => {
+        RunState::Done { summary, environment } => {
             let machine = environment.map(|environment| format!(" on machine {}", environment.machine_id));
-            (OutlookState::Done, format!("recorded{}", machine.unwrap_or_default()))
+            let recorded = format!("recorded{}", machine.unwrap_or_default());
+            // Runs of other programs record no inputs of this one.
+            match summary.arm.is_none().then(|| inputs.of_summary(plan, &summary)) {
+                Some(InputsHere::Changed(what)) => (OutlookState::Changed, format!("{what}: made again")),
+                Some(here) => {
+                    let remark = here.remark().map(|remark| format!(", {remark}")).unwrap_or_default();
+                    (OutlookState::Done, format!("{recorded}{remark}"))
+                }
+                None => (OutlookState::Done, recorded),
+            }
         }
         RunState::Failed { reason } => (OutlookState::Failed, reason),
         RunState::Interrupted { step } => {
             outlook.step = Some(step);
-            (OutlookState::Interrupted, format!("continues at step {step}"))
+            let reason = match inputs.of_checkpoint(plan, &run, step) {
+                Some(InputsHere::Changed(what)) => {
+                    format!(
+                        "at step {step}, and `run` refuses to go on with other inputs ({what}); --force starts over"
+                    )
+                }
+                _ => format!("continues at step {step}"),
+            };
+            (OutlookState::Interrupted, reason)
         }
         RunState::Changed { .. } => {
             let before = read_document(&run.plan()).ok();

@@ -17,6 +17,7 @@ use nanochat_plan::{ArmPlan, DeviceKind, RunPlan};
 use super::error::caught;
 use super::execute::{self, Step};
 use super::inputs::{self, Compared};
+use super::originals::refuse_other_spec;
 use super::pace::{Pace, note};
 use super::part::Part;
 use super::resources::{Resources, open_device};
@@ -188,12 +189,15 @@ pub fn run_experiment(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, RunError> {
     let (plans, root) = (opened.plans(), &opened.root);
-    let record = opened.experiment.record(plans);
+    let record = opened.record();
     let folder = root.experiment(&record.name)?;
     // Where the report will lie is looked at before the work, not after it.
     root.report_markdown(&record.name)?;
     let part = options.part.clone();
     let own: Vec<&RunPlan> = plans.iter().filter(|plan| options.part.has(&plan.run_id)).collect();
+    if !options.force {
+        refuse_other_spec(&folder, &record)?;
+    }
     refuse_absent_device(&own, &folder, options.force)?;
     if part.judges() {
         write_document(&folder.record(), &record)?;

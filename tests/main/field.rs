@@ -346,6 +346,13 @@ fn gits_own_reasons_are_told() {
     git(project.path(), &["clone", "-q", "--depth", "1", &from, "shallow"]);
     let missing = told("shallow", "HEAD~1..HEAD");
     assert!(missing.contains("there is no commit `HEAD~1` here: this clone is shallow"), "{missing}");
+    // A clone of one branch doesn't have the others, however deep it is; the line that is proposed brings it.
+    let branch = told("shallow", "base~0..HEAD");
+    let proposed = "git fetch origin base:base";
+    assert!(branch.contains(&format!("there is no commit `base~0` here: `{proposed}` brings")), "{branch}");
+    git(&whole, &["branch", "base"]);
+    assert!(git(&project.path().join("shallow"), &["fetch", "-q", "origin", "base:base"]).status.success());
+    assert!(!told("shallow", "base~0..HEAD").contains("there is no commit"));
     assert!(missing.contains("git fetch --unshallow"), "{missing}");
     let elsewhere = told("whole", "HEAD~9..HEAD");
     assert!(elsewhere.contains("there is no commit `HEAD~9` here") && !elsewhere.contains("shallow"), "{elsewhere}");

@@ -11,11 +11,14 @@ mod export;
 mod field;
 mod first_spec;
 mod gpu;
+#[cfg(unix)]
+mod held;
 mod import;
 mod imports;
 mod inference;
 mod malformed;
 mod metrics;
+mod originals;
 mod parts;
 mod profiles;
 mod program;

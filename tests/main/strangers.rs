@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::program::{Project, Ran, root};
+use super::program::{Project, Ran, one_line, root};
 
 fn git(folder: &Path, arguments: &[&str]) {
     let identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"];
@@ -496,4 +496,46 @@ fn a_stop_is_heard_while_data_is_made() {
     assert_eq!(output.status.code(), Some(130));
     assert!(String::from_utf8_lossy(&output.stderr).contains("the same command goes on"), "{output:?}");
     assert!(told.elapsed() < Duration::from_secs(20), "{:?}", told.elapsed());
+}
+
+/// Figures of one seed under the name of another, with tables that were rewritten, are no second run.
+#[test]
+fn a_seed_with_the_weights_of_another_is_told() {
+    let project = Project::new();
+    let spec = super::run_experiment::TINY.replace("{ iterations: 12 }", "{ iterations: 2 }");
+    project.write("tiny.yaml", &spec.replace("repeats: 1", "repeats: 0").replace("seed: 7", "seeds: [7, 8]"));
+    project.run(&["run", "tiny.yaml", "--allow-hardware-mismatch"]).exits(0);
+    project.run(&["verify"]).exits(0);
+    let summaries: Vec<String> =
+        project.files("results/tiny").into_iter().filter(|file| file.ends_with("/summary.json")).collect();
+    let [first, second] = &summaries[..] else { panic!("two runs: {summaries:?}") };
+    let read = |file: &String| -> serde_json::Value {
+        serde_json::from_str(&std::fs::read_to_string(project.path().join(file)).expect("read")).expect("JSON")
+    };
+    for (key, what) in [("weights_sha256", "weights"), ("loss_trace_sha256", "losses")] {
+        let (own, other) = (read(second)[key].clone(), read(first)[key].clone());
+        let text = std::fs::read_to_string(project.path().join(second)).expect("read");
+        project.write(second, &text.replace(own.as_str().expect("text"), other.as_str().expect("text")));
+        let told = project.run(&["verify"]).exits(1).stdout();
+        assert!(told.contains(&format!("has the {what} of `")) && told.contains("with another seed"), "{told}");
+    }
+}
+
+/// A partial clone lists files whose contents it doesn't have: they are no absent files, so nothing is judged without them.
+#[test]
+fn files_that_a_partial_clone_lacks_are_named() {
+    let project = Project::new();
+    copy(&root().join("fixtures/scorecard/project/results"), &project.path().join("whole/results"));
+    let whole = project.path().join("whole");
+    git(&whole, &["init", "-q", "-b", "main"]);
+    git(&whole, &["config", "uploadpack.allowFilter", "true"]);
+    git(&whole, &["add", "."]);
+    git(&whole, &["commit", "-q", "-m", "results"]);
+    let from = format!("file://{}", whole.display());
+    git(project.path(), &["clone", "-q", "--no-checkout", "--filter=blob:none", &from, "partial"]);
+    let mut command = project.command(&["compare", "HEAD..HEAD"]);
+    let ran = command.current_dir(project.path().join("partial")).output().expect("ran");
+    let told = one_line(&String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(ran.status.code(), Some(1), "{told}");
+    assert!(told.contains("as in a partial clone") && told.contains("git fetch --refetch --no-filter"), "{told}");
 }

@@ -23,6 +23,8 @@ use crate::cache::Secret;
 const STATE: &str = "state.json";
 const TENSORS: &str = ".safetensors";
 const STEP: &str = "step_";
+/// Longest file that [`Checkpoints::file`] reads.
+const LONGEST_FILE: u64 = 1 << 20;
 const PARTIAL: &str = "partial-";
 const REPLACED: &str = "replaced-";
 const DISCARDED: &str = "discarded-";
@@ -99,6 +101,13 @@ impl Checkpoints {
         let mut steps: Vec<u64> = self.entries().unwrap_or_default().into_iter().map(|(step, _)| step).collect();
         steps.dedup();
         steps
+    }
+
+    /// A small file beside a step's tensors; nothing of the checkpoint is verified.
+    pub fn file(&self, step: u64, name: &str) -> Option<Vec<u8>> {
+        let entries = self.entries().ok()?;
+        let (_, folder) = entries.into_iter().find(|(found, _)| *found == step)?;
+        nanochat_artifacts::files::read(&folder.join(name), LONGEST_FILE).ok()
     }
 
     /// Saves a step's tensors and state; see [`Checkpoints::save_content`].

@@ -4,17 +4,20 @@
 //! loader's state never knows how far ahead the thread is.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
 use crate::tokenizer::Tokenizer;
 
-use super::tokens::TokenStore;
+use super::tokens::{TokenStore, Tokens};
 use super::{Corpus, DataError, LoaderState, Split};
 
 /// Most documents a read: the baseline's size, which decides how far its buffer is filled.
 const READ: usize = 128;
 /// Reads that wait to be taken.
 const AHEAD: usize = 4;
+/// How long is waited for a read before it is asked whether to stop.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The next document to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +37,7 @@ impl Default for Position {
 /// Up to 128 documents of one group, each beginning with `<|bos|>`, and the position after them.
 #[derive(Debug)]
 pub(super) struct Read {
-    pub documents: Vec<Vec<u32>>,
+    pub documents: Arc<Vec<Tokens>>,
     pub position: Position,
 }
 
@@ -44,13 +47,15 @@ pub(super) struct Source {
     pub corpus: Arc<Corpus>,
     pub tokenizer: Arc<Tokenizer>,
     pub split: Split,
+    /// Tokens of a row: more of a document are never needed.
+    row: usize,
     /// The thread, once there is one.
     ahead: Option<Receiver<Result<Read, DataError>>>,
 }
 
 impl Source {
-    pub fn new(corpus: Arc<Corpus>, tokenizer: Arc<Tokenizer>, split: Split) -> Self {
-        Self { corpus, tokenizer, split, ahead: None }
+    pub fn new(corpus: Arc<Corpus>, tokenizer: Arc<Tokenizer>, split: Split, row: usize) -> Self {
+        Self { corpus, tokenizer, split, row, ahead: None }
     }
 
     /// Forgets what was read ahead: the next read starts where it is told to.
@@ -58,14 +63,25 @@ impl Source {
         self.ahead = None;
     }
 
-    /// The read after `position`, which is where the last one ended unless there was a [`Self::reset`].
-    pub fn next(&mut self, position: Position) -> Result<Read, DataError> {
+    /// The read after `position`, which is where the last one ended unless there was a [`Self::reset`]; [`DataError::Stopped`] as
+    /// soon as `stop` says so.
+    pub fn next(&mut self, position: Position, stop: &dyn Fn() -> bool) -> Result<Read, DataError> {
+        if stop() {
+            return Err(DataError::Stopped);
+        }
         let receiver = match self.ahead.take() {
             Some(receiver) => receiver,
             None => self.start(position)?,
         };
-        // A thread that is gone without a word has panicked: its panic is printed, and this is what is left to say.
-        let read = receiver.recv().map_err(|_| DataError::ThreadStopped)??;
+        let read = loop {
+            match receiver.recv_timeout(PATIENCE) {
+                Ok(read) => break read?,
+                Err(RecvTimeoutError::Timeout) if stop() => return Err(DataError::Stopped),
+                Err(RecvTimeoutError::Timeout) => {}
+                // A thread that is gone without a word has panicked: its panic is printed, and this is what is left to say.
+                Err(RecvTimeoutError::Disconnected) => return Err(DataError::ThreadStopped),
+            }
+        };
         self.ahead = Some(receiver);
         Ok(read)
     }
@@ -73,7 +89,7 @@ impl Source {
     fn start(&self, position: Position) -> Result<Receiver<Result<Read, DataError>>, DataError> {
         let (sender, receiver) = sync_channel(AHEAD);
         let (corpus, split) = (self.corpus.clone(), self.split);
-        let tokens = TokenStore::new(self.tokenizer.clone(), corpus.cache().cloned());
+        let tokens = TokenStore::new(self.tokenizer.clone(), corpus.cache().cloned(), self.row);
         std::thread::Builder::new()
             .name("data".to_string())
             .spawn(move || Reader { corpus, tokens, split, position, group: None }.run(&sender))
@@ -129,14 +145,25 @@ impl Reader {
     fn read(&mut self) -> Result<Read, DataError> {
         self.settle();
         let at = self.position;
+        let place = (self.tokens.tokenizer(), self.tokens.row(), self.split, at.shard, at.group, at.document);
+        if let Some(documents) = self.corpus.remembered().get(&place) {
+            self.position.document += documents.len();
+            self.group = None;
+            return Ok(Read { documents, position: self.position });
+        }
         if self.group.is_none() {
             self.group = Some(self.corpus.shards(self.split)[at.shard].read_group(at.group)?);
         }
         let documents = self.group.as_deref().unwrap_or_default();
         let end = documents.len().min(at.document + READ);
-        let documents = self.tokens.encode(&documents[at.document..end]);
+        let texts = &documents[at.document..end];
+        let documents = self.tokens.encode(texts);
+        self.corpus.remembered().keep(place, texts.iter().map(String::len).sum(), &documents);
+        if end == self.group.as_ref().map_or(0, Vec::len) {
+            self.group = None;
+        }
         self.position.document = end;
-        Ok(Read { documents, position: self.position })
+        Ok(Read { documents: Arc::new(documents), position: self.position })
     }
 
     /// Moves the position past the ends of groups, shards and the split, to a document. There is one: a corpus has no

@@ -5,17 +5,19 @@
 //! Parquet shards keep their row groups, since the baseline never reads across one; everything else is read in groups of
 //! 128 documents, the size of the baseline's reads.
 
+use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
-use crate::cache::{Cache, Key, hex};
+use crate::cache::{Cache, Key, KeyBuilder, hex};
 use nanochat_plan::{DataPlan, TEXT_COLUMN, climbmix_command, climbmix_shards};
 
 use super::DataError;
 use super::lines::{self, LineFormat, LineShard};
 use super::parquet::ParquetShard;
+use super::remembered::Remembered;
 use super::source::{resolve, shard_files};
 use super::stamp::stamp;
 use super::synthetic::Generator;
@@ -26,7 +28,7 @@ const GROUP: usize = 128;
 pub(super) const SYNTHETIC_SHARD: usize = 1024;
 
 /// The part of the data that is trained on, or the part that is held back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     /// All shards but the last.
@@ -50,7 +52,8 @@ pub struct Corpus {
     description: String,
     train: Vec<Shard>,
     validation: Vec<Shard>,
-    scan: OnceLock<Scan>,
+    scan: OnceLock<KeptScan>,
+    remembered: Remembered,
     /// Everything but the files that decides the documents.
     plan: String,
     cache: Option<Arc<Cache>>,
@@ -91,10 +94,52 @@ const SCANS: &str = "scans";
 
 /// What only reading everything tells.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-struct Scan {
-    sha256: String,
+pub(super) struct KeptScan {
+    /// See [`Corpus::sha256`].
+    pub sha256: String,
     train_bytes: u64,
     validation_bytes: u64,
+    /// Bytes of the longest document.
+    #[serde(default)]
+    pub longest: u64,
+    /// A digest of each shard, to say which of them changed; no proof of anything.
+    #[serde(default)]
+    pub shards: Vec<u64>,
+}
+
+/// The scan that is kept under a stamp, or under a digest.
+pub(super) fn kept_scan(cache: &Cache, key: &Key) -> Option<KeptScan> {
+    cache.get(SCANS, key).and_then(|bytes| serde_json::from_slice(&bytes).ok())
+}
+
+/// Keeps a scan under the stamp of its files, if there is one, and under its digest.
+pub(super) fn keep_scan(cache: &Cache, stamp: Option<&Key>, scan: &KeptScan) {
+    let Ok(bytes) = serde_json::to_vec(scan) else { return };
+    stamp.into_iter().for_each(|stamp| cache.put(SCANS, stamp, &bytes));
+    cache.put(SCANS, &by_digest(&scan.sha256), &bytes);
+}
+
+/// The key of what is known of the documents with a digest, wherever they lay.
+pub(super) fn by_digest(sha256: &str) -> Key {
+    KeyBuilder::new("documents/v1").with(sha256).finish()
+}
+
+/// The scan of an opened corpus.
+pub(super) fn scan_of(corpus: &Corpus) -> Result<KeptScan, DataError> {
+    corpus.scan().cloned()
+}
+
+/// The files that hold a plan's documents, in order.
+pub(super) fn files(plan: &DataPlan, base: &Path) -> Result<Vec<PathBuf>, DataError> {
+    match plan {
+        DataPlan::Parquet { path, .. } => shard_files(&resolve(path, base), "parquet", "parquet shards"),
+        DataPlan::Jsonl { path, .. } => shard_files(&resolve(path, base), "jsonl", "text"),
+        DataPlan::Text { path } => shard_files(&resolve(path, base), "txt", "text"),
+        DataPlan::Climbmix { path, shards } => {
+            Ok(climbmix_shards(*shards).map(|name| resolve(path, base).join(name)).collect())
+        }
+        DataPlan::Synthetic { .. } => Ok(Vec::new()),
+    }
 }
 
 impl Corpus {
@@ -187,7 +232,8 @@ impl Corpus {
     fn from_shards(description: String, mut shards: Vec<Shard>) -> Self {
         let validation = shards.pop().into_iter().collect();
         let (scan, plan, cache) = (OnceLock::new(), String::new(), None);
-        Self { description, train: shards, validation, scan, plan, cache, opened: None }
+        let remembered = Remembered::default();
+        Self { description, train: shards, validation, scan, remembered, plan, cache, opened: None }
     }
 
     /// Keeps tokens and tokenizers of these documents in a cache.
@@ -198,6 +244,11 @@ impl Corpus {
     /// Where tokens and tokenizers of these documents are kept, if anywhere.
     pub fn cache(&self) -> Option<&Arc<Cache>> {
         self.cache.as_ref()
+    }
+
+    /// Encoded reads of long documents.
+    pub(super) fn remembered(&self) -> &Remembered {
+        &self.remembered
     }
 
     /// Tells whether the documents are those of before without reading them; none where that can't be told.
@@ -264,30 +315,27 @@ impl Corpus {
         Ok(self.scan()?.sha256.clone())
     }
 
-    fn scan(&self) -> Result<&Scan, DataError> {
+    fn scan(&self) -> Result<&KeptScan, DataError> {
         if let Some(scan) = self.scan.get() {
             return Ok(scan);
         }
         let kept = self.cache.as_ref().zip(self.stamp());
-        let found = kept.as_ref().and_then(|(cache, stamp)| cache.get(SCANS, stamp));
-        let found = found.and_then(|bytes| serde_json::from_slice::<Scan>(&bytes).ok());
+        let found = kept.as_ref().and_then(|(cache, stamp)| kept_scan(cache, stamp));
         if let Some(scan) = found {
             return Ok(self.scan.get_or_init(|| scan));
         }
         let scan = self.read_all()?;
-        if let Some((cache, stamp)) = kept
-            && let Ok(bytes) = serde_json::to_vec(&scan)
-        {
-            cache.put(SCANS, &stamp, &bytes);
+        if let Some(cache) = &self.cache {
+            keep_scan(cache, kept.as_ref().map(|(_, stamp)| stamp), &scan);
         }
         Ok(self.scan.get_or_init(|| scan))
     }
 
-    fn read_all(&self) -> Result<Scan, DataError> {
-        let mut hash = Sha256::new();
-        let train_bytes = hash_shards(&self.train, &mut hash)?;
-        let validation_bytes = hash_shards(&self.validation, &mut hash)?;
-        Ok(Scan { sha256: hex(&hash.finalize()), train_bytes, validation_bytes })
+    fn read_all(&self) -> Result<KeptScan, DataError> {
+        let (mut hash, mut shards, mut longest) = (Sha256::new(), Vec::new(), 0);
+        let train_bytes = hash_shards(&self.train, &mut hash, &mut shards, &mut longest)?;
+        let validation_bytes = hash_shards(&self.validation, &mut hash, &mut shards, &mut longest)?;
+        Ok(KeptScan { sha256: hex(&hash.finalize()), train_bytes, validation_bytes, longest, shards })
     }
 
     /// Refuses documents that are no longer those that were read first: where files were touched since, all are read again.
@@ -307,11 +355,18 @@ impl Corpus {
     }
 }
 
-/// Adds the shards to the hash, each list with its length first; gives the bytes of text.
-fn hash_shards(shards: &[Shard], hash: &mut Sha256) -> Result<u64, DataError> {
+/// Adds the shards to the hash, each list with its length first, and a digest of each to the list; notes the longest document, and
+/// gives the bytes of text.
+fn hash_shards(
+    shards: &[Shard],
+    hash: &mut Sha256,
+    digests: &mut Vec<u64>,
+    longest: &mut u64,
+) -> Result<u64, DataError> {
     let mut bytes = 0;
     hash.update((shards.len() as u64).to_le_bytes());
     for shard in shards {
+        let mut digest = DefaultHasher::new();
         hash.update((shard.group_sizes.len() as u64).to_le_bytes());
         for group in 0..shard.group_sizes.len() {
             let documents = shard.read_group(group)?;
@@ -319,9 +374,12 @@ fn hash_shards(shards: &[Shard], hash: &mut Sha256) -> Result<u64, DataError> {
             for document in &documents {
                 hash.update((document.len() as u64).to_le_bytes());
                 hash.update(document.as_bytes());
+                digest.write(document.as_bytes());
+                *longest = (*longest).max(document.len() as u64);
                 bytes += document.len() as u64;
             }
         }
+        digests.push(digest.finish());
     }
     Ok(bytes)
 }

@@ -165,6 +165,9 @@ pub enum DataError {
     #[error("the thread that reads data stopped; its message is printed above")]
     #[diagnostic(help("this is a bug: please report it with the message"))]
     ThreadStopped,
+    /// A stop was requested while data was prepared.
+    #[error("stopped by a signal")]
+    Stopped,
     /// A stored position belongs to other data.
     #[error("the stored loader state doesn't belong to this data: {0}")]
     #[diagnostic(help("start the run over, or use the data that it began with"))]

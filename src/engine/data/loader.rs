@@ -62,6 +62,8 @@ pub struct Loader {
     source: Source,
     /// After the reads that were taken; the thread may be ahead of it.
     position: Position,
+    /// Where it stood at the mark.
+    marked: Option<Position>,
     buffer: Buffer,
     batch_size: usize,
     sequence_len: usize,
@@ -82,10 +84,11 @@ impl Loader {
         if batch_size == 0 || sequence_len == 0 {
             return Err(DataError::EmptyBatch { batch_size, sequence_len });
         }
-        let source = Source::new(corpus, tokenizer, split);
+        let source = Source::new(corpus, tokenizer, split, sequence_len + 1);
         Ok(Self {
             source,
             position: Position::default(),
+            marked: None,
             buffer: Buffer::new(sequence_len + 1),
             batch_size,
             sequence_len,
@@ -97,6 +100,14 @@ impl Loader {
     /// # Errors
     /// A shard can't be read. The batch that was begun is lost then: go on from a stored state.
     pub fn next_batch(&mut self) -> Result<Batch, DataError> {
+        self.next_batch_unless(&|| false)
+    }
+
+    /// The same, given up with [`DataError::Stopped`] as soon as `stop` says so: encoding a long document can take a while.
+    ///
+    /// # Errors
+    /// See [`Self::next_batch`].
+    pub fn next_batch_unless(&mut self, stop: &dyn Fn() -> bool) -> Result<Batch, DataError> {
         let mut batch = Batch {
             inputs: Vec::with_capacity(self.batch_size * self.sequence_len),
             targets: Vec::with_capacity(self.batch_size * self.sequence_len),
@@ -105,7 +116,7 @@ impl Loader {
         };
         let mut row = Vec::with_capacity(self.sequence_len + 1);
         for _ in 0..self.batch_size {
-            self.fill_row(&mut row)?;
+            self.fill_row(&mut row, stop)?;
             batch.inputs.extend(row[..self.sequence_len].iter().map(|token| *token as i32));
             batch.targets.extend(row[1..].iter().map(|token| *token as i32));
         }
@@ -113,13 +124,13 @@ impl Loader {
     }
 
     /// Packs one row of `sequence_len + 1` tokens.
-    fn fill_row(&mut self, row: &mut Vec<u32>) -> Result<(), DataError> {
+    fn fill_row(&mut self, row: &mut Vec<u32>, stop: &dyn Fn() -> bool) -> Result<(), DataError> {
         row.clear();
         while row.len() <= self.sequence_len {
             while self.buffer.len() < BUFFER {
-                let read = self.source.next(self.position)?;
+                let read = self.source.next(self.position, stop)?;
                 self.position = read.position;
-                read.documents.into_iter().for_each(|document| self.buffer.push(document));
+                read.documents.iter().for_each(|read| self.buffer.push(read.length, read.first.clone()));
             }
             let space = self.sequence_len + 1 - row.len();
             if let Some(document) = self.buffer.take(space) {
@@ -127,6 +138,21 @@ impl Loader {
             }
         }
         Ok(())
+    }
+
+    /// Remembers where the loader stands, until the next mark.
+    pub fn mark(&mut self) {
+        self.buffer.mark();
+        self.marked = Some(self.position);
+    }
+
+    /// Goes back to the mark, if there is one: the batches since come again.
+    pub fn back_to_mark(&mut self) {
+        if let Some(position) = self.marked.take() {
+            self.buffer.back_to_mark();
+            self.position = position;
+            self.source.reset();
+        }
     }
 
     /// Passes over the split, the first is 1.
@@ -166,13 +192,13 @@ impl Loader {
             if document.first() != Some(&self.source.tokenizer.bos_id()) {
                 return Err(DataError::State("a buffered document doesn't begin with the tokenizer's <|bos|>".into()));
             }
-            buffer.push_cut(length, document.to_vec());
+            buffer.push(length, document.to_vec());
             rest = after;
         }
         if !rest.is_empty() {
             return Err(DataError::State("the buffer has more tokens than its lengths say".into()));
         }
-        self.buffer = buffer;
+        (self.buffer, self.marked) = (buffer, None);
         self.position =
             Position { epoch: state.epoch, shard: state.shard, group: state.group, document: state.document };
         self.source.reset();

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 /// A waiting document and its number in the order of arrival.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Waiting {
     arrival: u64,
     /// Its first tokens, as many as a row can take.
@@ -23,12 +23,41 @@ pub(super) struct Buffer {
     by_length: BTreeMap<usize, VecDeque<Waiting>>,
     documents: usize,
     arrivals: u64,
+    mark: Option<Mark>,
+}
+
+/// A state of the buffer to come back to.
+#[derive(Debug)]
+struct Mark {
+    arrivals: u64,
+    /// What was taken since, with its length.
+    taken: Vec<(usize, Waiting)>,
 }
 
 impl Buffer {
     /// An empty buffer for rows of so many tokens.
     pub fn new(row: usize) -> Self {
-        Self { row, by_length: BTreeMap::new(), documents: 0, arrivals: 0 }
+        Self { row, by_length: BTreeMap::new(), documents: 0, arrivals: 0, mark: None }
+    }
+
+    /// Remembers this state, until the next mark.
+    pub fn mark(&mut self) {
+        self.mark = Some(Mark { arrivals: self.arrivals, taken: Vec::new() });
+    }
+
+    /// Goes back to the mark, if there is one: what came since is dropped, and what left is put back at its place.
+    pub fn back_to_mark(&mut self) {
+        let Some(mark) = self.mark.take() else { return };
+        self.by_length.retain(|_, queue| {
+            queue.retain(|waiting| waiting.arrival < mark.arrivals);
+            !queue.is_empty()
+        });
+        // Documents of one length leave in the order of their arrival, so the last that left is the first behind those before.
+        for (length, waiting) in mark.taken.into_iter().rev().filter(|(_, taken)| taken.arrival < mark.arrivals) {
+            self.by_length.entry(length).or_default().push_front(waiting);
+        }
+        self.arrivals = mark.arrivals;
+        self.documents = self.by_length.values().map(VecDeque::len).sum();
     }
 
     /// How many tokens are kept of a document of that length.
@@ -41,13 +70,8 @@ impl Buffer {
         self.documents
     }
 
-    /// Adds a document, which has at least its `<|bos|>`.
-    pub fn push(&mut self, tokens: Vec<u32>) {
-        self.push_cut(tokens.len(), tokens);
-    }
-
-    /// Adds a document of that length of which only the first tokens are given, as many as are kept.
-    pub fn push_cut(&mut self, length: usize, mut tokens: Vec<u32>) {
+    /// Adds a document of that length, which has at least its `<|bos|>`; of its tokens at least those that are kept are given.
+    pub fn push(&mut self, length: usize, mut tokens: Vec<u32>) {
         if tokens.len() > self.row {
             tokens = tokens[..self.row].to_vec();
         }
@@ -68,6 +92,9 @@ impl Buffer {
             self.by_length.remove(&length);
         }
         self.documents -= 1;
+        if let Some(mark) = &mut self.mark {
+            mark.taken.push((length, taken.clone()));
+        }
         Some(taken.tokens)
     }
 
@@ -111,7 +138,7 @@ mod tests {
             let mut arriving = documents.into_iter();
             for space in spaces {
                 while list.len() < 25 && let Some(document) = arriving.next() {
-                    buffer.push(document.clone());
+                    buffer.push(document.len(), document.clone());
                     list.push(document);
                 }
                 let cut = |tokens: &Vec<u32>| (tokens.len(), tokens[..tokens.len().min(29)].to_vec());
@@ -126,6 +153,31 @@ mod tests {
                 prop_assert_eq!(buffer.take(space), Some(taken));
                 prop_assert_eq!(buffer.len(), list.len());
             }
+        }
+
+        #[test]
+        fn going_back_to_the_mark_undoes_what_came_and_what_left(
+            lengths in prop::collection::vec(1usize..12, 20..60),
+            spaces in prop::collection::vec(1usize..12, 1..60),
+        ) {
+            let mut buffer = Buffer::new(8);
+            let mut arriving = lengths.iter().enumerate().map(|(i, &length)| (length, vec![i as u32; length]));
+            arriving.by_ref().take(15).for_each(|(length, tokens)| buffer.push(length, tokens));
+            spaces.iter().take(3).for_each(|&space| drop(buffer.take(space)));
+            let held = |buffer: &Buffer| -> Vec<_> {
+                buffer.in_order().into_iter().map(|(length, tokens)| (length, tokens.to_vec())).collect()
+            };
+            let before = held(&buffer);
+            buffer.mark();
+            for &space in &spaces {
+                if let Some((length, tokens)) = arriving.next() {
+                    buffer.push(length, tokens);
+                }
+                buffer.take(space);
+            }
+            buffer.back_to_mark();
+            prop_assert_eq!(buffer.len(), before.len());
+            prop_assert_eq!(held(&buffer), before);
         }
     }
 }

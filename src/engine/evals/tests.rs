@@ -123,7 +123,7 @@ fn a_thousand_evaluations() {
         }
         let start = std::time::Instant::now();
         bits_per_byte(&model, (0..4).map(|seed| Ok(batch(seed))), &token_bytes).unwrap();
-        evaluate(&model, &tokenizer, &bundle, &CoreOptions::default(), &mut |_| {}).unwrap();
+        evaluate(&model, &tokenizer, &bundle, &CoreOptions::default(), &mut |_| {}, &|| false).unwrap();
         let prompt: Vec<u32> = (0..40).collect();
         generate(&model, &prompt, 2, &Sampling { max_tokens: 8, ..Sampling::default() }, &[]).unwrap();
         times.push(start.elapsed().as_secs_f64());

@@ -17,6 +17,9 @@ const VALUE_IDS: usize = 8;
 /// Slots a thread: 2 MiB.
 const SLOTS: usize = 1 << 15;
 
+/// Ids that are forgotten at a time where only their number is asked for.
+const FORGOTTEN: usize = 1 << 14;
+
 /// A cached piece, one cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -59,6 +62,28 @@ impl Encoder {
                 self.encode_piece(vocabulary, cache, piece.as_bytes(), ids);
             }
         });
+    }
+
+    /// The number of ids of `text`, and the first `most` of them: what is beyond is counted and forgotten, so that memory stays
+    /// small whatever the text's length.
+    pub fn encode_first(&self, vocabulary: &Vocabulary, text: &str, most: usize) -> (usize, Vec<u32>) {
+        CACHE.with_borrow_mut(|cache| {
+            if cache.is_empty() {
+                cache.resize(SLOTS, EMPTY);
+            }
+            let (mut ids, mut beyond) = (Vec::new(), 0);
+            for piece in pieces(text) {
+                self.encode_piece(vocabulary, cache, piece.as_bytes(), &mut ids);
+                if ids.len() > most + FORGOTTEN {
+                    beyond += ids.len() - most;
+                    ids.truncate(most);
+                }
+            }
+            let length = beyond + ids.len();
+            ids.truncate(most);
+            ids.shrink_to_fit();
+            (length, ids)
+        })
     }
 
     #[inline]

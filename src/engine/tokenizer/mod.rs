@@ -111,6 +111,15 @@ impl Tokenizer {
         ids
     }
 
+    /// Length in tokens of a document, `<|bos|>` included, and its first tokens, at most `most` of them.
+    pub fn encode_document_first(&self, text: &str, most: usize) -> (usize, Vec<u32>) {
+        let (length, mut ids) = self.encoder.encode_first(&self.vocabulary, text, most.saturating_sub(1));
+        if most > 0 {
+            ids.insert(0, self.bos_id());
+        }
+        (length + 1, ids)
+    }
+
     /// Ids of each text, in order, encoded in parallel on the current thread pool.
     pub fn encode_batch<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<Vec<u32>> {
         texts.par_iter().map(|text| self.encode(text.as_ref())).collect()

@@ -79,6 +79,11 @@ impl From<candle_core::Error> for TrainError {
 }
 
 impl TrainError {
+    /// Whether a stop was requested while data or an evaluation was made.
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Self::Data(DataError::Stopped) | Self::Evaluation(EvalError::Data(DataError::Stopped)))
+    }
+
     /// Whether training stopped because the device's memory ran out.
     pub fn is_out_of_memory(&self) -> bool {
         let tensor = match self {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::data::{Batch, Corpus, Loader, Split};
+use crate::data::{Batch, Corpus, DataError, Loader, Split};
 use crate::engines::Engine;
 use crate::evals::bits_per_byte_by;
 use crate::tokenizer::Tokenizer;
@@ -46,19 +46,23 @@ impl Evaluator {
         })
     }
 
-    /// Bits per byte of the engine's model on the validation split.
-    pub fn evaluate(&mut self, engine: &mut dyn Engine) -> Result<f64, TrainError> {
+    /// Bits per byte of the engine's model on the validation split; given up after a batch when `stop` says so.
+    pub fn evaluate(&mut self, engine: &mut dyn Engine, stop: &dyn Fn() -> bool) -> Result<f64, TrainError> {
         if self.cache.is_none() && self.tokens() <= CACHED_TOKENS {
             let mut loader = self.loader()?;
-            let batches = (0..self.batches).map(|_| loader.next_batch()).collect::<Result<Vec<_>, _>>()?;
+            let batches = (0..self.batches).map(|_| loader.next_batch_unless(stop)).collect::<Result<Vec<_>, _>>()?;
             self.cache = Some(batches);
         }
-        let mut losses = |batch: &Batch| Ok(engine.evaluate(batch)?);
+        let mut losses = |batch: &Batch| match stop() {
+            true => Err(DataError::Stopped.into()),
+            false => Ok(engine.evaluate(batch)?),
+        };
         match &self.cache {
             Some(batches) => bits_per_byte_by(&mut losses, batches.iter().cloned().map(Ok), &self.token_bytes),
             None => {
                 let mut loader = self.loader()?;
-                bits_per_byte_by(&mut losses, (0..self.batches).map(|_| loader.next_batch()), &self.token_bytes)
+                let batches = (0..self.batches).map(|_| loader.next_batch_unless(stop));
+                bits_per_byte_by(&mut losses, batches, &self.token_bytes)
             }
         }
     }

@@ -188,6 +188,16 @@ fn run(trainer: &mut Trainer<'_>, sink: &mut Memory) -> (Result<Ending, TrainErr
     (ending, seen)
 }
 
+/// Runs until so many steps were taken, those that a rollback undoes included.
+fn run_until(trainer: &mut Trainer<'_>, steps: usize, sink: &mut Memory) -> Result<Ending, TrainError> {
+    let taken = std::cell::Cell::new(0);
+    trainer.run(&|| taken.get() >= steps, sink, &mut |event| {
+        if let Event::Step(_) = event {
+            taken.set(taken.get() + 1);
+        }
+    })
+}
+
 #[test]
 fn a_loss_that_is_no_number_stops_the_run_with_step_and_tensor() {
     let plan = plan("");
@@ -241,9 +251,7 @@ fn a_rollback_goes_on_from_the_checkpoint_with_the_data_after_the_divergence() {
     for stop_at in [4, 5, 7] {
         let mut sink = Memory::default();
         let mut first = poisoned(&plan, &hashes[10]);
-        let count = std::cell::Cell::new(0);
-        let stop = || count.replace(count.get() + 1) == stop_at;
-        assert_eq!(first.run(&stop, &mut sink, &mut |_| {}).unwrap(), Ending::Stopped);
+        assert_eq!(run_until(&mut first, stop_at, &mut sink).unwrap(), Ending::Stopped);
         let at = first.step();
         let mut second = poisoned(&plan, &hashes[10]);
         second.restore(sink.load(at).unwrap()).unwrap();
@@ -314,9 +322,7 @@ fn a_run_resumed_with_other_threads_has_the_same_bits() {
         let mut sink = Memory::default();
         on(before, &mut || {
             let mut first = trainer(&plan);
-            let count = std::cell::Cell::new(0);
-            let stop = || count.replace(count.get() + 1) == 4;
-            assert_eq!(first.run(&stop, &mut sink, &mut |_| {}).unwrap(), Ending::Stopped);
+            assert_eq!(run_until(&mut first, 4, &mut sink).unwrap(), Ending::Stopped);
             weights(&first)
         });
         let resumed = on(after, &mut || {
@@ -326,5 +332,33 @@ fn a_run_resumed_with_other_threads_has_the_same_bits() {
             weights(&second)
         });
         assert_eq!(resumed, whole, "{before} threads, then {after}");
+    }
+}
+
+/// A stop is obeyed between the micro-steps of a step and between the batches of an evaluation; what was begun is made anew.
+#[test]
+fn a_stop_within_a_step_or_an_evaluation_loses_no_data() {
+    let plan = RunPlan { eval: nanochat_plan::EvalPlan { every: 4, ..plan("").eval }, ..plan("") };
+    let mut whole = trainer(&plan);
+    run(&mut whole, &mut Memory::default()).0.unwrap();
+    let evaluations =
+        |trainer: &Trainer<'_>| trainer.history().evals.iter().map(|row| (row.step, row.val_bpb)).collect::<Vec<_>>();
+    // The seventh micro-step is the first of step 3; the second evaluation is that after 4 steps.
+    for (micro_steps, evaluated, stopped_at) in [(7, 9, 3), (99, 2, 4)] {
+        let (seen, begun) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+        let mut first = trainer(&plan);
+        let mut sink = Memory::default();
+        let ending =
+            first.run(&|| seen.get() >= micro_steps || begun.get() >= evaluated, &mut sink, &mut |event| match event {
+                Event::MicroStep(_) => seen.set(seen.get() + 1),
+                Event::Evaluating { .. } => begun.set(begun.get() + 1),
+                _ => {}
+            });
+        assert_eq!((ending.unwrap(), first.step()), (Ending::Stopped, stopped_at));
+        let mut second = trainer(&plan);
+        second.restore(sink.load(stopped_at).unwrap()).unwrap();
+        run(&mut second, &mut sink).0.unwrap();
+        assert_eq!(weights(&second), weights(&whole));
+        assert_eq!(evaluations(&second), evaluations(&whole));
     }
 }

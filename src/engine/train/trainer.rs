@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 
-use crate::data::{Batch, Corpus, Loader, Split};
+use crate::data::{Batch, Corpus, DataError, Loader, Split};
 use crate::device::memory;
 use crate::engines::{Engine, Group};
 use crate::evals::core::{self, Bundle, CoreOptions};
@@ -267,7 +267,10 @@ impl<'a> Trainer<'a> {
         if scheduled && (first || last || self.step != resumed_at) {
             self.save_once(saved_at, true, sink)?;
         }
-        self.evaluate_if_due(last, observe);
+        if !self.evaluate_if_due(last, stop, observe) {
+            self.save_once(saved_at, scheduled, sink)?;
+            return Ok(Some(Ending::Stopped));
+        }
         if last {
             self.note_resources();
             return Ok(Some(Ending::Finished));
@@ -276,8 +279,16 @@ impl<'a> Trainer<'a> {
             self.save_once(saved_at, scheduled, sink)?;
             return Ok(Some(ending));
         }
-        self.train_step(observe)?;
-        Ok(None)
+        self.loader.mark();
+        match self.train_step(stop, observe) {
+            // The step is taken anew by whoever goes on.
+            Err(error) if error.is_stop() => {
+                self.loader.back_to_mark();
+                self.save_once(saved_at, scheduled, sink)?;
+                Ok(Some(Ending::Stopped))
+            }
+            taken => taken.map(|()| None),
+        }
     }
 
     fn save_once(
@@ -349,13 +360,13 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// One optimizer step: micro-steps, then the update.
-    fn train_step(&mut self, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+    /// One optimizer step: micro-steps, then the update. Given up between micro-steps when `stop` says so.
+    fn train_step(&mut self, stop: &dyn Fn() -> bool, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         let started = Instant::now();
         observe(Event::Phase(Phase::Optimizer));
         self.engine.zero_gradients()?;
         for number in 0..self.plan.grad_accum_steps {
-            self.micro_step(number as usize, observe)?;
+            self.micro_step(number as usize, stop, observe)?;
         }
         observe(Event::Phase(Phase::Optimizer));
         let losses = self.engine.mean_losses()?;
@@ -376,9 +387,18 @@ impl<'a> Trainer<'a> {
         1.0 / self.plan.grad_accum_steps as f64
     }
 
-    fn micro_step(&mut self, number: usize, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+    fn micro_step(
+        &mut self,
+        number: usize,
+        stop: &dyn Fn() -> bool,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), TrainError> {
+        // What is nearly done isn't thrown away: only steps of several micro-steps are given up in their midst.
+        if number > 0 && stop() {
+            return Err(DataError::Stopped.into());
+        }
         observe(Event::Phase(Phase::Data));
-        let batch = self.loader.next_batch()?;
+        let batch = self.loader.next_batch_unless(stop)?;
         if self.history.first_batch_sha256.is_none() {
             self.history.first_batch_sha256 = Some(batch.sha256());
         }
@@ -412,19 +432,23 @@ impl<'a> Trainer<'a> {
 
     /// Evaluates as at the end of the plan, unless that was done at this step.
     pub fn evaluate_now(&mut self, observe: &mut dyn FnMut(Event<'_>)) {
-        self.evaluate_if_due(true, observe);
+        self.evaluate_if_due(true, &|| false, observe);
     }
 
-    /// Evaluates when the plan says so and it wasn't done at this step. A failure is recorded, and training goes on.
-    fn evaluate_if_due(&mut self, last: bool, observe: &mut dyn FnMut(Event<'_>)) {
+    /// Evaluates when the plan says so and it wasn't done at this step. A failure is recorded, and training goes on. False when
+    /// `stop` had it given up.
+    fn evaluate_if_due(&mut self, last: bool, stop: &dyn Fn() -> bool, observe: &mut dyn FnMut(Event<'_>)) -> bool {
         let every = self.plan.eval.every;
         let bpb_due = last || (every > 0 && self.step.is_multiple_of(every));
         let core_due = self.plan.eval.core.as_ref().is_some_and(|core| last || due(self.step, core.every));
         if !(bpb_due || core_due) || self.history.evaluated(self.step) {
-            return;
+            return true;
         }
         observe(Event::Evaluating { step: self.step });
-        let (row, failures) = self.evaluate(bpb_due, core_due);
+        let (row, failures) = self.evaluate(bpb_due, core_due, stop);
+        if failures.iter().any(TrainError::is_stop) {
+            return false;
+        }
         if row.val_bpb.is_some() || row.core_metric.is_some() {
             observe(Event::Evaluated(&row));
             self.history.evals.push(row);
@@ -434,16 +458,17 @@ impl<'a> Trainer<'a> {
             observe(Event::EvaluationFailed { step: self.step, reason: &reason });
             self.history.failed_evals.push((self.step, reason));
         }
+        true
     }
 
     /// Evaluates what is asked for: the figures, and what failed.
-    fn evaluate(&mut self, bpb: bool, core: bool) -> (EvalRow, Vec<TrainError>) {
+    fn evaluate(&mut self, bpb: bool, core: bool, stop: &dyn Fn() -> bool) -> (EvalRow, Vec<TrainError>) {
         let started = Instant::now();
         let mut failures = Vec::new();
-        let val_bpb = bpb.then(|| self.evaluator.evaluate(self.engine.as_mut()));
+        let val_bpb = bpb.then(|| self.evaluator.evaluate(self.engine.as_mut(), stop));
         let val_bpb = val_bpb.and_then(|result| result.map_err(|error| failures.push(error)).ok());
         let bundle = self.bundle.as_ref().filter(|_| core);
-        let result = bundle.map(|bundle| self.evaluate_core(bundle));
+        let result = bundle.map(|bundle| self.evaluate_core(bundle, stop));
         let core_metric = result.and_then(|result| result.map_err(|error| failures.push(error)).ok());
         let row = EvalRow {
             step: self.step,
@@ -458,9 +483,9 @@ impl<'a> Trainer<'a> {
     }
 
     /// The CORE metric, by a copy of the model: its passes share beginnings, which a training pass doesn't.
-    fn evaluate_core(&self, bundle: &Bundle) -> Result<f64, TrainError> {
+    fn evaluate_core(&self, bundle: &Bundle, stop: &dyn Fn() -> bool) -> Result<f64, TrainError> {
         let model = self.engine.model()?;
-        let result = core::evaluate(&model, &self.tokenizer, bundle, &CoreOptions::default(), &mut |_| {})?;
+        let result = core::evaluate(&model, &self.tokenizer, bundle, &CoreOptions::default(), &mut |_| {}, stop)?;
         Ok(result.core_metric)
     }
 

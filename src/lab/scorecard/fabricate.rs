@@ -84,6 +84,7 @@ impl Project {
             reproducibility: ReproducibilityRule { repeats: 1, require: ReproducibilityLevel::Bitwise },
             drift: None,
             ruleset: "v1".into(),
+            spec: None,
             runs: Vec::new(),
         };
         Self { folder: tempfile::tempdir().expect("a temporary folder"), record, steps: 60 }

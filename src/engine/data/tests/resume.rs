@@ -100,3 +100,24 @@ fn long_documents_take_no_more_memory_than_rows() {
     resumed.restore(whole).unwrap();
     assert_eq!(resumed.state().tokens.len(), 17 * 3);
 }
+
+/// A few long documents fill the buffer a thousand times: each is read and encoded once for both, and a wait can be given up.
+#[test]
+fn long_documents_are_encoded_once_and_a_wait_for_them_can_be_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.jsonl");
+    let line = |number: usize| format!("{{\"text\": \"{number} {}\"}}\n", "words without an end ".repeat(40_000));
+    std::fs::write(&path, [0, 1, 2].map(line).concat()).unwrap();
+    let plan = DataPlan::Jsonl { path: path.display().to_string(), field: "text".into() };
+    let corpus = Arc::new(Corpus::open(&plan, Path::new("")).unwrap());
+    let tokenizer =
+        Arc::new(crate::tokenizer::Tokenizer::from_ranks((0..=255).map(|byte| vec![byte]).collect()).unwrap());
+    let given_up = loader(&corpus, &tokenizer).next_batch_unless(&|| true);
+    assert!(matches!(given_up, Err(DataError::Stopped)));
+    let mut first = loader(&corpus, &tokenizer);
+    let batch = first.next_batch().unwrap();
+    assert!(first.epoch() > 300, "the buffer holds each document many times");
+    // The file is gone: what comes next was remembered.
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(loader(&corpus, &tokenizer).next_batch().unwrap(), batch);
+}

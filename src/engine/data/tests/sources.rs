@@ -289,3 +289,33 @@ fn a_shard_that_claims_more_than_its_length_can_hold_is_refused() {
         assert!(error.contains("shard_0.parquet") && error.contains("stand for more than"), "{what}: {error}");
     }
 }
+
+/// Every group is read by a description of its own: the work grows with the number of groups, not with its square.
+#[test]
+fn many_row_groups_are_read_one_by_one() {
+    use polars::prelude::*;
+    use polars_io::prelude::*;
+    let folder = tempfile::tempdir().unwrap();
+    let texts: Vec<String> = (0..4_000).map(|number| format!("document {number}")).collect();
+    for shard in ["a.parquet", "b.parquet"] {
+        let mut frame = DataFrame::new(texts.len(), vec![Series::new("text".into(), &texts).into_column()]).unwrap();
+        let file = std::fs::File::create(folder.path().join(shard)).unwrap();
+        ParquetWriter::new(file).with_row_group_size(Some(2)).finish(&mut frame).unwrap();
+    }
+    let corpus = Corpus::open(&DataPlan::parquet(&folder.path().display().to_string()), Path::new("")).unwrap();
+    assert!(corpus.shards(Split::Train)[0].group_sizes().len() >= 1_000);
+    let started = std::time::Instant::now();
+    let read: Vec<String> = corpus.documents(Split::Train).collect::<Result<_, _>>().unwrap();
+    assert_eq!(read, texts);
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+
+    // A file that takes its place between two reads is told, or read as it is now when it has the same form.
+    let place = folder.path().join("a.parquet");
+    let replaced = std::fs::read(folder.path().join("b.parquet")).unwrap();
+    std::fs::write(&place, replaced).unwrap();
+    std::fs::File::options().append(true).open(&place).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(corpus.shards(Split::Train)[0].read_group(0).unwrap(), texts[..2]);
+    parquet(&place, "text", Series::new("".into(), ["x", "y"]));
+    let changed = corpus.shards(Split::Train)[0].read_group(0);
+    assert!(matches!(changed, Err(DataError::Changed { .. })), "{changed:?}");
+}

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::examples::{Posed, pose};
 use super::score::{Judged, is_right};
 use super::{Bundle, Task};
+use crate::data::DataError;
 use crate::evals::EvalError;
 use crate::model::{Continuation, Gpt, score_row};
 use crate::tokenizer::Tokenizer;
@@ -64,7 +65,8 @@ pub struct CoreResult {
     pub core_metric: f64,
 }
 
-/// Evaluates every task; `finished` is told of each as it is done.
+/// Evaluates every task; `finished` is told of each as it is done, and the work is given up with [`DataError::Stopped`] when
+/// `stop` says so.
 ///
 /// All questions are posed, and those that can't be are refused, before the model runs.
 pub fn evaluate(
@@ -73,6 +75,7 @@ pub fn evaluate(
     bundle: &Bundle,
     options: &CoreOptions,
     finished: &mut dyn FnMut(&TaskResult),
+    stop: &dyn Fn() -> bool,
 ) -> Result<CoreResult, EvalError> {
     for task in &bundle.tasks {
         let refused = |index| pose(task, index, tokenizer, options.max_prompt_tokens).err();
@@ -82,7 +85,7 @@ pub fn evaluate(
     }
     let mut tasks = Vec::new();
     for task in &bundle.tasks {
-        let result = evaluate_task(model, tokenizer, task, &bundle.evaluated(task), options)?;
+        let result = evaluate_task(model, tokenizer, task, &bundle.evaluated(task), options, stop)?;
         finished(&result);
         tasks.push(result);
     }
@@ -97,9 +100,13 @@ fn evaluate_task(
     task: &Task,
     evaluated: &[usize],
     options: &CoreOptions,
+    stop: &dyn Fn() -> bool,
 ) -> Result<TaskResult, EvalError> {
     let (mut correct, mut cropped_tokens) = (Vec::with_capacity(evaluated.len()), 0);
     for questions in evaluated.chunks(QUESTIONS) {
+        if stop() {
+            return Err(DataError::Stopped.into());
+        }
         let posed = questions.into_par_iter().map(|index| pose(task, *index, tokenizer, options.max_prompt_tokens));
         let posed: Vec<Posed> = posed.collect::<Result<_, _>>()?;
         correct.extend(answers(model, &posed, options)?);

@@ -101,7 +101,7 @@ fn known_failure_3_long_prompts_are_computed_in_full_up_to_the_limit_and_cut_bey
     let bundle = Bundle { tasks: vec![mc.clone()], skipped: Vec::new() };
     let run = |max_prompt_tokens| {
         let options = CoreOptions { max_prompt_tokens, ..CoreOptions::default() };
-        evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {})
+        evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {}, &|| false)
     };
     assert_eq!(run(1 << 20).unwrap().tasks[0].cropped_tokens, 0);
     let cut = pose(&mc, 0, &tokenizer, 50).unwrap();
@@ -162,7 +162,7 @@ fn examples_that_cannot_be_evaluated_stop_the_evaluation_or_are_skipped() {
     let model = random_model(&shape(16, 265, 2, (2, 2), 64, "L"), 7);
     // An answer that leaves no context.
     let options = CoreOptions { max_prompt_tokens: 60, ..CoreOptions::default() };
-    let refused = evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {}).unwrap_err();
+    let refused = evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {}, &|| false).unwrap_err();
     assert!(matches!(refused, EvalError::Example { .. }), "{refused}");
 
     let digest = bundle.sha256();
@@ -172,7 +172,7 @@ fn examples_that_cannot_be_evaluated_stop_the_evaluation_or_are_skipped() {
     assert!(words.starts_with("2 examples of CORE were skipped") && words.contains("a.jsonl, line 2: "), "{words}");
     for method in [Method::PerExample, Method::Shared] {
         let options = CoreOptions { method, ..options.clone() };
-        let result = evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {}).unwrap();
+        let result = evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {}, &|| false).unwrap();
         assert_eq!(result.tasks[0].correct.len(), 4);
         assert!(result.core_metric.is_finite());
     }
@@ -240,9 +240,15 @@ fn equal_options_do_not_break_an_evaluation() {
     ];
     for method in [Method::PerExample, Method::Shared] {
         let options = CoreOptions { method, ..CoreOptions::default() };
-        let result =
-            evaluate(&model, &tokenizer, &Bundle { tasks: tasks.clone(), skipped: Vec::new() }, &options, &mut |_| {})
-                .unwrap();
+        let result = evaluate(
+            &model,
+            &tokenizer,
+            &Bundle { tasks: tasks.clone(), skipped: Vec::new() },
+            &options,
+            &mut |_| {},
+            &|| false,
+        )
+        .unwrap();
         assert_eq!(result.tasks[0].correct, [true, false], "{method:?}");
         assert_eq!(result.tasks[1].correct, [true, true], "{method:?}");
     }
@@ -292,7 +298,7 @@ proptest! {
         let bundle = Bundle { tasks, skipped: Vec::new() };
         let answers = |method| {
             let options = CoreOptions { method, batch_tokens, ..CoreOptions::default() };
-            evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {}).unwrap()
+            evaluate(&model, &tokenizer, &bundle, &options, &mut |_| {}, &|| false).unwrap()
         };
         prop_assert_eq!(answers(Method::Shared), answers(Method::PerExample));
     }
@@ -307,7 +313,8 @@ fn results_are_centred_on_guessing_and_averaged() {
     let bundle = Bundle { tasks: vec![task(TaskKind::MultipleChoice, 0, " ", items)], skipped: Vec::new() };
     let mut told = Vec::new();
     let options = CoreOptions::default();
-    let result = evaluate(&model, &tokenizer, &bundle, &options, &mut |task| told.push(task.label.clone())).unwrap();
+    let result =
+        evaluate(&model, &tokenizer, &bundle, &options, &mut |task| told.push(task.label.clone()), &|| false).unwrap();
     let expected =
         TaskResult { label: "t".into(), accuracy: 1.0, centered: 1.0, correct: vec![true; 2], cropped_tokens: 0 };
     assert_eq!(result, CoreResult { tasks: vec![expected], core_metric: 1.0 });
@@ -394,10 +401,17 @@ fn measure(name: &str, mut model: Gpt, tokenizer: &Tokenizer, bundle: &Bundle) {
             let mut parts = Vec::new();
             let start = std::time::Instant::now();
             let mut last = start;
-            evaluate(&model, tokenizer, bundle, &options, &mut |_| {
-                parts.push(format!("{:.4}", last.elapsed().as_secs_f64()));
-                last = std::time::Instant::now();
-            })
+            evaluate(
+                &model,
+                tokenizer,
+                bundle,
+                &options,
+                &mut |_| {
+                    parts.push(format!("{:.4}", last.elapsed().as_secs_f64()));
+                    last = std::time::Instant::now();
+                },
+                &|| false,
+            )
             .unwrap();
             let rate = examples as f64 / start.elapsed().as_secs_f64();
             if rate > best {
