@@ -1,5 +1,5 @@
 //! The sizes of model that a spec may get, smallest first. Learning rates are tuned for batches of 2^19 tokens and shrink with
-//! the root of the batch, so that small batches get larger ones; weight decay grows with what a model is smaller than the
+//! the root of the batch, so that small batches get larger ones: not the whole of it, with which real text diverges; weight decay grows with what a model is smaller than the
 //! reference, and gets smaller ones.
 
 /// Depths of a comparison at one budget of FLOPs.
@@ -39,11 +39,11 @@ impl Size {
 /// The sizes.
 #[rustfmt::skip]
 pub(super) const SIZES: [Size; 7] = [
-    Size { depth: 2, aspect_ratio: 32, head_dim: 32, sequence_len: 128, vocab_size: 512, device_batch_size: 8, total_batch_size: 1024, rate: 14.0, weight_decay: 0.002 },
-    Size { depth: 3, aspect_ratio: 32, head_dim: 32, sequence_len: 256, vocab_size: 1024, device_batch_size: 8, total_batch_size: 2048, rate: 10.0, weight_decay: 0.005 },
-    Size { depth: 4, aspect_ratio: 32, head_dim: 32, sequence_len: 256, vocab_size: 1024, device_batch_size: 8, total_batch_size: 2048, rate: 10.0, weight_decay: 0.01 },
-    Size { depth: 4, aspect_ratio: 64, head_dim: 64, sequence_len: 512, vocab_size: 4096, device_batch_size: 8, total_batch_size: 4096, rate: 7.0, weight_decay: 0.016 },
-    Size { depth: 6, aspect_ratio: 64, head_dim: 64, sequence_len: 512, vocab_size: 4096, device_batch_size: 8, total_batch_size: 8192, rate: 5.0, weight_decay: 0.033 },
+    Size { depth: 2, aspect_ratio: 32, head_dim: 32, sequence_len: 128, vocab_size: 512, device_batch_size: 8, total_batch_size: 1024, rate: 5.0, weight_decay: 0.002 },
+    Size { depth: 3, aspect_ratio: 32, head_dim: 32, sequence_len: 256, vocab_size: 1024, device_batch_size: 8, total_batch_size: 2048, rate: 5.0, weight_decay: 0.005 },
+    Size { depth: 4, aspect_ratio: 32, head_dim: 32, sequence_len: 256, vocab_size: 1024, device_batch_size: 8, total_batch_size: 2048, rate: 5.0, weight_decay: 0.01 },
+    Size { depth: 4, aspect_ratio: 64, head_dim: 64, sequence_len: 512, vocab_size: 4096, device_batch_size: 8, total_batch_size: 4096, rate: 4.5, weight_decay: 0.016 },
+    Size { depth: 6, aspect_ratio: 64, head_dim: 64, sequence_len: 512, vocab_size: 4096, device_batch_size: 8, total_batch_size: 8192, rate: 4.0, weight_decay: 0.033 },
     Size { depth: 8, aspect_ratio: 64, head_dim: 64, sequence_len: 1024, vocab_size: 8192, device_batch_size: 8, total_batch_size: 16384, rate: 3.5, weight_decay: 0.09 },
     Size { depth: 12, aspect_ratio: 64, head_dim: 128, sequence_len: 1024, vocab_size: 32768, device_batch_size: 8, total_batch_size: 32768, rate: 2.5, weight_decay: 0.28 },
 ];

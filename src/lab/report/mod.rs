@@ -92,7 +92,7 @@ pub struct Sources {
     pub documents: ExperimentDocuments,
     /// The recorded baseline, when there is one.
     pub baseline: Option<BaselineResult>,
-    /// The spec's path from the project's root, where a spec lies at the usual place.
+    /// The spec's path from the project's root: the recorded one, or that of the usual place where a spec lies there.
     pub spec: Option<String>,
     /// Whether the project is this program's own source, whose commits the runs name.
     pub is_own_repository: bool,
@@ -120,8 +120,14 @@ impl Sources {
                 Err(error) => return Err(error.into()),
             },
         };
-        let spec = format!("experiments/{}.yaml", documents.record.name);
-        let spec = files::is_there(&files::beneath(project_root, &spec)?).then_some(spec);
+        let spec = match &documents.record.spec {
+            // Whether it is still there or not, so that the report stays what it was.
+            Some(spec) => files::beneath(project_root, spec).map(|_| Some(spec.clone()))?,
+            None => {
+                let usual = format!("experiments/{}.yaml", documents.record.name);
+                files::is_there(&files::beneath(project_root, &usual)?).then_some(usual)
+            }
+        };
         let manifest = files::beneath(project_root, "Cargo.toml")?;
         let is_own_repository = files::read_text(&manifest, LONGEST_MANIFEST).is_ok_and(|text| text.contains(OWN_NAME));
         Ok(Self { scorecard, documents, baseline, spec, is_own_repository })

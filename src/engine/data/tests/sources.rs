@@ -302,7 +302,7 @@ fn many_row_groups_are_read_one_by_one() {
         let file = std::fs::File::create(folder.path().join(shard)).unwrap();
         ParquetWriter::new(file).with_row_group_size(Some(2)).finish(&mut frame).unwrap();
     }
-    let corpus = Corpus::open(&DataPlan::parquet(&folder.path().display().to_string()), Path::new("")).unwrap();
+    let corpus = Corpus::open(&DataPlan::parquet(folder.path().display().to_string()), Path::new("")).unwrap();
     assert!(corpus.shards(Split::Train)[0].group_sizes().len() >= 1_000);
     let started = std::time::Instant::now();
     let read: Vec<String> = corpus.documents(Split::Train).collect::<Result<_, _>>().unwrap();
