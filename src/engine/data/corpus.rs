@@ -116,7 +116,11 @@ pub(super) fn kept_scan(cache: &Cache, key: &Key) -> Option<KeptScan> {
 pub(super) fn keep_scan(cache: &Cache, stamp: Option<&Key>, scan: &KeptScan) {
     let Ok(bytes) = serde_json::to_vec(scan) else { return };
     stamp.into_iter().for_each(|stamp| cache.put(SCANS, stamp, &bytes));
-    cache.put(SCANS, &by_digest(&scan.sha256), &bytes);
+    // Made documents have no stamp, and are scanned anew by every run.
+    let by_digest = by_digest(&scan.sha256);
+    if kept_scan(cache, &by_digest).is_none() {
+        cache.put(SCANS, &by_digest, &bytes);
+    }
 }
 
 /// The key of what is known of the documents with a digest, wherever they lay.
